@@ -1,0 +1,113 @@
+"""Photographs in memory: one uint8 tensor, an index and labels for each of train, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["PhotoSet", "Split"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: train, validation or test.
+
+    Attributes
+    ----------
+    store : Tensor of shape (M, 3, S, S), uint8
+        All photos of the data set in RGB, usually memory-mapped; shared by the three splits.
+    index : Tensor of shape (N,), int64
+        The rows of `store` that belong to this split, in order.
+    labels : Tensor of shape (N,), int64
+        The class of each photo, an index into `PhotoSet.classes`.
+    names : tuple of str
+        The photos' names: paths inside the folder or archive.
+    digests : tuple of str
+        A hash of each photo's file (of its seed and settings, for generated photos).
+    """
+
+    store: Tensor
+    index: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, rows: Tensor | Sequence[int]) -> Tensor:
+        """Return some photos of the split.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (B,), int64, or sequence of int
+            Which photos, 0 to N - 1.
+
+        Returns
+        -------
+        Tensor of shape (B, 3, S, S), uint8
+            A copy of the photos.
+        """
+        return self.store[self.index[torch.as_tensor(rows)]]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All photos of the split: Tensor of shape (N, 3, S, S), uint8 RGB, copied to memory when first asked for."""
+        return self.store[self.index]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for the photos, their order and their labels."""
+        digest = hashlib.sha256()
+        for label, photo in zip(self.labels.tolist(), self.digests, strict=True):
+            digest.update(f"{label} {photo}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoSet:
+    """A data set of labelled photographs, split and ready to train on.
+
+    Attributes
+    ----------
+    name : str
+        The data set's name, or the folder's.
+    classes : tuple of str
+        The class names, in the order of the labels.
+    size : int
+        The photos' side length S in pixels.
+    train, validation, test : Split
+        The three parts.
+    skipped : tuple of (str, str)
+        The files that could not be read, with the reason.
+    note : str
+        What a reader of results should know: how complete the data are, how they were split.
+    licence : str
+        What the photos, and so weights trained on them, may be used for.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    size: int
+    train: Split
+    validation: Split
+    test: Split
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+    note: str = ""
+    licence: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for size, classes, photos, order, labels and split."""
+        parts = [str(self.size), *self.classes]
+        parts += [split.fingerprint for split in (self.train, self.validation, self.test)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
+        return f"PhotoSet({self.name!r}, classes={list(self.classes)}, size={self.size}, {sizes})"

@@ -1,0 +1,50 @@
+"""The errors and warnings that cnnhw raises itself, and help with misspelt names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CnnhwError", "DataError", "SkippedPhotosWarning", "TrainingError", "UnknownNameError", "WeightsError"]
+
+
+class CnnhwError(Exception):
+    """Base of all errors that cnnhw raises itself: the message says what is wrong, where, and what to do."""
+
+
+class DataError(CnnhwError, ValueError):
+    """Photographs, archives or folders that cannot be used."""
+
+
+class WeightsError(CnnhwError, ValueError):
+    """A weights file or run folder that cannot be used."""
+
+
+class TrainingError(CnnhwError, RuntimeError):
+    """Training that cannot start or go on."""
+
+
+class UnknownNameError(CnnhwError, ValueError):
+    """A name that is not known.
+
+    Parameters
+    ----------
+    kind : str
+        What the name stands for, such as ``"model"``.
+    name : str
+        The name given.
+    known : iterable of str
+        The names that exist.
+    hint : str, optional
+        What else could have been given.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"unknown {kind} {name!r}.{guess} Known: {', '.join(known)}.{' ' + hint if hint else ''}")
+
+
+class SkippedPhotosWarning(UserWarning):
+    """Some files could not be read as photographs and were left out."""
