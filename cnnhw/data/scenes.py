@@ -1,0 +1,677 @@
+"""Generated scenes, the default data set: textured objects on textured clutter; no files, no network.
+
+The five classes differ in shape and texture and not in colour. Every random choice is a hash of the seed, the
+scene's number and the factor's name, so a scene depends on nothing else, and a factor can be changed alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cnnhw.data import cache
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.errors import DataError
+
+__all__ = ["CLASSES", "EASY", "HARD", "Controls", "Drawing", "draw", "load"]
+
+CLASSES = ("berry", "bird", "dog", "flower", "other")
+VERSION = 1
+
+_CHUNK = 60
+_TEST = 1_000_000  # the number of the first test scene
+_GRIDS = (4, 8, 16, 32, 64)
+_LATTICE = sum(grid * grid for grid in _GRIDS)
+# Moss, fern, olive, ochre, sand, cream, brick, rust, rose, plum, lavender, sky, slate, teal, bark, charcoal.
+_HEX = (
+    "3e5c2e 709646 807a3e cc9838 ceb88e ece2c8 ac4234 ba6232 "
+    "d68492 6e3e70 9c8ec6 7cacd4 5c6c80 348082 684c36 423e42"
+)
+_PALETTE = torch.tensor([list(bytes.fromhex(one)) for one in _HEX.split()], dtype=torch.float32) / 255
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How the scenes vary; one factor can be changed and all other random choices stay as they are.
+
+    Attributes
+    ----------
+    scale : (float, float)
+        Smallest and largest diameter of the object, as a share of the picture's side: 0.05 to 2.
+    position : float
+        Largest offset of the object from the centre along either axis, as a share of the side: 0 to 0.5.
+    rotation : float
+        Largest rotation to either side, in degrees: 0 to 180.
+    clutter : float
+        How much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
+    occlusion : float
+        Roughly the share of the picture that leaves in front of the object hide: 0 to 0.6.
+    colour : float
+        How colourful the scenes are: 0 is greyscale, 1 the usual.
+    noise : float
+        Standard deviation of the noise in every pixel, in grey levels: 0 to 128.
+    light : float
+        How much direction, strength, brightness, contrast and tint of the light vary: 0 to 1.
+
+    Raises
+    ------
+    DataError
+        If a value is outside its range.
+    """
+
+    scale: tuple[float, float] = (0.4, 0.85)
+    position: float = 0.16
+    rotation: float = 40.0
+    clutter: float = 1.0
+    occlusion: float = 0.15
+    colour: float = 1.0
+    noise: float = 8.0
+    light: float = 1.0
+
+    def __post_init__(self) -> None:
+        pair = tuple(self.scale)
+        if len(pair) != 2 or not 0.05 <= pair[0] <= pair[1] <= 2:
+            raise DataError(
+                f"scale is {self.scale}; give (smallest, largest) with 0.05 <= smallest <= largest <= 2"
+            )
+        object.__setattr__(self, "scale", (float(pair[0]), float(pair[1])))
+        limits = {
+            "position": 0.5,
+            "rotation": 180,
+            "clutter": 2,
+            "occlusion": 0.6,
+            "colour": 1,
+            "noise": 128,
+            "light": 1,
+        }
+        for name, limit in limits.items():
+            value = float(getattr(self, name))
+            if not 0 <= value <= limit:
+                raise DataError(f"{name} is {value:g}; give a number from 0 to {limit}")
+            object.__setattr__(self, name, value)
+
+
+EASY = Controls((0.7, 0.85), 0.05, 10.0, 0.4, 0.0, 1.0, 2.0, 0.3)
+HARD = Controls((0.25, 0.9), 0.25, 180.0, 1.5, 0.3, 1.0, 20.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Scenes as drawn.
+
+    Attributes
+    ----------
+    images : Tensor of shape (N, 3, S, S), uint8
+        The pictures in RGB.
+    labels : Tensor of shape (N,), int64
+        The class of each, an index into `CLASSES`.
+    masks : Tensor of shape (N, S, S), bool
+        The pixels in which the object is seen.
+    scales : Tensor of shape (N,), float32
+        The objects' diameters, as a share of the picture's side.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    scales: Tensor
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """Hash 64-bit numbers (the finaliser of splitmix64)."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class _Dice:
+    """Random numbers that depend on the seed, a photo's index, a factor's name and nothing else."""
+
+    def __init__(self, seed: int, index: np.ndarray) -> None:
+        self.seed = seed
+        self.index = index.astype(np.uint64)
+
+    def only(self, rows: Tensor) -> _Dice:
+        """Return the same dice for some of the photos."""
+        return _Dice(self.seed, self.index[rows.numpy()])
+
+    def words(self, factor: str, count: int) -> np.ndarray:
+        """Return 16-bit numbers: (B, count) uint16."""
+        step = np.uint64(0x9E3779B97F4A7C15)
+        key = int.from_bytes(hashlib.sha256(f"{self.seed} {factor}".encode()).digest()[:8], "little")
+        photo = _mix(np.uint64(key) + self.index * step)
+        steps = np.arange(1, -(-count // 4) + 1, dtype=np.uint64) * step
+        return _mix(photo[:, None] + steps).view(np.uint16)[:, :count]
+
+    def __call__(self, factor: str, count: int) -> Tensor:
+        """Return numbers between 0 and 1: (B, count) float32."""
+        return torch.from_numpy(self.words(factor, count).astype(np.float32)).add_(0.5).div_(65536)
+
+    def range(self, factor: str, lows: list[float], highs: list[float]) -> list[Tensor]:
+        """Return one number a photo between each low and high: tensors of shape (B, 1, 1)."""
+        low, high = torch.tensor(lows), torch.tensor(highs)
+        return list((low + (high - low) * self(factor, len(lows)))[:, :, None, None].unbind(1))
+
+
+_NORMAL = (
+    (2**0.5 * torch.erfinv((2 * torch.arange(65536, dtype=torch.float64) + 1) / 65536 - 1)).float().numpy()
+)
+
+
+def _fields(dice: _Dice, factor: str, count: int) -> Tensor:
+    """Return smooth random fields with detail at every scale: (B, count, 64, 64), deviating by about 1."""
+    lattice = dice(factor, count * _LATTICE).sub_(0.5).view(-1, count, _LATTICE)
+    field, start = lattice.new_zeros(len(lattice), count, 4, 4), 0
+    for octave, grid in enumerate(_GRIDS):
+        layer = lattice[:, :, start : start + grid * grid].unflatten(2, (grid, grid))
+        field = F.interpolate(field, (grid, grid), mode="bicubic") + layer * (4.2 * 0.66**octave)
+        start += grid * grid
+    return field / 1.2
+
+
+def _colours(dice: _Dice, factor: str, count: int, colour: float) -> list[Tensor]:
+    """Return random natural colours: tensors of shape (B, 3, 1, 1)."""
+    picks = torch.from_numpy(dice.words(factor, 2 * count) % len(_PALETTE)).long()
+    first, second = _PALETTE[picks].chunk(2, 1)
+    mixed = first.lerp(second, dice(factor + " mix", count)[:, :, None] * 0.5)
+    mixed = mixed * (0.75 + 0.5 * dice(factor + " value", count)[:, :, None])
+    grey = mixed.mean(2, keepdim=True)
+    return list(grey.lerp(mixed, colour)[..., None, None].unbind(1))
+
+
+_Number = float | Tensor
+_Point = tuple[_Number, _Number]
+
+# Outlines are signed distances, negative inside, in the object's own coordinates: u to the right and v down,
+# the unit disc is the object's place.
+
+
+def _capsule(u: Tensor, v: Tensor, a: _Point, b: _Point, ra: _Number, rb: _Number) -> Tensor:
+    """Distance to a line from `a` to `b` that is `ra` thick at its start and `rb` at its end."""
+    u, v, du, dv = u - a[0], v - a[1], b[0] - a[0], b[1] - a[1]
+    h = ((u * du + v * dv) / (du * du + dv * dv)).clamp_(0, 1)
+    return torch.hypot(u - h * du, v - h * dv) - (ra + (rb - ra) * h)
+
+
+def _join(a: Tensor, b: Tensor, soft: float) -> Tensor:
+    """Union of two outlines with a rounded seam (polynomial smooth minimum)."""
+    h = (0.5 + (b - a) * (0.5 / soft)).clamp_(0, 1)
+    return b.lerp(a, h) - soft * h * (1 - h)
+
+
+def _inside(d: Tensor, soft: float | Tensor) -> Tensor:
+    return (0.5 - d / soft).clamp_(0, 1)
+
+
+def _dome(d: Tensor, width: float) -> Tensor:
+    """Height of a puffed-up outline that rises over `width` from its edge."""
+    return (1 - (1 + d / width).clamp_(0, 1) ** 2).sqrt_() * width
+
+
+@dataclass
+class _Body:
+    """An object in its own coordinates; each tensor of shape (B, S, S)."""
+
+    outline: Tensor
+    height: Tensor
+    tone: Tensor  # from the first colour (0) to the second (1)
+    accent: Tensor  # how much of the third colour
+    grain: tuple[Tensor, Tensor]  # where the texture is read
+    mark: Tensor | None = None  # near-black details: eyes, nose
+
+
+def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    places, many = dice("berry places", 3 * 12), dice("berry number", 2)
+    long = many[:, 1, None, None]
+    d, height = torch.full_like(u, 9.0), torch.zeros_like(u)
+    tone, seed = torch.zeros_like(u), torch.zeros_like(u)
+    for i in range(12):
+        # Sunflower spiral, squeezed into a bunch or left round.
+        angle, far = 2.4 * i, 0.2 * math.sqrt(i)
+        jitter = places[:, 3 * i : 3 * i + 3, None, None]
+        x = far * math.cos(angle) * (1.15 - 0.5 * long) + (jitter[:, 0] - 0.5) * 0.14
+        y = far * math.sin(angle) * (0.9 + 0.4 * long) + (jitter[:, 1] - 0.5) * 0.14 + 0.1
+        radius = 0.24 + 0.09 * jitter[:, 2] - 9 * (i > 6 + 6 * many[:, 0, None, None]).float()
+        du, dv = u - x, v - y
+        away = du * du + dv * dv
+        ball = (radius * radius * radius.sign() - away).clamp_(min=0).sqrt_() * (1 + 0.02 * i)
+        top = ball > height
+        height = torch.where(top, ball, height)
+        tone = torch.where(top, jitter[:, 2] * 0.8, tone)
+        seed = torch.where(top, away, seed)
+        d = torch.minimum(d, away.sqrt() - radius)
+    stem = _capsule(u, v, (0.0, -0.45), ((long - 0.5) * 0.6, -1.0), 0.05, 0.035)
+    leaf = torch.hypot((u - 0.34) / 0.36, (v + 0.7 - 0.3 * u) / 0.16) - 1
+    accent = torch.maximum(_inside(stem, px), _inside(leaf * 0.2, px)) * (d > 0)
+    d = torch.minimum(torch.minimum(d, stem), leaf * 0.2)
+    calyx = (0.5 - (seed.sqrt() - 0.05) / 0.04).clamp_(0, 1) * (height > 0.05)
+    return _Body(d, torch.maximum(height, _dome(d, 0.08)), tone, accent, (u * 0.5, v * 0.5), calyx * 0.7)
+
+
+def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    hx, hy, beak, tail, plump, wing, lift, step = dice.range(
+        "bird",
+        [0.4, -0.5, 0.2, -0.1, 0.27, 0.16, 0.0, -0.15],
+        [0.52, -0.34, 0.42, 0.45, 0.36, 0.22, 1.0, 0.15],
+    )
+    flies = lift < 0.4
+    body = _capsule(u, v, (0.2, -0.02), (-0.3, 0.12), plump, plump * 0.6)
+    head = torch.hypot(u - hx, v - hy) - 0.19
+    d = _join(body, head, 0.16)
+    fan = _capsule(u, v, (-0.35, 0.12), (-0.92, tail), 0.1, 0.15)
+    d = _join(d, fan, 0.08)
+    bill = _capsule(u, v, (hx + 0.12, hy + 0.02), (hx + 0.17 + beak, hy + 0.06), 0.08, 0.005)
+    legs = torch.minimum(
+        _capsule(u, v, (0.05, 0.2), (0.1 + step, 0.82), 0.035, 0.03),
+        _capsule(u, v, (-0.08, 0.2), (-0.08 - step, 0.82), 0.035, 0.03),
+    )
+    folded = torch.hypot((u + 0.12) / 0.42, (v - 0.02 + 0.22 * (u + 0.1)) / wing) - 1
+    raised = _capsule(u, v, (0.05, -0.1), (-0.35 + step, -0.9), 0.26, 0.05)
+    raised = torch.maximum(raised, -(u + 0.62 - 0.5 * (v + 0.4)))
+    blade = torch.where(flies, raised, folded * 0.17)
+    accent = torch.maximum(_inside(bill, px), _inside(legs, px) * ~flies) * (d > 0)
+    outline = torch.minimum(torch.minimum(d, bill), torch.where(flies, raised, legs))
+    feathers = _inside(blade, 0.04)
+    tone = feathers * (0.55 + 0.45 * torch.sin((u * 0.8 + v * 0.5) * 26).sign() * (0.3 + 0.7 * (u < 0)))
+    tone = torch.maximum(tone, _inside(fan, 0.05) * 0.7)
+    height = _dome(d, 0.3) + 0.12 * _dome(blade, 0.1) + _dome(torch.minimum(bill, legs), 0.06)
+    eye = _inside(torch.hypot(u - hx - 0.06, v - hy + 0.04) - 0.04, px)
+    height = torch.where(flies, torch.maximum(height, _dome(raised, 0.15)), height)
+    return _Body(outline, height, tone, accent, (u * 0.35 + v * 0.2, v - 0.5 * u), eye)
+
+
+def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    hx, hy, muzzle, ear, tail, fat, g1, g2, legs = dice.range(
+        "dog",
+        [0.52, -0.55, 0.2, -0.25, -0.75, 0.18, -0.18, -0.18, 0.62],
+        [0.64, -0.3, 0.34, 0.28, 0.1, 0.26, 0.18, 0.18, 0.84],
+    )
+    d = _capsule(u, v, (-0.42, 0.0), (0.28, -0.02), fat * 0.95, fat * 1.1)
+    d = _join(d, _capsule(u, v, (0.3, -0.08), (hx, hy), 0.16, 0.15), 0.1)
+    d = _join(d, torch.hypot(u - hx, v - hy) - 0.185, 0.06)
+    snout = (hx + muzzle, hy + 0.1)
+    d = _join(d, _capsule(u, v, (hx, hy + 0.03), snout, 0.13, 0.085), 0.05)
+    near = torch.minimum(
+        _capsule(u, v, (-0.5, 0.08), (-0.52 + g1, legs), 0.13, 0.065),
+        _capsule(u, v, (0.32, 0.08), (0.34 + g2, legs), 0.12, 0.06),
+    )
+    far = torch.minimum(
+        _capsule(u, v, (-0.44, 0.05), (-0.44 - g1, legs - 0.05), 0.11, 0.06),
+        _capsule(u, v, (0.26, 0.05), (0.24 - g2, legs - 0.05), 0.1, 0.055),
+    )
+    d = _join(d, near, 0.06)
+    d = _join(d, _capsule(u, v, (-0.6, -0.06), (-0.92, tail), 0.075, 0.045), 0.05)
+    flap = _capsule(u, v, (hx - 0.1, hy - 0.12), (hx - 0.16, hy + ear - 0.1), 0.085, 0.05)
+    outline = torch.minimum(torch.minimum(d, flap), far)
+    tone = torch.maximum(_inside(flap, 0.04), _inside(far, px) * (d > 0) * 0.8)
+    dots = torch.minimum(
+        torch.hypot(u - hx - 0.05, v - hy + 0.03) - 0.035,
+        torch.hypot(u - snout[0] - 0.06, v - snout[1] + 0.03) - 0.05,
+    )
+    height = torch.maximum(_dome(d, 0.24), _dome(far, 0.1) * 0.4) + 0.4 * _dome(flap, 0.07)
+    return _Body(outline, height, tone, torch.zeros_like(u), (u * 0.3, v * 0.9), _inside(dots, px))
+
+
+def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    number, width, heart, tilt, twist = dice.range(
+        "flower", [4.6, 0.75, 0.18, 0.65, 0.0], [10.4, 1.15, 0.34, 1.0, 6.3]
+    )
+    number = number.round()
+    v = v / tilt
+    r, angle = torch.hypot(u, v), torch.atan2(v, u) + twist
+    sector = 2 * math.pi / number
+
+    def petals(shift: Tensor | float, reach: float) -> Tensor:
+        fold = torch.remainder(angle + shift, sector) - sector / 2
+        along, across = r * torch.cos(fold), r * torch.sin(fold)
+        half = width * reach * 0.52 * torch.sin(sector / 2).clamp(max=0.62)
+        return (torch.hypot((along - 0.55 * reach) / (0.45 * reach), across / half) - 1) * 0.3
+
+    front, back = petals(0.0, 1.0), petals(sector / 2, 0.93)
+    disc = r - heart
+    outline = torch.minimum(torch.minimum(front, back), disc)
+    height = torch.where(front < 0, _dome(front, 0.2) + 0.08, _dome(back, 0.2) * 0.7)
+    height = torch.where(disc < 0, _dome(disc, 0.2) * 0.8 + 0.12, height)
+    dots = torch.sin(u * 55) * torch.sin(v * 55)
+    tone = (1.1 - r).clamp_(0, 1) * 0.7 + 0.3 * (front > 0)
+    return _Body(
+        outline, height + 0.012 * dots * (disc < 0), tone, _inside(disc, px), (angle * 0.9, r * 0.15)
+    )
+
+
+def _other(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    kind, spokes, rim, wide, high, slats = dice.range(
+        "other", [0.0, 2.6, 0.1, 0.6, 0.55, 2.6], [1.0, 6.4, 0.2, 0.78, 0.72, 5.4]
+    )
+    r, angle = torch.hypot(u, v), torch.atan2(v, u)
+    # A wheel: tyre, spokes, hub.
+    fold = torch.remainder(angle, math.pi / spokes.round()) - math.pi / spokes.round() / 2
+    tyre, hub = (r - 0.92 + rim).abs() - rim, r - 0.17
+    spoke = torch.maximum((r * torch.sin(fold)).abs() - 0.045, r - 0.85)
+    wheel = torch.minimum(torch.minimum(tyre, hub), spoke)
+    # A crate: boards with gaps inside a frame and a brace across.
+    edge = torch.maximum(u.abs() - wide, v.abs() - high)
+    board = torch.remainder(v / high * slats.round() / 2 + 0.5 * slats.round(), 1) - 0.5
+    frame = torch.minimum(-edge - 0.13, (u * high - v * wide).abs() / torch.hypot(wide, high) - 0.08)
+    crate_height = 0.1 - 0.1 * (board.abs() > 0.44) + 0.08 * _inside(frame, 0.03)
+    # A mug: a body with bands and a handle.
+    barrel = torch.maximum((u + 0.18).abs() - 0.52 + 0.1 * v, v.abs() - 0.75)
+    handle = (torch.hypot((u - 0.42) / 0.4, v / 0.42) - 1).abs() * 0.4 - 0.085
+    mug = torch.minimum(barrel, torch.maximum(handle, 0.25 - u))
+    round_height = (0.36 - (u + 0.18) ** 2).clamp_(min=0).sqrt_() * (barrel < 0) + _dome(handle, 0.09) * (
+        barrel > 0
+    )
+    first, second = kind < 0.4, kind < 0.7
+    outline = torch.where(first, wheel, torch.where(second, edge, mug))
+    height = torch.where(first, _dome(wheel, 0.12), torch.where(second, crate_height, round_height))
+    bands = _inside((v.abs() - 0.5).abs() - 0.09, px)
+    tone = torch.where(first, _inside(tyre, px), torch.where(second, _inside(frame, px) * 0.8, bands))
+    accent = torch.where(first, _inside(hub, px), torch.zeros_like(u))
+    return _Body(outline, height, tone, accent, (u * 0.25, v * 1.2))
+
+
+_BODIES: tuple[Callable[[Tensor, Tensor, _Dice, Tensor], _Body], ...] = (_berry, _bird, _dog, _flower, _other)
+
+
+@dataclass
+class _Sun:
+    """The light of each scene; tensors of shape (B, 1, 1)."""
+
+    x: Tensor
+    y: Tensor
+    strength: Tensor
+
+
+def _leaves(
+    dice: _Dice, factor: str, x: Tensor, y: Tensor, dense: float, coarse: tuple[float, float], sun: _Sun
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scatter leaves, blades and pebbles, one in each cell of a turned lattice.
+
+    Returns cover, shadow, tone and shade, each of shape (B, S, S).
+    """
+    turn, ox, oy, often, slim, round_ = dice.range(
+        factor, [0.0, 0.0, 0.0, coarse[0], 0.16, 0.0], [6.3, 16.0, 16.0, coarse[1], 0.75, 1.0]
+    )
+    chance, lean, length, tone = dice(factor + " cells", 4 * 256).view(-1, 4, 256).unbind(1)
+    spread = dice(factor + " spread", 1)
+    lean = 6.3 * (lean * spread + turn[:, :, 0])
+    length = torch.where(chance < dense, 0.4 + 0.3 * length, 1e-4)
+    table = torch.stack([lean.cos() / length, lean.sin() / length, tone], 1)
+    cos, sin = turn.cos() * often, turn.sin() * often
+    p, q = x * cos - y * sin + ox, x * sin + y * cos + oy
+    row = q.floor()
+    p = p + 0.5 * torch.remainder(row, 2)
+    column = p.floor()
+    p, q = p - column - 0.5, q - row - 0.5
+    cell = torch.remainder(row, 16) * 16 + torch.remainder(column, 16)
+    cell = cell.long().flatten(1)
+    c, s, tone = (table[:, k].gather(1, cell).view_as(p) for k in range(3))
+    along, across = p * c + q * s, q * c - p * s
+    bow = (1 - along * along).clamp_(min=0)
+    bow = slim * bow.lerp(bow.sqrt(), round_)
+    d = (across.abs() - bow) * 0.55
+    px = often / x.shape[-1]
+    cover = (0.5 - d / px).clamp_(0, 1) * (bow > 0)
+    shadow = (1 - d * 8).clamp_(0, 1) * (along.abs() < 1.1)
+    # A leaf is a ridge: one side faces the light.
+    facing = (c * (sun.x * sin + sun.y * cos) - s * (sun.x * cos - sun.y * sin)) / often * 0.5
+    shade = 1 + sun.strength * across / slim * facing - 0.12 * (across.abs() < 0.05)
+    return cover, shadow, tone, shade
+
+
+def _over(image: Tensor, cover: Tensor, shadow: Tensor, colour: Tensor) -> Tensor:
+    """Lay something coloured over the image, and its shadow under it."""
+    image = image * (1 - 0.45 * shadow)[:, None]
+    return image.lerp_(colour, cover[:, None])
+
+
+def _plane(size: int) -> tuple[Tensor, Tensor]:
+    x = (torch.arange(size) + 0.5) / size - 0.5
+    return x[None, None, :], x[None, :, None]
+
+
+def _ground(
+    dice: _Dice, size: int, controls: Controls, sun: _Sun, colours: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Paint what is behind the object; return it with the bent plane on which its things lie."""
+    fields = _fields(dice, "ground", 4)
+    near, far = min(controls.clutter, 1.0), min(controls.clutter * 0.8, 1.0)
+    x, y = _plane(64)
+    tones = fields[:, :2] * (0.3 * near) + 0.5
+    slope = x * sun.x + y * sun.y
+    image = colours[0].lerp(colours[1], tones[:, :1].clamp(0, 1)) * (1 + 0.5 * slope[:, None])
+    image = image.lerp(colours[2], (tones[:, 1:] * 1.6 - 0.8).clamp(0, 1))
+    image = image * (1 + 0.15 * near * (fields[:, :1] - fields[:, :1].roll((1, 1), (2, 3))))
+    bend = fields[:, 2:] * 0.02
+    cover, shadow, tone, shade = _leaves(
+        dice, "far", x + bend[:, 0], y + bend[:, 1], far * 0.8, (5.0, 12.0), sun
+    )
+    image = _over(
+        image, cover, shadow * near, colours[1].lerp(colours[2], tone[:, None]) * shade[:, None] * 0.9
+    )
+    canvas = F.interpolate(torch.cat([image, bend], 1), (size, size), mode="bilinear", antialias=size < 64)
+    image, bend = canvas[:, :3], canvas[:, 3:]
+    x, y = _plane(size)
+    x, y = x + bend[:, 0], y + bend[:, 1]
+    cover, shadow, tone, shade = _leaves(dice, "near", x, y, 0.6 * controls.clutter, (3.0, 9.0), sun)
+    image = _over(image, cover, shadow * near, colours[3].lerp(colours[1], tone[:, None]) * shade[:, None])
+    return image, x, y
+
+
+def _object(dice: _Dice, kind: Tensor, controls: Controls, size: int, sun: _Sun) -> tuple[Tensor, ...]:
+    """Place and shade the objects; return cover, distance, tone, accent, mark, shade and diameters."""
+    low, high = controls.scale
+    diameter = low + (high - low) * dice("scale", 1)[:, :, None]
+    ox, oy = dice.range("position", [-controls.position] * 2, [controls.position] * 2)
+    (turn,) = dice.range("rotation", [-math.radians(controls.rotation)], [math.radians(controls.rotation)])
+    squeeze, mirror, bend, phase, grainy, patchy = dice.range(
+        "pose", [0.85, -1.0, -0.12, 0.0, 0.05, 0.1], [1.15, 1.0, 0.12, 6.3, 0.22, 0.6]
+    )
+    x, y = _plane(size)
+    x, y = (x - ox) * 2 / diameter, (y - oy) * 2 / diameter
+    u = (x * turn.cos() + y * turn.sin()) * squeeze * mirror.sign()
+    v = (y * turn.cos() - x * turn.sin()) / squeeze
+    u, v = u + bend * torch.sin(2.2 * v + phase), v + bend * torch.sin(2.2 * u + phase)
+    px = 2 / (size * diameter)
+    fields = _fields(dice, "grain", 2)
+    parts = torch.empty(6, *u.shape)
+    grain = torch.empty(len(u), size, size, 2)
+    for label, body_of in enumerate(_BODIES):
+        rows = (kind == label).nonzero()[:, 0]
+        if len(rows):
+            body = body_of(u[rows], v[rows], dice.only(rows), px[rows])
+            mark = torch.zeros_like(body.tone) if body.mark is None else body.mark
+            parts[:, rows] = torch.stack([body.outline, body.height, body.tone, body.accent, mark, mark])
+            grain[rows] = torch.stack(body.grain, -1)
+    outline, height, tone, accent, mark = parts[:5]
+    texture = F.grid_sample(fields, grain, padding_mode="reflection", align_corners=False)
+    height = height + 0.1 * grainy * texture[:, 0]
+    # Slopes of the height in the object's own units, by differences between neighbouring pixels.
+    down = F.pad(height[:, 1:] - height[:, :-1], (0, 0, 0, 1)) / px
+    right = F.pad(height[:, :, 1:] - height[:, :, :-1], (0, 1)) / px
+    facing = -(right * sun.x + down * sun.y) / (1 + right * right + down * down).sqrt_()
+    shade = 1 + sun.strength * facing + grainy * texture[:, 0]
+    shade = shade + 0.5 * sun.strength * (facing - 0.5).clamp_(min=0)
+    tone = (tone + patchy * texture[:, 1].clamp(-1, 1)).clamp_(0, 1)
+    return _inside(outline, px), outline * diameter / 2, tone, accent, mark, shade, diameter
+
+
+def _paint(seed: int, index: np.ndarray, size: int, controls: Controls) -> Drawing:
+    """Draw the scenes with the given indices."""
+    dice = _Dice(seed, index)
+    kind = torch.from_numpy(index % len(CLASSES))
+    vary = controls.light
+    angle, strength, bright, contrast, glow = dice.range(
+        "light",
+        [-1.6 - 2.2 * vary, 0.6 - 0.3 * vary, 1.1 - 0.35 * vary, 1 - 0.35 * vary, 0.2],
+        [-1.6 + 2.2 * vary, 0.6 + 0.3 * vary, 1.1 + 0.35 * vary, 1 + 0.2 * vary, 0.2 + 0.6 * vary],
+    )
+    sun = _Sun(-angle.cos(), -angle.sin(), strength)
+    colours = _colours(dice, "colours", 9, controls.colour)
+    image, x, y = _ground(dice, size, controls, sun, colours)
+    cover, away, tone, accent, mark, shade, diameter = _object(dice, kind, controls, size, sun)
+    shadow = (1 - away.clamp(min=0) * 14).clamp_(0, 1)
+    paint = colours[4].lerp(colours[5], tone[:, None]).lerp_(colours[6], accent[:, None])
+    paint = paint * (shade * (1 - 0.85 * mark))[:, None]
+    image = _over(image, cover, shadow, paint)
+    front, dark, tone, shade = _leaves(dice, "front", x, y, controls.occlusion * 1.6, (2.2, 4.5), sun)
+    image = _over(
+        image,
+        front,
+        dark * (0.8 if controls.occlusion else 0),
+        colours[7].lerp(colours[3], tone[:, None]) * shade[:, None],
+    )
+    px, py = _plane(size)
+    tint = 1 + 0.16 * vary * (colours[8] - colours[8].mean(1, keepdim=True)) * 2
+    image = image * (tint * (bright * (1 - glow * (px * sun.x + py * sun.y)))[:, None])
+    image = (image - 0.45) * contrast[:, None] + 0.45
+    if controls.noise:
+        words = dice.words("noise", size * size)
+        image = image + torch.from_numpy(_NORMAL[words]).view(-1, 1, size, size) * (controls.noise / 255)
+    images = image.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    return Drawing(images, kind, (cover > 0.5) & (front < 0.5), diameter.flatten())
+
+
+def draw(
+    count: int,
+    *,
+    seed: int = 0,
+    size: int = 128,
+    controls: Controls | None = None,
+    first: int = 0,
+    progress: bool = False,
+) -> Drawing:
+    """Draw scenes.
+
+    Parameters
+    ----------
+    count : int
+        How many scenes N; the class of scene i is ``i % 5``.
+    seed : int
+        Which scenes.
+    size : int
+        The pictures' side length S in pixels, 16 to 1024; the same scenes at any size.
+    controls : Controls, optional
+        How the scenes vary.
+    first : int
+        The number of the first scene.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Drawing
+        The pictures with labels and masks.
+
+    Raises
+    ------
+    DataError
+        If count, size or first is out of range.
+    """
+    parts = []
+    with tqdm(total=count, desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
+        for part in _chunks(count, seed, size, controls or Controls(), first):
+            parts.append((part.images, part.labels, part.masks, part.scales))
+            bar.update(len(part.labels))
+    return Drawing(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _chunks(count: int, seed: int, size: int, controls: Controls, first: int) -> Iterator[Drawing]:
+    if count < 1 or first < 0 or not 16 <= size <= 1024:
+        raise DataError(
+            f"cannot draw {count} scenes from number {first} at {size} pixels; "
+            "give count >= 1, first >= 0, size 16 to 1024"
+        )
+    for start in range(first, first + count, _CHUNK):
+        yield _paint(seed, np.arange(start, min(start + _CHUNK, first + count)), size, controls)
+
+
+def load(
+    *,
+    size: int = 128,
+    split_seed: int = 0,
+    seed: int = 0,
+    controls: Controls | None = None,
+    train: int = 6000,
+    test: int = 2000,
+    progress: bool = True,
+) -> PhotoSet:
+    """Return scenes as a data set, drawn when first asked for and then kept in the cache folder.
+
+    Parameters
+    ----------
+    size : int
+        The pictures' side length in pixels, 16 to 1024.
+    split_seed : int
+        Decides which tenth of each class's training scenes is for validation.
+    seed : int
+        Which scenes.
+    controls : Controls, optional
+        How the scenes vary.
+    train, test : int
+        How many scenes for training and validation together, and for testing: multiples of 5, `train` of 50.
+    progress : bool
+        Whether to show a progress bar while drawing.
+
+    Returns
+    -------
+    PhotoSet
+        The data set; the names end in the scenes' numbers, as `draw` counts them.
+
+    Raises
+    ------
+    DataError
+        If a number is out of range, or the cache folder cannot be written to.
+    """
+    controls = controls or Controls()
+    if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
+        raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
+    what = ("scenes", VERSION, seed, astuple(controls), size)
+    key = cache.key(*what, train, test)
+
+    def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
+        row = 0
+        with tqdm(total=train + test, desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
+            for first, count in ((0, train), (_TEST, test)):
+                for drawing in _chunks(count, seed, size, controls, first):
+                    store[row : row + len(drawing.labels)] = drawing.images.numpy()
+                    row += len(drawing.labels)
+                    bar.update(len(drawing.labels))
+        return {"what": what}
+
+    store, _ = cache.load(key) or cache.build(key, (train + test, 3, size, size), fill)
+    numbers = [*range(train), *range(_TEST, _TEST + test)]
+    digests = [cache.key(*what, number) for number in numbers]
+
+    def split(rows: list[int], folder: str) -> Split:
+        labels = [numbers[row] % len(CLASSES) for row in rows]
+        names = tuple(
+            f"{folder}/{CLASSES[k]}/{numbers[row]:07d}" for row, k in zip(rows, labels, strict=True)
+        )
+        index = torch.tensor(rows)
+        return Split(store, index, torch.tensor(labels), names, tuple(digests[row] for row in rows))
+
+    order = sorted(range(train), key=lambda row: cache.key(split_seed, digests[row]))
+    of_class = [[row for row in order if row % len(CLASSES) == k] for k in range(len(CLASSES))]
+    held_out = sorted(row for rows in of_class for row in rows[: train // 50])
+    kept = sorted(set(range(train)) - set(held_out))
+    return PhotoSet(
+        name="scenes",
+        classes=CLASSES,
+        size=size,
+        train=split(kept, "train"),
+        validation=split(held_out, "train"),
+        test=split(list(range(train, train + test)), "test"),
+        note=f"generated scenes, seed {seed}, {controls}; split seed {split_seed}",
+        licence="CC0-1.0 (generated)",
+    )
