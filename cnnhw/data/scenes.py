@@ -293,25 +293,25 @@ def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     hx, hy, muzzle, ear, tail, fat, g1, g2, legs = dice.range(
         "dog",
-        [0.52, -0.55, 0.2, -0.25, -0.75, 0.18, -0.18, -0.18, 0.62],
-        [0.64, -0.3, 0.34, 0.28, 0.1, 0.26, 0.18, 0.18, 0.84],
+        [0.46, -0.6, 0.22, -0.2, -0.75, 0.23, -0.16, -0.16, 0.6],
+        [0.58, -0.36, 0.34, 0.26, 0.1, 0.31, 0.16, 0.16, 0.8],
     )
     d = _capsule(u, v, (-0.42, 0.0), (0.28, -0.02), fat * 0.95, fat * 1.1)
-    d = _join(d, _capsule(u, v, (0.3, -0.08), (hx, hy), 0.16, 0.15), 0.1)
-    d = _join(d, torch.hypot(u - hx, v - hy) - 0.185, 0.06)
+    d = _join(d, _capsule(u, v, (0.3, -0.08), (hx, hy), 0.2, 0.17), 0.1)
+    d = _join(d, torch.hypot(u - hx, v - hy) - 0.22, 0.06)
     snout = (hx + muzzle, hy + 0.1)
-    d = _join(d, _capsule(u, v, (hx, hy + 0.03), snout, 0.13, 0.085), 0.05)
+    d = _join(d, _capsule(u, v, (hx, hy + 0.03), snout, 0.15, 0.1), 0.05)
     near = torch.minimum(
-        _capsule(u, v, (-0.5, 0.08), (-0.52 + g1, legs), 0.13, 0.065),
-        _capsule(u, v, (0.32, 0.08), (0.34 + g2, legs), 0.12, 0.06),
+        _capsule(u, v, (-0.5, 0.08), (-0.52 + g1, legs), 0.15, 0.085),
+        _capsule(u, v, (0.32, 0.08), (0.34 + g2, legs), 0.14, 0.08),
     )
     far = torch.minimum(
-        _capsule(u, v, (-0.44, 0.05), (-0.44 - g1, legs - 0.05), 0.11, 0.06),
-        _capsule(u, v, (0.26, 0.05), (0.24 - g2, legs - 0.05), 0.1, 0.055),
+        _capsule(u, v, (-0.44, 0.05), (-0.44 - g1, legs - 0.05), 0.13, 0.08),
+        _capsule(u, v, (0.26, 0.05), (0.24 - g2, legs - 0.05), 0.12, 0.075),
     )
     d = _join(d, near, 0.06)
-    d = _join(d, _capsule(u, v, (-0.6, -0.06), (-0.92, tail), 0.075, 0.045), 0.05)
-    flap = _capsule(u, v, (hx - 0.1, hy - 0.12), (hx - 0.16, hy + ear - 0.1), 0.085, 0.05)
+    d = _join(d, _capsule(u, v, (-0.6, -0.06), (-0.92, tail), 0.09, 0.055), 0.05)
+    flap = _capsule(u, v, (hx - 0.1, hy - 0.12), (hx - 0.19, hy + ear - 0.1), 0.1, 0.06)
     outline = torch.minimum(torch.minimum(d, flap), far)
     tone = torch.maximum(_inside(flap, 0.04), _inside(far, px) * (d > 0) * 0.8)
     dots = torch.minimum(
@@ -340,7 +340,7 @@ def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     front, back = petals(0.0, 1.0), petals(sector / 2, 0.93)
     disc = r - heart
     outline = torch.minimum(torch.minimum(front, back), disc)
-    height = torch.where(front < 0, _dome(front, 0.2) + 0.08, _dome(back, 0.2) * 0.7)
+    height = torch.maximum(_dome(front, 0.2) + 0.08 * _inside(front, 0.1), _dome(back, 0.2) * 0.7)
     height = torch.where(disc < 0, _dome(disc, 0.2) * 0.8 + 0.12, height)
     dots = torch.sin(u * 55) * torch.sin(v * 55)
     tone = (1.1 - r).clamp_(0, 1) * 0.7 + 0.3 * (front > 0)
@@ -363,7 +363,7 @@ def _other(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     edge = torch.maximum(u.abs() - wide, v.abs() - high)
     board = torch.remainder(v / high * slats.round() / 2 + 0.5 * slats.round(), 1) - 0.5
     frame = torch.minimum(-edge - 0.13, (u * high - v * wide).abs() / torch.hypot(wide, high) - 0.08)
-    crate_height = 0.1 - 0.1 * (board.abs() > 0.44) + 0.08 * _inside(frame, 0.03)
+    crate_height = 0.06 * _inside(board.abs() - 0.44, 0.1) + 0.08 * _inside(frame, 0.08)
     # A mug: a body with bands and a handle.
     barrel = torch.maximum((u + 0.18).abs() - 0.52 + 0.1 * v, v.abs() - 0.75)
     handle = (torch.hypot((u - 0.42) / 0.4, v / 0.42) - 1).abs() * 0.4 - 0.085
@@ -469,7 +469,7 @@ def _ground(
 
 
 def _object(dice: _Dice, kind: Tensor, controls: Controls, size: int, sun: _Sun) -> tuple[Tensor, ...]:
-    """Place and shade the objects; return cover, distance, tone, accent, mark, shade and diameters."""
+    """Place and shade the objects; return cover, distance, tone, accent, mark, shade, gloss and diameters."""
     low, high = controls.scale
     diameter = low + (high - low) * dice("scale", 1)[:, :, None]
     ox, oy = dice.range("position", [-controls.position] * 2, [controls.position] * 2)
@@ -501,9 +501,9 @@ def _object(dice: _Dice, kind: Tensor, controls: Controls, size: int, sun: _Sun)
     right = F.pad(height[:, :, 1:] - height[:, :, :-1], (0, 1)) / px
     facing = -(right * sun.x + down * sun.y) / (1 + right * right + down * down).sqrt_()
     shade = 1 + sun.strength * facing + grainy * texture[:, 0]
-    shade = shade + 0.5 * sun.strength * (facing - 0.5).clamp_(min=0)
+    gloss = (facing * 4 - 2.6).clamp_(0, 1) * (kind == 0)[:, None, None]
     tone = (tone + patchy * texture[:, 1].clamp(-1, 1)).clamp_(0, 1)
-    return _inside(outline, px), outline * diameter / 2, tone, accent, mark, shade, diameter
+    return _inside(outline, px), outline * diameter / 2, tone, accent, mark, shade, gloss, diameter
 
 
 def _paint(seed: int, index: np.ndarray, size: int, controls: Controls) -> Drawing:
@@ -513,16 +513,24 @@ def _paint(seed: int, index: np.ndarray, size: int, controls: Controls) -> Drawi
     vary = controls.light
     angle, strength, bright, contrast, glow = dice.range(
         "light",
-        [-1.6 - 2.2 * vary, 0.6 - 0.3 * vary, 1.1 - 0.35 * vary, 1 - 0.35 * vary, 0.2],
-        [-1.6 + 2.2 * vary, 0.6 + 0.3 * vary, 1.1 + 0.35 * vary, 1 + 0.2 * vary, 0.2 + 0.6 * vary],
+        [-1.6 - 2.2 * vary, 0.6 - 0.3 * vary, 1.2 - 0.35 * vary, 1 - 0.35 * vary, 0.2],
+        [-1.6 + 2.2 * vary, 0.6 + 0.3 * vary, 1.2 + 0.35 * vary, 1 + 0.2 * vary, 0.2 + 0.6 * vary],
     )
     sun = _Sun(-angle.cos(), -angle.sin(), strength)
     colours = _colours(dice, "colours", 9, controls.colour)
+    for k in (1, 2, 3):
+        colours[k] = colours[k].lerp(colours[0], 0.35)
+    # An object as light as the ground would be hard to see.
+    ground = torch.stack(colours[:4]).mean((0, 2), keepdim=True)[0]
+    for k in (4, 5):
+        value = colours[k].mean(1, keepdim=True)
+        apart = (value - ground).sign() * (0.2 - (value - ground).abs()).clamp(min=0)
+        colours[k] = colours[k] * ((value + apart) / value)
     image, x, y = _ground(dice, size, controls, sun, colours)
-    cover, away, tone, accent, mark, shade, diameter = _object(dice, kind, controls, size, sun)
+    cover, away, tone, accent, mark, shade, gloss, diameter = _object(dice, kind, controls, size, sun)
     shadow = (1 - away.clamp(min=0) * 14).clamp_(0, 1)
     paint = colours[4].lerp(colours[5], tone[:, None]).lerp_(colours[6], accent[:, None])
-    paint = paint * (shade * (1 - 0.85 * mark))[:, None]
+    paint = paint * (shade * (1 - 0.85 * mark))[:, None] + 0.3 * gloss[:, None]
     image = _over(image, cover, shadow, paint)
     front, dark, tone, shade = _leaves(dice, "front", x, y, controls.occlusion * 1.6, (2.2, 4.5), sun)
     image = _over(
