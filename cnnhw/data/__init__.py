@@ -1,0 +1,193 @@
+"""Where photographs come from: named data sets and folders, split and decoded into a `PhotoSet`."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnhw.data import cache, decode, splits
+from cnnhw.data.archives import Container, Folder
+from cnnhw.data.decode import read_photo
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names, own_folder
+from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
+
+__all__ = ["PhotoSet", "Split", "describe", "fetch", "flower_credits", "load", "names", "read_photo"]
+
+
+def load(
+    name_or_folder: str | Path = "scenes",
+    *,
+    size: int = 128,
+    root: str | Path | None = None,
+    split_seed: int = 0,
+    crop: bool = False,
+    progress: bool = True,
+    on_error: Literal["skip", "raise"] = "skip",
+) -> PhotoSet:
+    """Load a data set: photos of one size, split into train, validation and test.
+
+    Photos are decoded once for each size and kept in the cache folder; loading them again takes no time.
+
+    Parameters
+    ----------
+    name_or_folder : str or Path
+        One of `names`, or a folder of class folders, or one with ``train/`` and, if wanted, ``test/`` and
+        ``validation/`` above the class folders. A name goes before a folder of the same name: write
+        ``"./flowers"`` for the folder.
+    size : int
+        The side length S of the photos in pixels, 8 to 1024.
+    root : str or Path, optional
+        For named data sets: the folder to look in first and to download into. Then follow ``$CNNHW_DATA`` and
+        the cache folder; archive or unpacked folder will do.
+    split_seed : int
+        Decides which photos go into which part, where the data set does not: 20 % of each class to the test
+        (if no test part is given), 10 % to validation (likewise), each at least one.
+    crop : bool
+        Cut the largest centred square out of each photo; by default the whole photo is squashed to a square.
+    progress : bool
+        Show progress bars on stderr.
+    on_error : {"skip", "raise"}
+        What to do about files in class folders that are not readable photos: leave them out and warn, or
+        refuse the whole data set.
+
+    Returns
+    -------
+    PhotoSet
+        Images are uint8 RGB of shape (N, 3, S, S); the photos of a split are ordered by class, then name.
+
+    Raises
+    ------
+    DataError
+        If the photos cannot be used; the message says what is wrong, where, and what to do.
+    UnknownNameError
+        If `name_or_folder` is neither a data set nor a folder.
+
+    Warns
+    -----
+    SkippedPhotosWarning
+        If files were left out.
+    UserWarning
+        If the same photo is in several parts of a folder of your own.
+    """
+    size = _whole("size", size)
+    split_seed = _whole("split_seed", split_seed)
+    if not 8 <= size <= 1024:
+        raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
+    if on_error not in ("skip", "raise"):
+        raise DataError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
+    if name_or_folder == "scenes":
+        from cnnhw.data import scenes
+
+        return scenes.load(size=size, split_seed=split_seed, progress=progress)
+
+    container: Container
+    if source := SOURCES.get(str(name_or_folder)):
+        container = source.open(size, root, progress)
+        name, licence, choose = str(name_or_folder), source.licence, partial(source.select, container)
+    else:
+        container = folder = Folder(_own(name_or_folder))
+        name, licence, choose = folder.path.resolve().name, "", partial(own_folder, folder)
+    path = container.path
+    key = cache.key(decode.VERSION, name if source else "", container.identity(), size, bool(crop))
+    images, meta = cache.load(key) or _decode(key, container, choose(), size, bool(crop), progress)
+
+    skipped = tuple((photo, reason) for photo, reason in meta["skipped"])
+    if skipped:
+        some = "; ".join(f"{photo} ({reason})" for photo, reason in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        if on_error == "raise":
+            raise DataError(f"{path} holds files that are not readable photos: {some}{more}. Remove them")
+        warnings.warn(f"{path}: {len(skipped)} left out: {some}{more}", SkippedPhotosWarning, stacklevel=2)
+    parts = _parts(path, meta, split_seed)
+    notes = [meta["note"]] if meta["note"] else []
+    if doubles := _doubles(parts, meta["digests"]):
+        notes.append(f"{doubles} photos are in more than one of train, validation and test")
+        if not source:
+            warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
+    train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
+    return PhotoSet(
+        name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence
+    )
+
+
+def _whole(what: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise DataError(f"{what} must be a whole number, not {value!r}") from None
+
+
+def _own(name_or_folder: str | Path) -> Path:
+    path = Path(name_or_folder).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise DataError(f"{path} is a file: give a folder of class folders (unpack an archive first)")
+    hint = "Or give a folder that holds a folder of photos for each class."
+    raise UnknownNameError("data set or folder", str(name_or_folder), names(), hint)
+
+
+def _decode(
+    key: str, container: Container, chosen: Selection, size: int, crop: bool, progress: bool
+) -> tuple[Tensor, dict[str, Any]]:
+    photos = sorted(chosen.photos, key=lambda photo: (photo.label, photo.part, splits.natural(photo.name)))
+    rows = {photo.name: row for row, photo in enumerate(photos)}
+
+    def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
+        digests, failures = decode.decode_all(container.read(rows), rows, store, crop, progress)
+        return {
+            "classes": chosen.classes,
+            "names": list(rows),
+            "labels": [photo.label for photo in photos],
+            "parts": [photo.part for photo in photos],
+            "digests": [digests.get(name) for name in rows],
+            "skipped": [*chosen.skipped, *((name, failures[name]) for name in rows if name in failures)],
+            "note": chosen.note,
+        }
+
+    return cache.build(key, (len(rows), 3, size, size), fill)
+
+
+def _parts(path: Path, meta: dict[str, Any], split_seed: int) -> list[str]:
+    """Return the part of each row of the store; "" where the photo could not be decoded."""
+    good = [row for row, digest in enumerate(meta["digests"]) if digest]
+    names, labels, given = ([meta[what][row] for row in good] for what in ("names", "labels", "parts"))
+    chosen = splits.split(names, labels, given, split_seed)
+    here = Counter(zip(labels, chosen, strict=True))
+    for label, name in enumerate(meta["classes"]):
+        if lacking := [part for part in splits.PARTS if not here[label, part]]:
+            raise DataError(
+                f"class {name!r} of {path} has {labels.count(label)} readable photos, which leaves none for "
+                f"{' and '.join(lacking)}: a class needs at least 3, one each for train, validation and test"
+            )
+    parts = [""] * len(meta["names"])
+    for row, part in zip(good, chosen, strict=True):
+        parts[row] = part
+    return parts
+
+
+def _doubles(parts: list[str], digests: list[str | None]) -> int:
+    """Count the different photos that are in more than one part."""
+    where: dict[str, set[str]] = {}
+    for part, digest in zip(parts, digests, strict=True):
+        if digest:
+            where.setdefault(digest, set()).add(part)
+    return sum(len(found) > 1 for found in where.values())
+
+
+def _pick(images: Tensor, meta: dict[str, Any], parts: list[str], wanted: str) -> Split:
+    rows = [row for row, part in enumerate(parts) if part == wanted]
+    names, digests = (tuple(meta[what][row] for row in rows) for what in ("names", "digests"))
+    return Split(
+        images, torch.tensor(rows), torch.tensor([meta["labels"][row] for row in rows]), names, digests
+    )

@@ -1,8 +1,8 @@
 """Decoded photos on disk: one array a data set and size, memory-mapped when it is used.
 
-An entry is two files named after its key: ``<key>.npy`` with the photos and ``<key>.json`` with what is known about
-them. Both are written under temporary names and renamed, the JSON file last, so that an entry is either whole or not
-there. The folder can be deleted at any time: photos are decoded again when they are next asked for.
+An entry is two files named after its key: ``<key>.npy`` with the photos and ``<key>.json`` with what is known
+about them. Both are written under temporary names and renamed, the JSON file last, so that an entry is either
+whole or not there. The folder can be deleted at any time: photos are decoded again when next asked for.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def build(
     shape : tuple of int
         The shape (M, 3, S, S) of the photos.
     fill : callable
-        Called once with an array of zeros of this shape, on disk; writes the photos into it and returns `meta`, which
-        JSON must be able to hold. If it raises, no entry is made.
+        Called once with an array of zeros of this shape, on disk; writes the photos into it and returns
+        `meta`, which JSON must be able to hold. If it raises, no entry is made.
 
     Returns
     -------
@@ -117,18 +117,16 @@ def build(
                 size = temporary.stat().st_size
             write_json(meta_path, {"bytes": size, "meta": meta}, indent=None)
         except PermissionError:
-            # Windows refuses to replace a file that another process uses: all is well if it is the same entry.
+            # Windows refuses to replace a file that another process uses: well if it is the same entry.
             if load(key) is None:
                 raise
     except OSError as error:
         raise DataError(
-            f"decoded photos cannot be stored in {folder()}: {error}. Set the environment variable CNNHW_CACHE to a "
-            "folder that can be written to"
+            f"decoded photos cannot be stored in {folder()}: {error}. "
+            "Set the environment variable CNNHW_CACHE to a folder that can be written to"
         ) from error
     if (entry := load(key)) is None:
-        raise DataError(
-            f"the decoded photos just stored in {folder()} cannot be read back: delete that folder"
-        )
+        raise DataError(f"the photos just stored in {folder()} cannot be read back: delete that folder")
     return entry
 
 

@@ -1,0 +1,367 @@
+"""Reading photos from folders and archives (zip, tar, rar) alike, safely.
+
+Nothing is unpacked from zip and tar archives: their members are read one after the other. RAR needs a
+program; it unpacks into a temporary folder of our own, after every name in the archive has been checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Protocol
+
+from cnnhw.errors import DataError
+from cnnhw.files import cache_folder
+
+__all__ = ["Container", "Folder", "RarArchive", "TarArchive", "ZipArchive", "open_container"]
+
+MEMBER_LIMIT = 256 * 2**20
+TOTAL_LIMIT = 64 * 2**30
+_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+
+
+class Container(Protocol):
+    """A folder or an archive that holds photos.
+
+    Attributes
+    ----------
+    path : Path
+        Where it lies.
+    """
+
+    path: Path
+
+    def identity(self) -> list[Any]:
+        """Return what changes when the files do, in a form JSON can hold."""
+
+    def names(self) -> list[str]:
+        """Return the names of all files, relative and with ``/``, without hidden files."""
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield name and content of the `wanted` files, in whatever order is quickest.
+
+        A file that cannot be read gives the error in place of its content; an archive that cannot be read
+        raises DataError.
+        """
+
+
+class Folder:
+    """The files below a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    only : sequence of str
+        The subfolders to look into; the whole folder by default.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    folders : list of str
+        The folders found, relative to `path`, empty ones too.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed.
+
+    Notes
+    -----
+    Symbolic links to files are followed. Links to folders are followed if they lead out of `path`, each
+    folder once, so that loops end.
+    """
+
+    def __init__(self, path: Path, only: Sequence[str] = ("",)) -> None:
+        self.path = path
+        self.folders: list[str] = []
+        self._files: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._seen: set[str] = set()
+        self._root = os.path.realpath(path)
+        for start in only:
+            if (path / start).is_dir():
+                self._visit(os.path.join(self._root, *start.split("/")), f"{start}/" if start else "")  # noqa: PTH118
+
+    def _visit(self, folder: str, prefix: str) -> None:
+        real = os.path.realpath(folder)
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(
+                f"folder {folder} cannot be listed: {error.strerror}. Check its permissions"
+            ) from error
+        for entry in entries:
+            if _ignored(entry.name):
+                continue
+            name = prefix + _portable(entry.name)
+            try:
+                status = entry.stat()
+            except OSError:  # a broken link
+                self._files[name] = (entry.path, None)
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                self._files[name] = (entry.path, status if stat.S_ISREG(status.st_mode) else None)
+            elif not (entry.is_symlink() and Path(os.path.realpath(entry.path)).is_relative_to(self._root)):
+                self.folders.append(name)
+                self._visit(entry.path, f"{name}/")
+
+    def identity(self) -> list[Any]:
+        """Return path, and name, size, time and mode of every file."""
+        files = [
+            [name, *((status.st_size, status.st_mtime_ns, status.st_mode) if status else ())]
+            for name, (_, status) in self._files.items()
+        ]
+        return [self._root, files]
+
+    def names(self) -> list[str]:
+        """Return the names of all files, relative and with ``/``, without hidden files."""
+        return list(self._files)
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield name and content of the `wanted` files, or the error of those that cannot be read."""
+        for name in wanted:
+            path, status = self._files[name]
+            if status is None:
+                yield name, OSError("not a regular file, or a broken link")
+            elif status.st_size > MEMBER_LIMIT:
+                yield name, OSError(f"larger than {MEMBER_LIMIT // 2**20} MB")
+            else:
+                try:
+                    yield name, Path(path).read_bytes()
+                except OSError as error:
+                    yield name, OSError(error.strerror or str(error))
+
+
+class _Archive:
+    """What the three kinds of archive share.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    top : str
+        The folder inside that holds everything wanted; names are relative to it.
+    """
+
+    def __init__(self, path: Path, top: str = "") -> None:
+        self.path = path
+        self._prefix = f"{top}/" if top else ""
+        self._inside: dict[str, str] | None = None
+
+    def identity(self) -> list[Any]:
+        """Return path, size and time of the archive."""
+        status = self.path.stat()
+        return [os.path.realpath(self.path), status.st_size, status.st_mtime_ns]
+
+    def names(self) -> list[str]:
+        """Return the names of all files below the top folder, without hidden files."""
+        return list(self._members())
+
+    def _members(self) -> dict[str, str]:
+        """Check all members, once; return the names inside the archive by their portable names."""
+        if self._inside is None:
+            total, inside = 0, {}
+            for name, size, fault in self._list():
+                total += size
+                path = PurePosixPath(name.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
+                    fault = "would be unpacked outside its folder"
+                elif size > MEMBER_LIMIT:
+                    fault = f"is larger than {MEMBER_LIMIT // 2**20} MB"
+                elif total > TOTAL_LIMIT:
+                    fault = f"brings the total to more than {TOTAL_LIMIT // 2**30} GB"
+                if fault:
+                    raise DataError(
+                        f"archive {self.path} is refused: member {name!r} {fault}. Get the archive from its "
+                        "original source again"
+                    )
+                if (
+                    str(path).startswith(self._prefix)
+                    and not name.endswith("/")
+                    and not any(map(_ignored, path.parts))
+                ):
+                    inside[_portable(str(path)[len(self._prefix) :])] = name
+            self._inside = inside
+        return self._inside
+
+    def _list(self) -> Iterator[tuple[str, int, str]]:
+        """Yield name (ending in ``/`` for folders), size and fault (or "") of every member."""
+        raise NotImplementedError
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield name and content of the `wanted` files, in whatever order is quickest."""
+        raise NotImplementedError
+
+    def _broken(self, error: object) -> DataError:
+        return DataError(
+            f"archive {self.path} is damaged or incomplete ({error}). Delete it and get it again"
+        )
+
+
+class ZipArchive(_Archive):
+    """The photos in a zip archive."""
+
+    _ERRORS = (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    )
+
+    def _list(self) -> Iterator[tuple[str, int, str]]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                members = archive.infolist()
+        except self._ERRORS as error:
+            raise self._broken(error) from error
+        for member in members:
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+            fault = "is a link or a device" if special else "is encrypted" if member.flag_bits & 1 else ""
+            yield member.filename, member.file_size, fault
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield name and content of the `wanted` files, in the archive's order."""
+        inside = self._members()
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name in wanted:
+                    yield name, archive.read(inside[name])
+        except self._ERRORS as error:
+            raise self._broken(error) from error
+
+
+class TarArchive(_Archive):
+    """The photos in a tar archive, compressed or not."""
+
+    _ERRORS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError)
+
+    def _walk(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        try:
+            with tarfile.open(self.path) as archive:
+                for member in archive:
+                    yield archive, member
+        except self._ERRORS as error:
+            raise self._broken(error) from error
+
+    def _list(self) -> Iterator[tuple[str, int, str]]:
+        for _, member in self._walk():
+            fault = "" if member.isreg() or member.isdir() else "is a link or a device"
+            yield member.name + "/" * member.isdir(), member.size, fault
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield name and content of the `wanted` files, in the archive's order."""
+        inside = self._members()
+        names = {inside[name]: name for name in wanted}
+        for archive, member in self._walk():
+            if member.isreg() and member.name in names:
+                file = archive.extractfile(member)
+                assert file is not None
+                yield names[member.name], file.read()
+
+
+class RarArchive(_Archive):
+    """The photos in a RAR archive: unpacked by ``unrar``, ``bsdtar`` or ``7z`` into a temporary folder."""
+
+    def _list(self) -> Iterator[tuple[str, int, str]]:
+        import rarfile
+
+        try:
+            with rarfile.RarFile(self.path, errors="strict") as archive:
+                members = archive.infolist()
+        except (rarfile.Error, OSError, ValueError) as error:
+            raise self._broken(error or "not a RAR archive") from error
+        for member in members:
+            copy = bool(member.file_redir) and member.file_redir[0] == rarfile.RAR5_XREDIR_FILE_COPY
+            plain = member.is_dir() or (member.is_file() and not member.file_redir) or copy
+            fault = "is encrypted" if member.needs_password() else "" if plain else "is a link or a device"
+            yield member.filename, 0 if member.is_dir() else member.file_size, fault
+
+    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
+        """Unpack the archive into a temporary folder; yield name and content of the `wanted` files."""
+        inside = self._members()
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="unpacked-", dir=cache_folder()) as temporary:
+            self._unpack(temporary)
+            for name in wanted:
+                yield name, (Path(temporary) / inside[name]).read_bytes()
+
+    def _unpack(self, into: str) -> None:
+        path = str(self.path.resolve())
+        commands = {
+            "unrar": ["x", "-idq", "-p-", "-y", path, into + os.sep],
+            "bsdtar": ["-x", "-f", path, "-C", into],
+            "7z": ["x", "-y", "-p-", f"-o{into}", path],
+            "7zz": ["x", "-y", "-p-", f"-o{into}", path],
+        }
+        program = next((program for program in commands if shutil.which(program)), None)
+        if program is None:
+            raise DataError(
+                f"{path} is a RAR archive, and none of the programs unrar, bsdtar and 7z that can unpack it "
+                "is installed. Install one, or unpack the archive yourself into the folder it lies in"
+            )
+        done = subprocess.run(
+            [program, *commands[program]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+            raise self._broken(f"{program} says: {said[-1]}")
+        for name, size, _ in self._list():
+            file = Path(into, name)
+            if not name.endswith("/") and not (
+                file.is_file() and not file.is_symlink() and file.stat().st_size == size
+            ):
+                raise self._broken(f"{program} did not unpack {name!r} whole")
+
+
+def open_container(path: Path, top: str = "", only: Sequence[str] = ("",)) -> Container:
+    """Open a folder or archive.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a ``.zip``, ``.rar`` or tar archive.
+    top : str
+        The folder inside an archive that names are relative to.
+    only : sequence of str
+        For a folder: the subfolders to look into.
+
+    Returns
+    -------
+    Container
+    """
+    if path.is_dir():
+        # Unpacking "photos.rar" into a folder "photos" often gives photos/photos.
+        return Folder(path / path.name if (path / path.name).is_dir() else path, only)
+    kind = {".zip": ZipArchive, ".rar": RarArchive}.get(path.suffix.lower(), TarArchive)
+    return kind(path, top)
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _portable(name: str) -> str:
+    """Return a file name spelt the same on every system: composed accents, nothing that cannot be printed."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -1,0 +1,190 @@
+"""From the bytes of a file to a square RGB photo, one or thousands."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from cnnhw.errors import DataError
+
+__all__ = ["FORMATS", "decode", "decode_all", "read_photo"]
+
+VERSION = 1
+"""Part of the key of stored photos: to be raised when `decode` gives other pixels."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+PIXEL_LIMIT = 100_000_000
+
+
+def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
+    """Decode one photo.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of a file in one of `FORMATS`; its name does not matter.
+    size : int
+        The side length S wanted, in pixels.
+    crop : bool
+        Cut the largest centred square out; otherwise the whole photo is squashed to a square.
+
+    Returns
+    -------
+    array of shape (S, S, 3), uint8
+        RGB: turned upright as its EXIF data say, transparent parts on white, 16-bit greys scaled to 8 bits,
+        reduced by bilinear (triangle) filtering.
+
+    Raises
+    ------
+    DataError
+        If the bytes are not a photo, or not a whole one; the message is a short reason.
+    """
+    if not data:
+        raise DataError("empty file")
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > PIXEL_LIMIT:
+                raise DataError(f"more than {PIXEL_LIMIT // 10**6} megapixels")
+            image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode no finer than needed
+            image.load()
+            upright = _rgb(_upright(image))
+        edge = min(upright.size)
+        left, top = ((upright.width - edge) // 2, (upright.height - edge) // 2) if crop else (0, 0)
+        box = (left, top, left + edge, top + edge) if crop else (0, 0, *upright.size)
+        small = upright.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        return np.asarray(small)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(f"not a photo in a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"more than {PIXEL_LIMIT // 10**6} megapixels") from None
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
+        raise DataError(f"damaged: {error or type(error).__name__}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a whole photo
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("more than 16 bits a pixel")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError("floating-point pixels")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def read_photo(path: str | Path, size: int = 128, crop: bool = False) -> Tensor:
+    """Read one photo from a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    size : int
+        The side length S wanted, in pixels.
+    crop : bool
+        Cut the largest centred square out; otherwise the whole photo is squashed to a square.
+
+    Returns
+    -------
+    Tensor of shape (3, S, S), uint8
+        RGB.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not a photo.
+    """
+    try:
+        photo = decode(Path(path).read_bytes(), size, crop)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except DataError as error:
+        raise DataError(f"{path} cannot be used: {error}") from error
+    return torch.from_numpy(photo.transpose(2, 0, 1).copy())
+
+
+def decode_all(
+    contents: Iterable[tuple[str, bytes | OSError]],
+    rows: dict[str, int],
+    store: NDArray[np.uint8],
+    crop: bool = False,
+    progress: bool = True,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Decode many photos, several at a time.
+
+    Parameters
+    ----------
+    contents : iterable of (str, bytes or OSError)
+        Name and content of each file, or why it could not be read.
+    rows : dict of str to int
+        Where in `store` each photo goes.
+    store : array of shape (M, 3, S, S), uint8
+        Is written to; rows of photos that cannot be decoded are left alone.
+    crop : bool
+        As in `decode`.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    digests : dict of str to str
+        For each decoded photo, the first 16 hexadecimal digits of the SHA-256 of its file.
+    failures : dict of str to str
+        For each of the others, the reason.
+    """
+    from tqdm import tqdm
+
+    size = store.shape[-1]
+    digests: dict[str, str] = {}
+    failures: dict[str, str] = {}
+
+    def work(name: str, data: bytes) -> None:
+        try:
+            store[rows[name]] = decode(data, size, crop).transpose(2, 0, 1)
+            digests[name] = hashlib.sha256(data).hexdigest()[:16]
+        except DataError as error:
+            failures[name] = str(error)
+
+    # Threads, as Pillow releases the interpreter while it decodes; a bounded queue, as files can be large.
+    workers = min(8, os.cpu_count() or 1)
+    waiting: deque[Future[None]] = deque()
+    bar = tqdm(total=len(rows), desc=f"decoding to {size}x{size}", unit=" photos", disable=not progress)
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool, bar:
+        warnings.filterwarnings("ignore", module="PIL")
+        for name, data in contents:
+            if isinstance(data, OSError):
+                failures[name] = f"cannot be read: {data}"
+                bar.update()
+                continue
+            waiting.append(pool.submit(work, name, data))
+            if len(waiting) >= 4 * workers:
+                waiting.popleft().result()
+                bar.update()
+        for future in waiting:
+            future.result()
+            bar.update()
+    return digests, failures

@@ -1,0 +1,461 @@
+"""The named data sets, and folders of the user's own: where they lie, and which photos belong to them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from cnnhw.data.archives import Container, Folder, open_container
+from cnnhw.data.splits import natural
+from cnnhw.errors import DataError, UnknownNameError
+from cnnhw.files import cache_folder, replacing
+
+__all__ = [
+    "SOURCES",
+    "Photo",
+    "Selection",
+    "Source",
+    "describe",
+    "fetch",
+    "flower_credits",
+    "names",
+    "own_folder",
+]
+
+LINNAEUS_COUNTS = {"train": 1200, "test": 400}
+"""Photos a class in Linnaeus 5."""
+
+FLOWER_COUNT = 3670
+"""Photos in the complete flowers archive."""
+
+TINY5 = {
+    "bird": "n01855672 n02002724 n02056570 n02058221",
+    "dog": "n02085620 n02099601 n02106662 n02113799",
+    "fruit": "n07747607 n07749582 n07753592 n07768694",
+    "insect": "n02165456 n02206856 n02268443 n02279972",
+    "other": "n09193705 n04146614 n04398044 n04507155 n02793495 n07873807 n04133789 n04356056",
+}
+"""The WordNet ids of Tiny ImageNet that make up each class of tiny5."""
+
+TINY5_COUNTS = {"train": 1200, "test": 400}
+"""Photos a class in tiny5, taken in equal numbers from its WordNet ids."""
+
+
+class Photo(NamedTuple):
+    """A photo that belongs to a data set: its name, the number of its class, the part it comes in."""
+
+    name: str
+    label: int
+    part: str
+
+
+class Selection(NamedTuple):
+    """The photos of a data set, before they are decoded."""
+
+    classes: tuple[str, ...]
+    photos: list[Photo]
+    note: str = ""
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Version(NamedTuple):
+    """An archive that a data set can be had from, and the folder in it; `pixels` is 0 where photos vary."""
+
+    archive: str
+    folder: str
+    url: str
+    length: int | None = None
+    md5: str | None = None
+    pixels: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named data set that comes as an archive.
+
+    Attributes
+    ----------
+    about : str
+        One line on what it holds.
+    licence : str
+        What its photos may be used for.
+    versions : tuple of Version
+        The archives it can be had from, by size.
+    select : callable
+        Gives the photos that belong to the data set, from an open folder or archive.
+    only : tuple of str
+        The subfolders that hold them, where it pays not to look into others.
+    """
+
+    about: str
+    licence: str
+    versions: tuple[Version, ...]
+    select: Callable[[Container], Selection]
+    only: tuple[str, ...] = ("",)
+
+    def preferred(self, size: int) -> list[Version]:
+        """Return the versions, the one best for photos of `size` pixels first."""
+        return sorted(self.versions, key=lambda version: (version.pixels < size, abs(version.pixels - size)))
+
+    def find(self, size: int, root: str | Path | None = None) -> tuple[Path, Version] | None:
+        """Return the unpacked folder or the archive that is there, or None; nothing is downloaded."""
+        for version in self.preferred(size):
+            for place in _places(root):
+                if (place / version.folder).is_dir():
+                    return place / version.folder, version
+                if (place / version.archive).is_file():
+                    return place / version.archive, version
+        return None
+
+    def fetch(self, size: int, root: str | Path | None = None, progress: bool = True) -> tuple[Path, Version]:
+        """Return what `find` finds; download it first if there is nothing."""
+        if found := self.find(size, root):
+            return found
+        version = self.preferred(size)[0]
+        path = _places(root)[0 if root is not None else -1] / version.archive
+        _download(version, path, progress)
+        return path, version
+
+    def open(self, size: int, root: str | Path | None = None, progress: bool = True) -> Container:
+        """Open the folder or archive, downloaded if need be."""
+        path, version = self.fetch(size, root, progress)
+        return open_container(path, version.folder, self.only)
+
+
+def _places(root: str | Path | None) -> list[Path]:
+    given = [root, os.environ.get("CNNHW_DATA")]
+    return [Path(place).expanduser() for place in given if place] + [cache_folder() / "data"]
+
+
+def _download(version: Version, path: Path, progress: bool) -> None:
+    import pooch
+
+    try:
+        with replacing(path) as temporary:
+            pooch.HTTPDownloader(progressbar=progress)(version.url, temporary, None)
+            length = temporary.stat().st_size
+            if version.length not in (None, length):
+                raise DataError(
+                    f"{version.url} gave {length:,} bytes instead of {version.length:,}: try again later"
+                )
+            if version.md5:
+                with temporary.open("rb") as file:
+                    if hashlib.file_digest(file, "md5").hexdigest() != version.md5:
+                        raise DataError(
+                            f"{version.url} gave a file with another MD5 sum than it should: try again"
+                        )
+    except OSError as error:
+        raise DataError(
+            f"{version.archive} is not there and could not be downloaded ({error}). Get it from "
+            f"{version.url} and put it, or the folder {version.folder!r} unpacked from it, into "
+            f"{path.parent}, or into a folder that the environment variable CNNHW_DATA names"
+        ) from error
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=natural)
+
+
+def _select_linnaeus(container: Container) -> Selection:
+    classes = ("berry", "bird", "dog", "flower", "other")
+    photos = []
+    for name in container.names():
+        part, *middle = PurePosixPath(name).parts[:-1] or ("",)
+        if part in LINNAEUS_COUNTS and middle and middle[0] in classes:
+            photos.append(Photo(name, classes.index(middle[0]), part))
+    found = Counter((photo.part, classes[photo.label]) for photo in photos)
+    wrong = [
+        f"{found[part, label]:,} in {part}/{label} instead of {count:,}"
+        for part, count in LINNAEUS_COUNTS.items()
+        for label in classes
+        if found[part, label] != count
+    ]
+    if wrong:
+        raise DataError(
+            f"{container.path} does not hold Linnaeus 5 as published; found {'; '.join(wrong)}. Get the "
+            "archive again, or load the unpacked folder by its path to use it as it is"
+        )
+    return Selection(classes, photos, f"from {container.path.stem}")
+
+
+def _select_flowers(container: Container) -> Selection:
+    classes = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+    photos = []
+    for name in container.names():
+        label, *rest = PurePosixPath(name).parts
+        if label in classes and rest:
+            photos.append(Photo(name, classes.index(label), "train"))
+    found = Counter(photo.label for photo in photos)
+    if missing := [name for label, name in enumerate(classes) if not found[label]]:
+        raise DataError(f"{container.path} holds no photos of {', '.join(missing)}: get the archive again")
+    complete = len(photos) >= FLOWER_COUNT
+    return Selection(classes, photos, "" if complete else f"{len(photos):,} of {FLOWER_COUNT:,} photos found")
+
+
+def _select_tiny5(container: Container) -> Selection:
+    by_id: dict[str, list[str]] = {}
+    for name in container.names():
+        part, *rest = PurePosixPath(name).parts
+        if part == "train" and len(rest) == 3:
+            by_id.setdefault(rest[0], []).append(name)
+    photos = []
+    for label, ids in enumerate(TINY5.values()):
+        for wnid in ids.split():
+            train, test = (TINY5_COUNTS[part] // len(ids.split()) for part in ("train", "test"))
+            there = _numbered(by_id.get(wnid, []))
+            if len(there) < train + test:
+                raise DataError(
+                    f"{container.path} holds {len(there)} photos in train/{wnid}, and tiny5 needs "
+                    f"{train + test}: get the archive again"
+                )
+            photos += [Photo(name, label, "train") for name in there[:train]]
+            photos += [Photo(name, label, "test") for name in there[train : train + test]]
+    return Selection(tuple(TINY5), photos, "64x64 originals")
+
+
+SOURCES = {
+    "flowers": Source(
+        "five kinds of flowers: 3,670 photos of any size",
+        "CC BY 2.0: photos may be shown with their photographer's credit (cnnhw.data.flower_credits)",
+        (
+            Version(
+                "flower_photos.tgz",
+                "flower_photos",
+                "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz",
+                228_813_984,
+            ),
+        ),
+        _select_flowers,
+    ),
+    "linnaeus5": Source(
+        "berry, bird, dog, flower, other: 6,000 photos to train, 2,000 to test (Chaladze and Kalatozishvili)",
+        "see http://chaladze.com/l5/: ask the authors before using photos, or weights trained on them, for "
+        "more than research and education",
+        tuple(
+            Version(
+                f"Linnaeus 5 {pixels}X{pixels}.rar",
+                f"Linnaeus 5 {pixels}X{pixels}",
+                f"http://chaladze.com/l5/img/Linnaeus%205%20{pixels}X{pixels}.rar",
+                138_983_573 if pixels == 128 else None,
+                pixels=pixels,
+            )
+            for pixels in (32, 64, 128, 256)
+        ),
+        _select_linnaeus,
+    ),
+    "tiny5": Source(
+        "bird, dog, fruit, insect, other from Tiny ImageNet: 6,000 photos to train, 2,000 to test, 64x64",
+        "research and education only, and so are weights trained on them; the photos may not be shown",
+        (
+            Version(
+                "tiny-imagenet-200.zip",
+                "tiny-imagenet-200",
+                "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                248_100_043,
+                "90528d7ca1a48142e341f4ef8d21d0de",
+            ),
+        ),
+        _select_tiny5,
+        tuple(f"train/{wnid}/images" for ids in TINY5.values() for wnid in ids.split()),
+    ),
+}
+"""The named data sets that come as archives."""
+
+_PARTS = {
+    "train": "train",
+    "test": "test",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+def own_folder(folder: Folder) -> Selection:
+    """Return the photos of a folder of class folders, or of such folders below ``train/`` and ``test/``.
+
+    Parameters
+    ----------
+    folder : Folder
+        The folder. Below it lie class folders, or ``train/`` and, if wanted, ``test/`` and ``validation/``
+        (or ``val/``) with the same class folders in each. Photos may lie deeper inside the class folders.
+
+    Returns
+    -------
+    Selection
+        Classes in natural order of their names. Photos outside class folders count as skipped.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two class folders, or empty ones, or parts with different ones.
+    """
+    names, path = folder.names(), folder.path
+    tops = [name for name in folder.folders if "/" not in name]
+    loose = [name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES]
+    # "train" is a part, not a class, if it holds no photos itself, or if all folders beside it are parts too.
+    is_part = {top for top in tops if top.lower() in _PARTS}
+    direct = any(re.fullmatch(r"(?i)train/[^/]+", name) for name in loose)
+    split = any(top.lower() == "train" for top in tops) and (not direct or is_part == set(tops))
+    if split and is_part != set(tops):
+        others = ", ".join(sorted(set(tops) - is_part))
+        raise DataError(
+            f"{path} holds {others} beside train: move away what is not train, test or validation"
+        )
+    roots = {f"{top}/": _PARTS[top.lower()] for top in tops} if split else {"": "train"}
+    found = {
+        root: {
+            name[len(root) :]
+            for name in folder.folders
+            if name.startswith(root) and "/" not in name[len(root) :]
+        }
+        for root in roots
+    }
+    classes = tuple(_numbered(list(set().union(*found.values()))))
+    photos, skipped = [], []
+    for name in names:
+        root = next((root for root in roots if name.startswith(root)), "")
+        label, *rest = name[len(root) :].split("/")
+        if rest:
+            photos.append(Photo(name, classes.index(label), roots[root]))
+        elif name in loose:
+            skipped.append((name, "outside the class folders"))
+    _check_classes(path, found, classes, photos, len(skipped))
+    return Selection(classes, photos, "", tuple(skipped))
+
+
+def _check_classes(
+    path: Path, found: dict[str, set[str]], classes: tuple[str, ...], photos: list[Photo], loose: int
+) -> None:
+    what = "put the photos of each class into a folder named after the class"
+    if not classes:
+        raise DataError(f"{path} holds no class folders{f', but {loose} photos' if loose else ''}: {what}")
+    for root, own in found.items():
+        if missing := sorted(set(classes) - own):
+            raise DataError(
+                f"{path / root} has no folder for {', '.join(missing)}: each part needs every class"
+            )
+    if len(classes) == 1:
+        raise DataError(f"{path} holds one class only, {classes[0]!r}: at least two are needed; {what}")
+    for root in found:
+        there = {photo.label for photo in photos if photo.name.startswith(root)}
+        if empty := [name for label, name in enumerate(classes) if label not in there]:
+            raise DataError(
+                f"class folder {path / root / empty[0]} is empty: put photos into it, or remove it"
+            )
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the data sets that `cnnhw.data.load` knows."""
+    return ("scenes", *SOURCES)
+
+
+def _source(name: str) -> Source:
+    if name == "scenes":
+        raise DataError("the scenes are generated: they need no files")
+    if name not in SOURCES:
+        raise UnknownNameError("data set", name, names())
+    return SOURCES[name]
+
+
+def fetch(name: str, root: str | Path | None = None, *, size: int = 128, progress: bool = True) -> Path:
+    """Download a named data set, unless it is there.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`, but ``"scenes"``.
+    root : str or Path, optional
+        The folder to look in first and to download into; the cache folder by default.
+    size : int
+        For data sets that come in several sizes: the size in pixels wanted.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    Path
+        The archive or unpacked folder.
+
+    Raises
+    ------
+    DataError
+        If the download fails; the message says what to put where.
+    UnknownNameError
+        If there is no such data set.
+    """
+    return _source(name).fetch(size, root, progress)[0]
+
+
+def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> dict[str, str]:
+    """Describe a named data set without loading it.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    root : str or Path, optional
+        The folder to look in first.
+    size : int
+        For data sets that come in several sizes: the size in pixels wanted.
+
+    Returns
+    -------
+    dict of str to str
+        ``about``, ``licence``, ``url`` and ``path`` (where it lies; ``""`` if nowhere yet).
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such data set.
+    """
+    if name == "scenes":
+        about = "berry, bird, dog, flower, other, drawn by the computer: any number, any size"
+        return {"about": about, "licence": "none needed: the pictures are generated", "url": "", "path": ""}
+    source = _source(name)
+    found = source.find(size, root)
+    url = found[1].url if found else source.preferred(size)[0].url
+    return {
+        "about": source.about,
+        "licence": source.licence,
+        "url": url,
+        "path": str(found[0]) if found else "",
+    }
+
+
+def flower_credits(root: str | Path | None = None) -> dict[str, str]:
+    """Return whom to credit for each photo of the flowers.
+
+    Parameters
+    ----------
+    root : str or Path, optional
+        The folder to look in first.
+
+    Returns
+    -------
+    dict of str to str
+        Photographer, licence and address by the photo's name, as in `Split.names`.
+
+    Raises
+    ------
+    DataError
+        If the list of photographers is missing.
+    """
+    container = SOURCES["flowers"].open(128, root)
+    text = (
+        dict(container.read(["LICENSE.txt"])).get("LICENSE.txt")
+        if "LICENSE.txt" in container.names()
+        else None
+    )
+    if not isinstance(text, bytes):
+        raise DataError(
+            f"{container.path} has no readable LICENSE.txt with the photographers: get the archive again"
+        )
+    lines = re.findall(r"^(\S+/\S+) CC-BY by (.*) - (\S+)\s*$", text.decode("utf-8", "replace"), re.MULTILINE)
+    return {photo: f"{who}, CC BY 2.0, {url}" for photo, who, url in lines}

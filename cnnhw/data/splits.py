@@ -1,0 +1,65 @@
+"""Which photos are for training, which for validation, which for the test.
+
+The photos of a class are put in the order of the SHA-256 of seed and name, and the first of them are set
+aside. This depends on no library's random numbers, which change with versions; it is the same on every
+machine; and a photo added to or missing from a class moves hardly any other photo to another part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+__all__ = ["PARTS", "TEST", "VALIDATION", "natural", "split"]
+
+PARTS = ("train", "validation", "test")
+TEST = 0.2
+VALIDATION = 0.1
+
+
+def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], seed: int = 0) -> list[str]:
+    """Assign each photo to a part, class by class.
+
+    Parameters
+    ----------
+    names : sequence of str, length N
+        The photos' names.
+    labels : sequence of int, length N
+        Their classes.
+    given : sequence of str, length N
+        The part that each photo comes in. If no photo comes in ``"test"``, 20 % of each class's ``"train"``
+        photos become the test photos; if none comes in ``"validation"``, 10 % become validation photos;
+        rounded, and at least one.
+    seed : int
+        Another number gives another, equally good assignment.
+
+    Returns
+    -------
+    list of str, length N
+        ``"train"``, ``"validation"`` or ``"test"`` for each photo.
+    """
+    parts = list(given)
+    cuts = [
+        (part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given
+    ]
+    for label in sorted(set(labels)):
+        pool = [row for row, own in enumerate(labels) if own == label and given[row] == "train"]
+        pool.sort(key=lambda row: _rank(names[row], seed))
+        start = 0
+        for part, share in cuts:
+            stop = start + max(1, round(share * len(pool)))
+            for row in pool[start:stop]:
+                parts[row] = part
+            start = stop
+    return parts
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Return a key to sort names by, with the numbers in them by value: photo 2 before photo 10."""
+    pieces = re.split(r"(\d+)", name)
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
+
+
+def _rank(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
