@@ -6,6 +6,7 @@ program; it unpacks into a temporary folder of our own, after every name in the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -17,34 +18,39 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Protocol
+from typing import Any
 
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder
 
-__all__ = ["Container", "Folder", "RarArchive", "TarArchive", "ZipArchive", "open_container"]
+__all__ = ["Container", "Folder", "open_container"]
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
+_SPECIAL = "is a link or a device"
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
-class Container(Protocol):
+class Container:
     """A folder or an archive that holds photos.
 
-    Attributes
+    Parameters
     ----------
     path : Path
         Where it lies.
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def identity(self) -> list[Any]:
         """Return what changes when the files do, in a form JSON can hold."""
+        raise NotImplementedError
 
     def names(self) -> list[str]:
         """Return the names of all files, relative and with ``/``, without hidden files."""
+        raise NotImplementedError
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         """Yield name and content of the `wanted` files, in whatever order is quickest.
@@ -52,9 +58,10 @@ class Container(Protocol):
         A file that cannot be read gives the error in place of its content; an archive that cannot be read
         raises DataError.
         """
+        raise NotImplementedError
 
 
-class Folder:
+class Folder(Container):
     """The files below a folder.
 
     Parameters
@@ -83,7 +90,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, only: Sequence[str] = ("",)) -> None:
-        self.path = path
+        super().__init__(path)
         self.folders: list[str] = []
         self._files: dict[str, tuple[str, os.stat_result | None]] = {}
         self._seen: set[str] = set()
@@ -101,9 +108,7 @@ class Folder:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            raise DataError(
-                f"folder {folder} cannot be listed: {error.strerror}. Check its permissions"
-            ) from error
+            raise DataError(f"folder {folder} cannot be listed: {error.strerror}. Check its permissions") from error
         for entry in entries:
             if _ignored(entry.name):
                 continue
@@ -146,29 +151,19 @@ class Folder:
                     yield name, OSError(error.strerror or str(error))
 
 
-class _Archive:
-    """What the three kinds of archive share.
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-    top : str
-        The folder inside that holds everything wanted; names are relative to it.
-    """
+class _Archive(Container):
+    """What the three kinds of archive share; names are relative to the folder `top` inside."""
 
     def __init__(self, path: Path, top: str = "") -> None:
-        self.path = path
+        super().__init__(path)
         self._prefix = f"{top}/" if top else ""
         self._inside: dict[str, str] | None = None
 
     def identity(self) -> list[Any]:
-        """Return path, size and time of the archive."""
         status = self.path.stat()
         return [os.path.realpath(self.path), status.st_size, status.st_mtime_ns]
 
     def names(self) -> list[str]:
-        """Return the names of all files below the top folder, without hidden files."""
         return list(self._members())
 
     def _members(self) -> dict[str, str]:
@@ -178,7 +173,7 @@ class _Archive:
             for name, size, fault in self._list():
                 total += size
                 path = PurePosixPath(name.replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
+                if _leads_out(name):
                     fault = "would be unpacked outside its folder"
                 elif size > MEMBER_LIMIT:
                     fault = f"is larger than {MEMBER_LIMIT // 2**20} MB"
@@ -189,11 +184,7 @@ class _Archive:
                         f"archive {self.path} is refused: member {name!r} {fault}. Get the archive from its "
                         "original source again"
                     )
-                if (
-                    str(path).startswith(self._prefix)
-                    and not name.endswith("/")
-                    and not any(map(_ignored, path.parts))
-                ):
+                if str(path).startswith(self._prefix) and not name.endswith("/") and not any(map(_ignored, path.parts)):
                     inside[_portable(str(path)[len(self._prefix) :])] = name
             self._inside = inside
         return self._inside
@@ -202,84 +193,51 @@ class _Archive:
         """Yield name (ending in ``/`` for folders), size and fault (or "") of every member."""
         raise NotImplementedError
 
-    def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Yield name and content of the `wanted` files, in whatever order is quickest."""
-        raise NotImplementedError
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise self._broken(error) from error
 
     def _broken(self, error: object) -> DataError:
-        return DataError(
-            f"archive {self.path} is damaged or incomplete ({error}). Delete it and get it again"
-        )
+        return DataError(f"archive {self.path} is damaged or incomplete ({error}). Delete it and get it again")
 
 
-class ZipArchive(_Archive):
-    """The photos in a zip archive."""
-
-    _ERRORS = (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        OSError,
-        RuntimeError,
-        ValueError,
-    )
-
+class _Zip(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                members = archive.infolist()
-        except self._ERRORS as error:
-            raise self._broken(error) from error
-        for member in members:
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-            fault = "is a link or a device" if special else "is encrypted" if member.flag_bits & 1 else ""
-            yield member.filename, member.file_size, fault
+        with self._guard(), zipfile.ZipFile(self.path) as archive:
+            for member in archive.infolist():
+                special = stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+                fault = _SPECIAL if special else "is encrypted" if member.flag_bits & 1 else ""
+                yield member.filename, member.file_size, fault
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Yield name and content of the `wanted` files, in the archive's order."""
         inside = self._members()
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for name in wanted:
-                    yield name, archive.read(inside[name])
-        except self._ERRORS as error:
-            raise self._broken(error) from error
+        with self._guard(), zipfile.ZipFile(self.path) as archive:
+            for name in wanted:
+                yield name, archive.read(inside[name])
 
 
-class TarArchive(_Archive):
-    """The photos in a tar archive, compressed or not."""
-
-    _ERRORS = (tarfile.TarError, zlib.error, EOFError, OSError, ValueError)
-
-    def _walk(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-        try:
-            with tarfile.open(self.path) as archive:
-                for member in archive:
-                    yield archive, member
-        except self._ERRORS as error:
-            raise self._broken(error) from error
-
+class _Tar(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
-        for _, member in self._walk():
-            fault = "" if member.isreg() or member.isdir() else "is a link or a device"
-            yield member.name + "/" * member.isdir(), member.size, fault
+        with self._guard(), tarfile.open(self.path) as archive:
+            for member in archive:
+                fault = "" if member.isreg() or member.isdir() else _SPECIAL
+                yield member.name + "/" * member.isdir(), member.size, fault
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Yield name and content of the `wanted` files, in the archive's order."""
         inside = self._members()
         names = {inside[name]: name for name in wanted}
-        for archive, member in self._walk():
-            if member.isreg() and member.name in names:
-                file = archive.extractfile(member)
-                assert file is not None
-                yield names[member.name], file.read()
+        with self._guard(), tarfile.open(self.path) as archive:
+            for member in archive:  # in order, as going back means decompressing again
+                if member.name in names and (file := archive.extractfile(member)):
+                    yield names.pop(member.name), file.read()
+                    if not names:
+                        return
 
 
-class RarArchive(_Archive):
-    """The photos in a RAR archive: unpacked by ``unrar``, ``bsdtar`` or ``7z`` into a temporary folder."""
-
+class _Rar(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
         import rarfile
 
@@ -289,13 +247,13 @@ class RarArchive(_Archive):
         except (rarfile.Error, OSError, ValueError) as error:
             raise self._broken(error or "not a RAR archive") from error
         for member in members:
-            copy = bool(member.file_redir) and member.file_redir[0] == rarfile.RAR5_XREDIR_FILE_COPY
-            plain = member.is_dir() or (member.is_file() and not member.file_redir) or copy
-            fault = "is encrypted" if member.needs_password() else "" if plain else "is a link or a device"
+            kind, _, target = member.file_redir or (None, 0, "")
+            copy = kind == rarfile.RAR5_XREDIR_FILE_COPY and not _leads_out(target)
+            plain = copy or (kind is None and (member.is_dir() or member.is_file()))
+            fault = "is encrypted" if member.needs_password() else "" if plain else _SPECIAL
             yield member.filename, 0 if member.is_dir() else member.file_size, fault
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Unpack the archive into a temporary folder; yield name and content of the `wanted` files."""
         inside = self._members()
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="unpacked-", dir=cache_folder()) as temporary:
@@ -354,12 +312,17 @@ def open_container(path: Path, top: str = "", only: Sequence[str] = ("",)) -> Co
     if path.is_dir():
         # Unpacking "photos.rar" into a folder "photos" often gives photos/photos.
         return Folder(path / path.name if (path / path.name).is_dir() else path, only)
-    kind = {".zip": ZipArchive, ".rar": RarArchive}.get(path.suffix.lower(), TarArchive)
+    kind = {".zip": _Zip, ".rar": _Rar}.get(path.suffix.lower(), _Tar)
     return kind(path, top)
 
 
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive)
 
 
 def _portable(name: str) -> str:

@@ -141,18 +141,15 @@ def _download(version: Version, path: Path, progress: bool) -> None:
             pooch.HTTPDownloader(progressbar=progress)(version.url, temporary, None)
             length = temporary.stat().st_size
             if version.length not in (None, length):
-                raise DataError(
-                    f"{version.url} gave {length:,} bytes instead of {version.length:,}: try again later"
-                )
+                raise DataError(f"{version.url} gave {length:,} bytes instead of {version.length:,}: try again later")
             if version.md5:
                 with temporary.open("rb") as file:
                     if hashlib.file_digest(file, "md5").hexdigest() != version.md5:
-                        raise DataError(
-                            f"{version.url} gave a file with another MD5 sum than it should: try again"
-                        )
+                        raise DataError(f"{version.url} gave a file with another MD5 sum than it should: try again")
     except OSError as error:
+        reason = str(error) if len(str(error)) < 150 else type(error).__name__
         raise DataError(
-            f"{version.archive} is not there and could not be downloaded ({error}). Get it from "
+            f"{version.archive} is not there and could not be downloaded ({reason}). Get it from "
             f"{version.url} and put it, or the folder {version.folder!r} unpacked from it, into "
             f"{path.parent}, or into a folder that the environment variable CNNHW_DATA names"
         ) from error
@@ -305,16 +302,10 @@ def own_folder(folder: Folder) -> Selection:
     split = any(top.lower() == "train" for top in tops) and (not direct or is_part == set(tops))
     if split and is_part != set(tops):
         others = ", ".join(sorted(set(tops) - is_part))
-        raise DataError(
-            f"{path} holds {others} beside train: move away what is not train, test or validation"
-        )
+        raise DataError(f"{path} holds {others} beside train: move away what is not train, test or validation")
     roots = {f"{top}/": _PARTS[top.lower()] for top in tops} if split else {"": "train"}
     found = {
-        root: {
-            name[len(root) :]
-            for name in folder.folders
-            if name.startswith(root) and "/" not in name[len(root) :]
-        }
+        root: {name[len(root) :] for name in folder.folders if name.startswith(root) and "/" not in name[len(root) :]}
         for root in roots
     }
     classes = tuple(_numbered(list(set().union(*found.values()))))
@@ -338,17 +329,13 @@ def _check_classes(
         raise DataError(f"{path} holds no class folders{f', but {loose} photos' if loose else ''}: {what}")
     for root, own in found.items():
         if missing := sorted(set(classes) - own):
-            raise DataError(
-                f"{path / root} has no folder for {', '.join(missing)}: each part needs every class"
-            )
+            raise DataError(f"{path / root} has no folder for {', '.join(missing)}: each part needs every class")
     if len(classes) == 1:
         raise DataError(f"{path} holds one class only, {classes[0]!r}: at least two are needed; {what}")
     for root in found:
         there = {photo.label for photo in photos if photo.name.startswith(root)}
         if empty := [name for label, name in enumerate(classes) if label not in there]:
-            raise DataError(
-                f"class folder {path / root / empty[0]} is empty: put photos into it, or remove it"
-            )
+            raise DataError(f"class folder {path / root / empty[0]} is empty: put photos into it, or remove it")
 
 
 def names() -> tuple[str, ...]:
@@ -448,14 +435,8 @@ def flower_credits(root: str | Path | None = None) -> dict[str, str]:
         If the list of photographers is missing.
     """
     container = SOURCES["flowers"].open(128, root)
-    text = (
-        dict(container.read(["LICENSE.txt"])).get("LICENSE.txt")
-        if "LICENSE.txt" in container.names()
-        else None
-    )
+    text = dict(container.read(["LICENSE.txt"])).get("LICENSE.txt") if "LICENSE.txt" in container.names() else None
     if not isinstance(text, bytes):
-        raise DataError(
-            f"{container.path} has no readable LICENSE.txt with the photographers: get the archive again"
-        )
+        raise DataError(f"{container.path} has no readable LICENSE.txt with the photographers: get the archive again")
     lines = re.findall(r"^(\S+/\S+) CC-BY by (.*) - (\S+)\s*$", text.decode("utf-8", "replace"), re.MULTILINE)
     return {photo: f"{who}, CC BY 2.0, {url}" for photo, who, url in lines}
