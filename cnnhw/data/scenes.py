@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from cnnhw.data import cache
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
 
-__all__ = ["CLASSES", "EASY", "HARD", "Controls", "Drawing", "draw", "load"]
+__all__ = ["CLASSES", "EASY", "HARD", "NORMAL", "Controls", "Drawing", "draw", "load"]
 
 CLASSES = ("berry", "bird", "dog", "flower", "other")
 VERSION = 1
@@ -33,11 +33,9 @@ _TEST = 1_000_000  # the number of the first test scene
 _GRIDS = (4, 8, 16, 32, 64)
 _LATTICE = sum(grid * grid for grid in _GRIDS)
 # Moss, fern, olive, ochre, sand, cream, brick, rust, rose, plum, lavender, sky, slate, teal, bark, charcoal.
-_HEX = (
-    "3e5c2e 709646 807a3e cc9838 ceb88e ece2c8 ac4234 ba6232 "
-    "d68492 6e3e70 9c8ec6 7cacd4 5c6c80 348082 684c36 423e42"
-)
+_HEX = "3e5c2e 709646 807a3e cc9838 ceb88e ece2c8 ac4234 ba6232 d68492 6e3e70 9c8ec6 7cacd4 5c6c80 348082 684c36 423e42"
 _PALETTE = torch.tensor([list(bytes.fromhex(one)) for one in _HEX.split()], dtype=torch.float32) / 255
+_LIMITS = {"position": 0.5, "rotation": 180, "clutter": 2, "occlusion": 0.6, "colour": 1, "noise": 128, "light": 1}
 
 
 @dataclass(frozen=True)
@@ -79,30 +77,24 @@ class Controls:
     light: float = 1.0
 
     def __post_init__(self) -> None:
-        pair = tuple(self.scale)
-        if len(pair) != 2 or not 0.05 <= pair[0] <= pair[1] <= 2:
-            raise DataError(
-                f"scale is {self.scale}; give (smallest, largest) with 0.05 <= smallest <= largest <= 2"
-            )
-        object.__setattr__(self, "scale", (float(pair[0]), float(pair[1])))
-        limits = {
-            "position": 0.5,
-            "rotation": 180,
-            "clutter": 2,
-            "occlusion": 0.6,
-            "colour": 1,
-            "noise": 128,
-            "light": 1,
-        }
-        for name, limit in limits.items():
-            value = float(getattr(self, name))
-            if not 0 <= value <= limit:
-                raise DataError(f"{name} is {value:g}; give a number from 0 to {limit}")
+        try:
+            low, high = map(float, self.scale)
+            values = {name: float(getattr(self, name)) for name in _LIMITS}
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self}: scale must be two numbers and all else a number") from error
+        if not 0.05 <= low <= high <= 2:
+            raise DataError(f"scale is {self.scale}; give 0.05 <= smallest <= largest <= 2")
+        for name, limit in _LIMITS.items():
+            if not 0 <= values[name] <= limit:
+                raise DataError(f"{name} is {values[name]:g}; give a number from 0 to {limit}")
+        # Equal settings must give equal cache keys: 1 and 1.0 do not look the same in JSON.
+        for name, value in {**values, "scale": (low, high)}.items():
             object.__setattr__(self, name, value)
 
 
-EASY = Controls((0.7, 0.85), 0.05, 10.0, 0.4, 0.0, 1.0, 2.0, 0.3)
-HARD = Controls((0.25, 0.9), 0.25, 180.0, 1.5, 0.3, 1.0, 20.0, 1.0)
+EASY = Controls((0.7, 0.85), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, light=0.3)
+NORMAL = Controls()
+HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.25, noise=14.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +119,7 @@ class Drawing:
     scales: Tensor
 
 
-def _mix(z: np.ndarray) -> np.ndarray:
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash 64-bit numbers (the finaliser of splitmix64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -137,7 +129,7 @@ def _mix(z: np.ndarray) -> np.ndarray:
 class _Dice:
     """Random numbers that depend on the seed, a photo's index, a factor's name and nothing else."""
 
-    def __init__(self, seed: int, index: np.ndarray) -> None:
+    def __init__(self, seed: int, index: NDArray[Any]) -> None:
         self.seed = seed
         self.index = index.astype(np.uint64)
 
@@ -145,7 +137,7 @@ class _Dice:
         """Return the same dice for some of the photos."""
         return _Dice(self.seed, self.index[rows.numpy()])
 
-    def words(self, factor: str, count: int) -> np.ndarray:
+    def words(self, factor: str, count: int) -> NDArray[np.uint16]:
         """Return 16-bit numbers: (B, count) uint16."""
         step = np.uint64(0x9E3779B97F4A7C15)
         key = int.from_bytes(hashlib.sha256(f"{self.seed} {factor}".encode()).digest()[:8], "little")
@@ -157,15 +149,13 @@ class _Dice:
         """Return numbers between 0 and 1: (B, count) float32."""
         return torch.from_numpy(self.words(factor, count).astype(np.float32)).add_(0.5).div_(65536)
 
-    def range(self, factor: str, lows: list[float], highs: list[float]) -> list[Tensor]:
-        """Return one number a photo between each low and high: tensors of shape (B, 1, 1)."""
-        low, high = torch.tensor(lows), torch.tensor(highs)
-        return list((low + (high - low) * self(factor, len(lows)))[:, :, None, None].unbind(1))
+    def range(self, factor: str, *spans: tuple[float, float]) -> list[Tensor]:
+        """Return one number a scene from each span: tensors of shape (B, 1, 1)."""
+        low, high = torch.tensor(spans).T
+        return list((low + (high - low) * self(factor, len(spans)))[:, :, None, None].unbind(1))
 
 
-_NORMAL = (
-    (2**0.5 * torch.erfinv((2 * torch.arange(65536, dtype=torch.float64) + 1) / 65536 - 1)).float().numpy()
-)
+_NORMAL = (2**0.5 * torch.erfinv((2 * torch.arange(65536, dtype=torch.float64) + 1) / 65536 - 1)).float().numpy()
 
 
 def _fields(dice: _Dice, factor: str, count: int) -> Tensor:
@@ -218,16 +208,16 @@ def _dome(d: Tensor, width: float) -> Tensor:
     return (1 - (1 + d / width).clamp_(0, 1) ** 2).sqrt_() * width
 
 
-@dataclass
-class _Body:
+class _Body(NamedTuple):
     """An object in its own coordinates; each tensor of shape (B, S, S)."""
 
     outline: Tensor
     height: Tensor
     tone: Tensor  # from the first colour (0) to the second (1)
     accent: Tensor  # how much of the third colour
-    grain: tuple[Tensor, Tensor]  # where the texture is read
-    mark: Tensor | None = None  # near-black details: eyes, nose
+    mark: Tensor  # near-black details: eyes, nose
+    grain_u: Tensor  # where the texture is read
+    grain_v: Tensor
 
 
 def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
@@ -255,15 +245,12 @@ def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     accent = torch.maximum(_inside(stem, px), _inside(leaf * 0.2, px)) * (d > 0)
     d = torch.minimum(torch.minimum(d, stem), leaf * 0.2)
     calyx = (0.5 - (seed.sqrt() - 0.05) / 0.04).clamp_(0, 1) * (height > 0.05)
-    return _Body(d, torch.maximum(height, _dome(d, 0.08)), tone, accent, (u * 0.5, v * 0.5), calyx * 0.7)
+    return _Body(d, torch.maximum(height, _dome(d, 0.08)), tone, accent, calyx * 0.7, u * 0.5, v * 0.5)
 
 
 def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    hx, hy, beak, tail, plump, wing, lift, step = dice.range(
-        "bird",
-        [0.4, -0.5, 0.2, -0.1, 0.27, 0.16, 0.0, -0.15],
-        [0.52, -0.34, 0.42, 0.45, 0.36, 0.22, 1.0, 0.15],
-    )
+    hx, hy, beak, tail = dice.range("bird head", (0.4, 0.52), (-0.5, -0.34), (0.2, 0.42), (-0.1, 0.45))
+    plump, wing, lift, step = dice.range("bird body", (0.27, 0.36), (0.16, 0.22), (0, 1), (-0.15, 0.15))
     flies = lift < 0.4
     body = _capsule(u, v, (0.2, -0.02), (-0.3, 0.12), plump, plump * 0.6)
     head = torch.hypot(u - hx, v - hy) - 0.19
@@ -287,15 +274,13 @@ def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     height = _dome(d, 0.3) + 0.12 * _dome(blade, 0.1) + _dome(torch.minimum(bill, legs), 0.06)
     eye = _inside(torch.hypot(u - hx - 0.06, v - hy + 0.04) - 0.04, px)
     height = torch.where(flies, torch.maximum(height, _dome(raised, 0.15)), height)
-    return _Body(outline, height, tone, accent, (u * 0.35 + v * 0.2, v - 0.5 * u), eye)
+    return _Body(outline, height, tone, accent, eye, u * 0.35 + v * 0.2, v - 0.5 * u)
 
 
 def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    hx, hy, muzzle, ear, tail, fat, g1, g2, legs = dice.range(
-        "dog",
-        [0.46, -0.6, 0.22, -0.2, -0.75, 0.23, -0.16, -0.16, 0.6],
-        [0.58, -0.36, 0.34, 0.26, 0.1, 0.31, 0.16, 0.16, 0.8],
-    )
+    hx, hy, muzzle, ear = dice.range("dog head", (0.46, 0.58), (-0.6, -0.36), (0.22, 0.34), (-0.2, 0.26))
+    tail, fat, legs = dice.range("dog body", (-0.75, 0.1), (0.23, 0.31), (0.6, 0.8))
+    g1, g2 = dice.range("dog gait", (-0.16, 0.16), (-0.16, 0.16))
     d = _capsule(u, v, (-0.42, 0.0), (0.28, -0.02), fat * 0.95, fat * 1.1)
     d = _join(d, _capsule(u, v, (0.3, -0.08), (hx, hy), 0.2, 0.17), 0.1)
     d = _join(d, torch.hypot(u - hx, v - hy) - 0.22, 0.06)
@@ -319,12 +304,12 @@ def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
         torch.hypot(u - snout[0] - 0.06, v - snout[1] + 0.03) - 0.05,
     )
     height = torch.maximum(_dome(d, 0.24), _dome(far, 0.1) * 0.4) + 0.4 * _dome(flap, 0.07)
-    return _Body(outline, height, tone, torch.zeros_like(u), (u * 0.3, v * 0.9), _inside(dots, px))
+    return _Body(outline, height, tone, torch.zeros_like(u), _inside(dots, px), u * 0.3, v * 0.9)
 
 
 def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     number, width, heart, tilt, twist = dice.range(
-        "flower", [4.6, 0.75, 0.18, 0.65, 0.0], [10.4, 1.15, 0.34, 1.0, 6.3]
+        "flower", (4.6, 10.4), (0.75, 1.15), (0.18, 0.34), (0.65, 1.0), (0.0, 6.3)
     )
     number = number.round()
     v = v / tilt
@@ -342,181 +327,181 @@ def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     outline = torch.minimum(torch.minimum(front, back), disc)
     height = torch.maximum(_dome(front, 0.2) + 0.08 * _inside(front, 0.1), _dome(back, 0.2) * 0.7)
     height = torch.where(disc < 0, _dome(disc, 0.2) * 0.8 + 0.12, height)
-    dots = torch.sin(u * 55) * torch.sin(v * 55)
+    dots = torch.sin(u * 55) * torch.sin(v * 55) * (disc < 0)
     tone = (1.1 - r).clamp_(0, 1) * 0.7 + 0.3 * (front > 0)
-    return _Body(
-        outline, height + 0.012 * dots * (disc < 0), tone, _inside(disc, px), (angle * 0.9, r * 0.15)
-    )
+    accent, nothing = _inside(disc, px), torch.zeros_like(u)
+    return _Body(outline, height + 0.012 * dots, tone, accent, nothing, angle * 0.9, r * 0.15)
 
 
 def _other(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
     kind, spokes, rim, wide, high, slats = dice.range(
-        "other", [0.0, 2.6, 0.1, 0.6, 0.55, 2.6], [1.0, 6.4, 0.2, 0.78, 0.72, 5.4]
+        "other", (0, 1), (2.6, 6.4), (0.1, 0.2), (0.6, 0.78), (0.55, 0.72), (2.6, 5.4)
     )
-    r, angle = torch.hypot(u, v), torch.atan2(v, u)
+    spokes, slats, nothing = spokes.round(), slats.round(), torch.zeros_like(u)
+    r = torch.hypot(u, v)
     # A wheel: tyre, spokes, hub.
-    fold = torch.remainder(angle, math.pi / spokes.round()) - math.pi / spokes.round() / 2
+    fold = torch.remainder(torch.atan2(v, u), math.pi / spokes) - math.pi / spokes / 2
     tyre, hub = (r - 0.92 + rim).abs() - rim, r - 0.17
     spoke = torch.maximum((r * torch.sin(fold)).abs() - 0.045, r - 0.85)
     wheel = torch.minimum(torch.minimum(tyre, hub), spoke)
-    # A crate: boards with gaps inside a frame and a brace across.
-    edge = torch.maximum(u.abs() - wide, v.abs() - high)
-    board = torch.remainder(v / high * slats.round() / 2 + 0.5 * slats.round(), 1) - 0.5
-    frame = torch.minimum(-edge - 0.13, (u * high - v * wide).abs() / torch.hypot(wide, high) - 0.08)
-    crate_height = 0.06 * _inside(board.abs() - 0.44, 0.1) + 0.08 * _inside(frame, 0.08)
-    # A mug: a body with bands and a handle.
+    # A crate: boards with gaps, a frame around them and a brace across.
+    crate = torch.maximum(u.abs() - wide, v.abs() - high)
+    frame = torch.minimum(-crate - 0.13, (u * high - v * wide).abs() / torch.hypot(wide, high) - 0.08)
+    board = (torch.remainder((v / high + 1) * slats / 2, 1) - 0.5).abs()
+    gap = _inside(0.45 - board, 0.06) * _inside(0.02 - frame, 0.04)
+    # A mug: a body with bands, and a handle.
     barrel = torch.maximum((u + 0.18).abs() - 0.52 + 0.1 * v, v.abs() - 0.75)
-    handle = (torch.hypot((u - 0.42) / 0.4, v / 0.42) - 1).abs() * 0.4 - 0.085
-    mug = torch.minimum(barrel, torch.maximum(handle, 0.25 - u))
-    round_height = (0.36 - (u + 0.18) ** 2).clamp_(min=0).sqrt_() * (barrel < 0) + _dome(handle, 0.09) * (
-        barrel > 0
-    )
-    first, second = kind < 0.4, kind < 0.7
-    outline = torch.where(first, wheel, torch.where(second, edge, mug))
-    height = torch.where(first, _dome(wheel, 0.12), torch.where(second, crate_height, round_height))
+    handle = torch.maximum((torch.hypot((u - 0.42) / 0.4, v / 0.42) - 1).abs() * 0.4 - 0.085, 0.25 - u)
+    curve = (0.36 - (u + 0.18) ** 2).clamp_(min=0).sqrt_() * (barrel < 0) + _dome(handle, 0.09) * (barrel > 0)
     bands = _inside((v.abs() - 0.5).abs() - 0.09, px)
-    tone = torch.where(first, _inside(tyre, px), torch.where(second, _inside(frame, px) * 0.8, bands))
-    accent = torch.where(first, _inside(hub, px), torch.zeros_like(u))
-    return _Body(outline, height, tone, accent, (u * 0.25, v * 1.2))
+
+    def choose(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+        return torch.where(kind < 0.4, first, torch.where(kind < 0.7, second, third))
+
+    return _Body(
+        outline=choose(wheel, crate, torch.minimum(barrel, handle)),
+        height=choose(_dome(wheel, 0.12), 0.08 * _inside(frame, 0.06) + _dome(crate, 0.05), curve),
+        tone=choose(_inside(tyre, px), _inside(frame, px), bands),
+        accent=choose(_inside(hub, px), nothing, nothing),
+        mark=choose(nothing, gap * 0.7, nothing),
+        grain_u=u * 0.25,
+        grain_v=v * 1.2,
+    )
 
 
-_BODIES: tuple[Callable[[Tensor, Tensor, _Dice, Tensor], _Body], ...] = (_berry, _bird, _dog, _flower, _other)
-
-
-@dataclass
-class _Sun:
-    """The light of each scene; tensors of shape (B, 1, 1)."""
+class _Sun(NamedTuple):
+    """Where the light comes from and how strong it is; tensors of shape (B, 1, 1)."""
 
     x: Tensor
     y: Tensor
     strength: Tensor
 
 
-def _leaves(
-    dice: _Dice, factor: str, x: Tensor, y: Tensor, dense: float, coarse: tuple[float, float], sun: _Sun
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scatter leaves, blades and pebbles, one in each cell of a turned lattice.
-
-    Returns cover, shadow, tone and shade, each of shape (B, S, S).
-    """
-    turn, ox, oy, often, slim, round_ = dice.range(
-        factor, [0.0, 0.0, 0.0, coarse[0], 0.16, 0.0], [6.3, 16.0, 16.0, coarse[1], 0.75, 1.0]
-    )
-    chance, lean, length, tone = dice(factor + " cells", 4 * 256).view(-1, 4, 256).unbind(1)
-    spread = dice(factor + " spread", 1)
-    lean = 6.3 * (lean * spread + turn[:, :, 0])
-    length = torch.where(chance < dense, 0.4 + 0.3 * length, 1e-4)
-    table = torch.stack([lean.cos() / length, lean.sin() / length, tone], 1)
-    cos, sin = turn.cos() * often, turn.sin() * often
-    p, q = x * cos - y * sin + ox, x * sin + y * cos + oy
-    row = q.floor()
-    p = p + 0.5 * torch.remainder(row, 2)
-    column = p.floor()
-    p, q = p - column - 0.5, q - row - 0.5
-    cell = torch.remainder(row, 16) * 16 + torch.remainder(column, 16)
-    cell = cell.long().flatten(1)
-    c, s, tone = (table[:, k].gather(1, cell).view_as(p) for k in range(3))
-    along, across = p * c + q * s, q * c - p * s
-    bow = (1 - along * along).clamp_(min=0)
-    bow = slim * bow.lerp(bow.sqrt(), round_)
-    d = (across.abs() - bow) * 0.55
-    px = often / x.shape[-1]
-    cover = (0.5 - d / px).clamp_(0, 1) * (bow > 0)
-    shadow = (1 - d * 8).clamp_(0, 1) * (along.abs() < 1.1)
-    # A leaf is a ridge: one side faces the light.
-    facing = (c * (sun.x * sin + sun.y * cos) - s * (sun.x * cos - sun.y * sin)) / often * 0.5
-    shade = 1 + sun.strength * across / slim * facing - 0.12 * (across.abs() < 0.05)
-    return cover, shadow, tone, shade
-
-
 def _over(image: Tensor, cover: Tensor, shadow: Tensor, colour: Tensor) -> Tensor:
     """Lay something coloured over the image, and its shadow under it."""
-    image = image * (1 - 0.45 * shadow)[:, None]
-    return image.lerp_(colour, cover[:, None])
+    return (image * (1 - 0.45 * shadow)[:, None]).lerp_(colour, cover[:, None])
 
 
 def _plane(size: int) -> tuple[Tensor, Tensor]:
+    """Return the coordinates of the pixels' centres, -0.5 to 0.5: shapes (1, 1, S) and (1, S, 1)."""
     x = (torch.arange(size) + 0.5) / size - 0.5
     return x[None, None, :], x[None, :, None]
 
 
+def _slopes(height: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the slopes to the right and downwards, by differences between neighbouring pixels."""
+    right = F.pad(height[:, :, 1:] - height[:, :, :-1], (0, 1))
+    down = F.pad(height[:, 1:] - height[:, :-1], (0, 0, 0, 1))
+    return right / step, down / step
+
+
+class _Leaves(NamedTuple):
+    """Leaves, blades or pebbles, one in each cell of a turned lattice."""
+
+    factor: str
+    share: float  # of the cells that hold one
+    often: tuple[float, float]  # cells along the side
+    depth: float  # of their shadows
+
+    def lay(
+        self, image: Tensor, plane: tuple[Tensor, Tensor], dice: _Dice, sun: _Sun, first: Tensor, second: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Lay them over the image, in tones between two colours; return it and how much each pixel is covered."""
+        turn, ox, oy, often, slim, stout = dice.range(
+            self.factor, (0, 6.3), (0, 16), (0, 16), self.often, (0.16, 0.75), (0, 1)
+        )
+        chance, lean, length, tone = dice(self.factor + " cells", 4 * 256).view(-1, 4, 256).unbind(1)
+        lean = 6.3 * lean * dice(self.factor + " spread", 1) + turn[:, :, 0]
+        # A cell without one holds a leaf too short to be seen.
+        length = torch.where(chance < self.share, 0.4 + 0.3 * length, 1e-4)
+        table = torch.stack([lean.cos() / length, lean.sin() / length, tone], 1)
+        (x, y), cos, sin = plane, turn.cos() * often, turn.sin() * often
+        p, q = x * cos - y * sin + ox, x * sin + y * cos + oy
+        row = q.floor()
+        p = p + 0.5 * torch.remainder(row, 2)
+        column = p.floor()
+        p, q = p - column - 0.5, q - row - 0.5
+        cell = (torch.remainder(row, 16) * 16 + torch.remainder(column, 16)).long().flatten(1)
+        c, s, tone = (table[:, k].gather(1, cell).view_as(p) for k in range(3))
+        along, across = p * c + q * s, q * c - p * s
+        bow = (1 - along * along).clamp_(min=0)
+        bow = slim * bow.lerp(bow.sqrt(), stout)
+        away = (across.abs() - bow) * 0.55
+        cover = _inside(away, often / p.shape[-1]) * (bow > 0)
+        shadow = (1 - away * 8).clamp_(0, 1) * (along.abs() < 1.1) * self.depth
+        # A leaf is a ridge: one side faces the light.
+        facing = (c * (sun.x * sin + sun.y * cos) - s * (sun.x * cos - sun.y * sin)) / often * 0.5
+        shade = 1 + sun.strength * across / slim * facing - 0.12 * (across.abs() < 0.05)
+        return _over(image, cover, shadow, first.lerp(second, tone[:, None]) * shade[:, None]), cover
+
+
 def _ground(
-    dice: _Dice, size: int, controls: Controls, sun: _Sun, colours: list[Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Paint what is behind the object; return it with the bent plane on which its things lie."""
+    dice: _Dice, size: int, clutter: float, sun: _Sun, colours: list[Tensor]
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Paint what is behind the object; return it and the bent plane on which the leaves lie."""
     fields = _fields(dice, "ground", 4)
-    near, far = min(controls.clutter, 1.0), min(controls.clutter * 0.8, 1.0)
+    depth = min(clutter, 1.0)
+    # What is far away is out of focus, so 64 pixels will do for it.
     x, y = _plane(64)
-    tones = fields[:, :2] * (0.3 * near) + 0.5
-    slope = x * sun.x + y * sun.y
-    image = colours[0].lerp(colours[1], tones[:, :1].clamp(0, 1)) * (1 + 0.5 * slope[:, None])
+    tones = fields[:, :2] * (0.3 * depth) + 0.5
+    image = colours[0].lerp(colours[1], tones[:, :1].clamp(0, 1)) * (1 + 0.5 * (x * sun.x + y * sun.y))[:, None]
     image = image.lerp(colours[2], (tones[:, 1:] * 1.6 - 0.8).clamp(0, 1))
-    image = image * (1 + 0.15 * near * (fields[:, :1] - fields[:, :1].roll((1, 1), (2, 3))))
+    image = image * (1 + 0.15 * depth * (fields[:, :1] - fields[:, :1].roll((1, 1), (2, 3))))
     bend = fields[:, 2:] * 0.02
-    cover, shadow, tone, shade = _leaves(
-        dice, "far", x + bend[:, 0], y + bend[:, 1], far * 0.8, (5.0, 12.0), sun
-    )
-    image = _over(
-        image, cover, shadow * near, colours[1].lerp(colours[2], tone[:, None]) * shade[:, None] * 0.9
-    )
+    far = _Leaves("far", 0.64 * clutter, (5, 12), depth)
+    image, _ = far.lay(image, (x + bend[:, 0], y + bend[:, 1]), dice, sun, colours[1] * 0.9, colours[2] * 0.9)
     canvas = F.interpolate(torch.cat([image, bend], 1), (size, size), mode="bilinear", antialias=size < 64)
-    image, bend = canvas[:, :3], canvas[:, 3:]
     x, y = _plane(size)
-    x, y = x + bend[:, 0], y + bend[:, 1]
-    cover, shadow, tone, shade = _leaves(dice, "near", x, y, 0.6 * controls.clutter, (3.0, 9.0), sun)
-    image = _over(image, cover, shadow * near, colours[3].lerp(colours[1], tone[:, None]) * shade[:, None])
-    return image, x, y
+    plane = x + canvas[:, 3], y + canvas[:, 4]
+    near = _Leaves("near", 0.6 * clutter, (3, 9), depth)
+    return near.lay(canvas[:, :3], plane, dice, sun, colours[3], colours[1])[0], plane
 
 
-def _object(dice: _Dice, kind: Tensor, controls: Controls, size: int, sun: _Sun) -> tuple[Tensor, ...]:
-    """Place and shade the objects; return cover, distance, tone, accent, mark, shade, gloss and diameters."""
+def _object(
+    image: Tensor, dice: _Dice, kind: Tensor, controls: Controls, sun: _Sun, colours: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay the objects over the image; return it, how much they cover of each pixel, and their diameters."""
+    size = image.shape[-1]
     low, high = controls.scale
     diameter = low + (high - low) * dice("scale", 1)[:, :, None]
-    ox, oy = dice.range("position", [-controls.position] * 2, [controls.position] * 2)
-    (turn,) = dice.range("rotation", [-math.radians(controls.rotation)], [math.radians(controls.rotation)])
+    ox, oy, turn = (2 * roll - 1 for roll in (*dice.range("position", (0, 1), (0, 1)), *dice.range("rotation", (0, 1))))
+    turn = turn * math.radians(controls.rotation)
     squeeze, mirror, bend, phase, grainy, patchy = dice.range(
-        "pose", [0.85, -1.0, -0.12, 0.0, 0.05, 0.1], [1.15, 1.0, 0.12, 6.3, 0.22, 0.6]
+        "pose", (0.85, 1.15), (-1, 1), (-0.12, 0.12), (0, 6.3), (0.05, 0.22), (0.1, 0.6)
     )
-    x, y = _plane(size)
-    x, y = (x - ox) * 2 / diameter, (y - oy) * 2 / diameter
+    x, y = ((c - controls.position * o) * 2 / diameter for c, o in zip(_plane(size), (ox, oy), strict=True))
     u = (x * turn.cos() + y * turn.sin()) * squeeze * mirror.sign()
     v = (y * turn.cos() - x * turn.sin()) / squeeze
     u, v = u + bend * torch.sin(2.2 * v + phase), v + bend * torch.sin(2.2 * u + phase)
     px = 2 / (size * diameter)
-    fields = _fields(dice, "grain", 2)
-    parts = torch.empty(6, *u.shape)
-    grain = torch.empty(len(u), size, size, 2)
-    for label, body_of in enumerate(_BODIES):
+    parts = torch.empty(7, *u.shape)
+    for label, draw_body in enumerate((_berry, _bird, _dog, _flower, _other)):
         rows = (kind == label).nonzero()[:, 0]
         if len(rows):
-            body = body_of(u[rows], v[rows], dice.only(rows), px[rows])
-            mark = torch.zeros_like(body.tone) if body.mark is None else body.mark
-            parts[:, rows] = torch.stack([body.outline, body.height, body.tone, body.accent, mark, mark])
-            grain[rows] = torch.stack(body.grain, -1)
+            parts[:, rows] = torch.stack(draw_body(u[rows], v[rows], dice.only(rows), px[rows]))
     outline, height, tone, accent, mark = parts[:5]
-    texture = F.grid_sample(fields, grain, padding_mode="reflection", align_corners=False)
-    height = height + 0.1 * grainy * texture[:, 0]
-    # Slopes of the height in the object's own units, by differences between neighbouring pixels.
-    down = F.pad(height[:, 1:] - height[:, :-1], (0, 0, 0, 1)) / px
-    right = F.pad(height[:, :, 1:] - height[:, :, :-1], (0, 1)) / px
+    grain = F.grid_sample(
+        _fields(dice, "grain", 2), parts[5:].movedim(0, -1), padding_mode="reflection", align_corners=False
+    )
+    right, down = _slopes(height + 0.1 * grainy * grain[:, 0], px)
     facing = -(right * sun.x + down * sun.y) / (1 + right * right + down * down).sqrt_()
-    shade = 1 + sun.strength * facing + grainy * texture[:, 0]
-    gloss = (facing * 4 - 2.6).clamp_(0, 1) * (kind == 0)[:, None, None]
-    tone = (tone + patchy * texture[:, 1].clamp(-1, 1)).clamp_(0, 1)
-    return _inside(outline, px), outline * diameter / 2, tone, accent, mark, shade, gloss, diameter
+    shade = (1 + sun.strength * facing + grainy * grain[:, 0]) * (1 - 0.85 * mark)
+    gloss = (facing * 4 - 2.6).clamp_(0, 1) * (0.3 * (kind == 0))[:, None, None]
+    tone = (tone + patchy * grain[:, 1].clamp(-1, 1)).clamp_(0, 1)
+    colour = colours[4].lerp(colours[5], tone[:, None]).lerp_(colours[6], accent[:, None])
+    # The shadow falls away from the light.
+    right, down = _slopes(outline, px)
+    shadow = (1 - outline.clamp(min=0) * diameter * (8 + 5.5 * (right * sun.x + down * sun.y))).clamp_(0, 1)
+    cover = _inside(outline, px)
+    return _over(image, cover, shadow, colour * shade[:, None] + gloss[:, None]), cover, diameter.flatten()
 
 
-def _paint(seed: int, index: np.ndarray, size: int, controls: Controls) -> Drawing:
-    """Draw the scenes with the given indices."""
+def _paint(seed: int, index: NDArray[np.int64], size: int, controls: Controls) -> Drawing:
+    """Draw the scenes with these numbers."""
     dice = _Dice(seed, index)
     kind = torch.from_numpy(index % len(CLASSES))
-    vary = controls.light
-    angle, strength, bright, contrast, glow = dice.range(
-        "light",
-        [-1.6 - 2.2 * vary, 0.6 - 0.3 * vary, 1.2 - 0.35 * vary, 1 - 0.35 * vary, 0.2],
-        [-1.6 + 2.2 * vary, 0.6 + 0.3 * vary, 1.2 + 0.35 * vary, 1 + 0.2 * vary, 0.2 + 0.6 * vary],
-    )
-    sun = _Sun(-angle.cos(), -angle.sin(), strength)
+    angle, strong, bright, harsh, glow, tint = (controls.light * x for x in dice.range("light", *[(-1, 1)] * 6))
+    sun = _Sun(-torch.cos(2.2 * angle - 1.6), -torch.sin(2.2 * angle - 1.6), 0.6 + 0.3 * strong)
     colours = _colours(dice, "colours", 9, controls.colour)
     for k in (1, 2, 3):
         colours[k] = colours[k].lerp(colours[0], 0.35)
@@ -526,28 +511,19 @@ def _paint(seed: int, index: np.ndarray, size: int, controls: Controls) -> Drawi
         value = colours[k].mean(1, keepdim=True)
         apart = (value - ground).sign() * (0.2 - (value - ground).abs()).clamp(min=0)
         colours[k] = colours[k] * ((value + apart) / value)
-    image, x, y = _ground(dice, size, controls, sun, colours)
-    cover, away, tone, accent, mark, shade, gloss, diameter = _object(dice, kind, controls, size, sun)
-    shadow = (1 - away.clamp(min=0) * 14).clamp_(0, 1)
-    paint = colours[4].lerp(colours[5], tone[:, None]).lerp_(colours[6], accent[:, None])
-    paint = paint * (shade * (1 - 0.85 * mark))[:, None] + 0.3 * gloss[:, None]
-    image = _over(image, cover, shadow, paint)
-    front, dark, tone, shade = _leaves(dice, "front", x, y, controls.occlusion * 1.6, (2.2, 4.5), sun)
-    image = _over(
-        image,
-        front,
-        dark * (0.8 if controls.occlusion else 0),
-        colours[7].lerp(colours[3], tone[:, None]) * shade[:, None],
-    )
-    px, py = _plane(size)
-    tint = 1 + 0.16 * vary * (colours[8] - colours[8].mean(1, keepdim=True)) * 2
-    image = image * (tint * (bright * (1 - glow * (px * sun.x + py * sun.y)))[:, None])
-    image = (image - 0.45) * contrast[:, None] + 0.45
+    image, plane = _ground(dice, size, controls.clutter, sun, colours)
+    image, cover, diameter = _object(image, dice, kind, controls, sun, colours)
+    front = _Leaves("front", 1.6 * controls.occlusion, (2.2, 4.5), 0.8)
+    image, hidden = front.lay(image, plane, dice, sun, colours[7], colours[3])
+    x, y = _plane(size)
+    light = (1.2 + 0.35 * bright) * (1 - (0.4 + 0.3 * glow) * (x * sun.x + y * sun.y))
+    tinted = 1 + (0.15 + 0.15 * tint)[:, None] * controls.light * (colours[8] - colours[8].mean(1, keepdim=True))
+    image = (image * (tinted * light[:, None]) - 0.45) * (0.92 + 0.27 * harsh)[:, None] + 0.45
     if controls.noise:
-        words = dice.words("noise", size * size)
-        image = image + torch.from_numpy(_NORMAL[words]).view(-1, 1, size, size) * (controls.noise / 255)
+        noise = torch.from_numpy(_NORMAL[dice.words("noise", size * size)]).view(-1, 1, size, size)
+        image = image + noise * (controls.noise / 255)
     images = image.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
-    return Drawing(images, kind, (cover > 0.5) & (front < 0.5), diameter.flatten())
+    return Drawing(images, kind, (cover > 0.5) & (hidden < 0.5), diameter)
 
 
 def draw(
@@ -555,7 +531,7 @@ def draw(
     *,
     seed: int = 0,
     size: int = 128,
-    controls: Controls | None = None,
+    controls: Controls = NORMAL,
     first: int = 0,
     progress: bool = False,
 ) -> Drawing:
@@ -569,7 +545,7 @@ def draw(
         Which scenes.
     size : int
         The pictures' side length S in pixels, 16 to 1024; the same scenes at any size.
-    controls : Controls, optional
+    controls : Controls
         How the scenes vary.
     first : int
         The number of the first scene.
@@ -588,7 +564,7 @@ def draw(
     """
     parts = []
     with tqdm(total=count, desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
-        for part in _chunks(count, seed, size, controls or Controls(), first):
+        for part in _chunks(count, seed, size, controls, first):
             parts.append((part.images, part.labels, part.masks, part.scales))
             bar.update(len(part.labels))
     return Drawing(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -609,7 +585,7 @@ def load(
     size: int = 128,
     split_seed: int = 0,
     seed: int = 0,
-    controls: Controls | None = None,
+    controls: Controls = NORMAL,
     train: int = 6000,
     test: int = 2000,
     progress: bool = True,
@@ -624,7 +600,7 @@ def load(
         Decides which tenth of each class's training scenes is for validation.
     seed : int
         Which scenes.
-    controls : Controls, optional
+    controls : Controls
         How the scenes vary.
     train, test : int
         How many scenes for training and validation together, and for testing: multiples of 5, `train` of 50.
@@ -641,7 +617,6 @@ def load(
     DataError
         If a number is out of range, or the cache folder cannot be written to.
     """
-    controls = controls or Controls()
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
     what = ("scenes", VERSION, seed, astuple(controls), size)
@@ -663,9 +638,7 @@ def load(
 
     def split(rows: list[int], folder: str) -> Split:
         labels = [numbers[row] % len(CLASSES) for row in rows]
-        names = tuple(
-            f"{folder}/{CLASSES[k]}/{numbers[row]:07d}" for row, k in zip(rows, labels, strict=True)
-        )
+        names = tuple(f"{folder}/{CLASSES[k]}/{numbers[row]:07d}" for row, k in zip(rows, labels, strict=True))
         index = torch.tensor(rows)
         return Split(store, index, torch.tensor(labels), names, tuple(digests[row] for row in rows))
 
