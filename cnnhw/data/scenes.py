@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from cnnhw.data import cache
+from cnnhw.data import cache, splits
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
 
@@ -35,7 +35,7 @@ _LATTICE = sum(grid * grid for grid in _GRIDS)
 # Moss, fern, olive, ochre, sand, cream, brick, rust, rose, plum, lavender, sky, slate, teal, bark, charcoal.
 _HEX = "3e5c2e 709646 807a3e cc9838 ceb88e ece2c8 ac4234 ba6232 d68492 6e3e70 9c8ec6 7cacd4 5c6c80 348082 684c36 423e42"
 _PALETTE = torch.tensor([list(bytes.fromhex(one)) for one in _HEX.split()], dtype=torch.float32) / 255
-_LIMITS = {"position": 0.5, "rotation": 180, "clutter": 2, "occlusion": 0.6, "colour": 1, "noise": 128, "light": 1}
+_LIMITS = {"position": 0.5, "rotation": 180, "clutter": 2, "occlusion": 0.4, "colour": 1, "noise": 128, "light": 1}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Controls:
     clutter : float
         How much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
     occlusion : float
-        Roughly the share of the picture that leaves in front of the object hide: 0 to 0.6.
+        Roughly the share of the object that leaves in front of it hide: 0 to 0.4.
     colour : float
         How colourful the scenes are: 0 is greyscale, 1 the usual.
     noise : float
@@ -71,7 +71,7 @@ class Controls:
     position: float = 0.16
     rotation: float = 40.0
     clutter: float = 1.0
-    occlusion: float = 0.15
+    occlusion: float = 0.1
     colour: float = 1.0
     noise: float = 8.0
     light: float = 1.0
@@ -94,7 +94,7 @@ class Controls:
 
 EASY = Controls((0.7, 0.85), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, light=0.3)
 NORMAL = Controls()
-HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.25, noise=14.0)
+HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.16, noise=14.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -513,10 +513,10 @@ def _paint(seed: int, index: NDArray[np.int64], size: int, controls: Controls) -
         colours[k] = colours[k] * ((value + apart) / value)
     image, plane = _ground(dice, size, controls.clutter, sun, colours)
     image, cover, diameter = _object(image, dice, kind, controls, sun, colours)
-    front = _Leaves("front", 1.6 * controls.occlusion, (2.2, 4.5), 0.8)
+    front = _Leaves("front", 2.5 * controls.occlusion, (2.2, 4.5), 0.8)
     image, hidden = front.lay(image, plane, dice, sun, colours[7], colours[3])
     x, y = _plane(size)
-    light = (1.2 + 0.35 * bright) * (1 - (0.4 + 0.3 * glow) * (x * sun.x + y * sun.y))
+    light = (1.3 + 0.35 * bright) * (1 - (0.4 + 0.3 * glow) * (x * sun.x + y * sun.y))
     tinted = 1 + (0.15 + 0.15 * tint)[:, None] * controls.light * (colours[8] - colours[8].mean(1, keepdim=True))
     image = (image * (tinted * light[:, None]) - 0.45) * (0.92 + 0.27 * harsh)[:, None] + 0.45
     if controls.noise:
@@ -544,7 +544,7 @@ def draw(
     seed : int
         Which scenes.
     size : int
-        The pictures' side length S in pixels, 16 to 1024; the same scenes at any size.
+        The pictures' side length S in pixels, 8 to 1024; the same scenes at any size.
     controls : Controls
         How the scenes vary.
     first : int
@@ -562,22 +562,21 @@ def draw(
     DataError
         If count, size or first is out of range.
     """
-    parts = []
-    with tqdm(total=count, desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
-        for part in _chunks(count, seed, size, controls, first):
-            parts.append((part.images, part.labels, part.masks, part.scales))
-            bar.update(len(part.labels))
-    return Drawing(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    if count < 1 or first < 0:
+        raise DataError(f"cannot draw {count} scenes from number {first}; give count >= 1, first >= 0")
+    drawn = list(_chunks(np.arange(first, first + count), seed, size, controls, progress))
+    columns = ([getattr(part, name) for part in drawn] for name in ("images", "labels", "masks", "scales"))
+    return Drawing(*map(torch.cat, columns))
 
 
-def _chunks(count: int, seed: int, size: int, controls: Controls, first: int) -> Iterator[Drawing]:
-    if count < 1 or first < 0 or not 16 <= size <= 1024:
-        raise DataError(
-            f"cannot draw {count} scenes from number {first} at {size} pixels; "
-            "give count >= 1, first >= 0, size 16 to 1024"
-        )
-    for start in range(first, first + count, _CHUNK):
-        yield _paint(seed, np.arange(start, min(start + _CHUNK, first + count)), size, controls)
+def _chunks(numbers: NDArray[np.int64], seed: int, size: int, controls: Controls, progress: bool) -> Iterator[Drawing]:
+    if not 8 <= size <= 1024:
+        raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
+    with tqdm(total=len(numbers), desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
+        for start in range(0, len(numbers), _CHUNK):
+            chunk = numbers[start : start + _CHUNK]
+            yield _paint(seed, chunk, size, controls)
+            bar.update(len(chunk))
 
 
 def load(
@@ -595,7 +594,7 @@ def load(
     Parameters
     ----------
     size : int
-        The pictures' side length in pixels, 16 to 1024.
+        The pictures' side length in pixels, 8 to 1024.
     split_seed : int
         Decides which tenth of each class's training scenes is for validation.
     seed : int
@@ -622,37 +621,32 @@ def load(
     what = ("scenes", VERSION, seed, astuple(controls), size)
     key = cache.key(*what, train, test)
 
+    numbers = [*range(train), *range(_TEST, _TEST + test)]
+
     def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
-        row = 0
-        with tqdm(total=train + test, desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
-            for first, count in ((0, train), (_TEST, test)):
-                for drawing in _chunks(count, seed, size, controls, first):
-                    store[row : row + len(drawing.labels)] = drawing.images.numpy()
-                    row += len(drawing.labels)
-                    bar.update(len(drawing.labels))
+        for k, drawing in enumerate(_chunks(np.array(numbers), seed, size, controls, progress)):
+            store[k * _CHUNK : (k + 1) * _CHUNK] = drawing.images.numpy()
         return {"what": what}
 
     store, _ = cache.load(key) or cache.build(key, (train + test, 3, size, size), fill)
-    numbers = [*range(train), *range(_TEST, _TEST + test)]
+    labels = [number % len(CLASSES) for number in numbers]
+    given = ["train"] * train + ["test"] * test
+    names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
     digests = [cache.key(*what, number) for number in numbers]
+    parts = splits.split(names, labels, given, split_seed)
 
-    def split(rows: list[int], folder: str) -> Split:
-        labels = [numbers[row] % len(CLASSES) for row in rows]
-        names = tuple(f"{folder}/{CLASSES[k]}/{numbers[row]:07d}" for row, k in zip(rows, labels, strict=True))
-        index = torch.tensor(rows)
-        return Split(store, index, torch.tensor(labels), names, tuple(digests[row] for row in rows))
+    def pick(part: str) -> Split:
+        rows = [row for row, own in enumerate(parts) if own == part]
+        texts = (tuple(column[row] for row in rows) for column in (names, digests))
+        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
 
-    order = sorted(range(train), key=lambda row: cache.key(split_seed, digests[row]))
-    of_class = [[row for row in order if row % len(CLASSES) == k] for k in range(len(CLASSES))]
-    held_out = sorted(row for rows in of_class for row in rows[: train // 50])
-    kept = sorted(set(range(train)) - set(held_out))
     return PhotoSet(
         name="scenes",
         classes=CLASSES,
         size=size,
-        train=split(kept, "train"),
-        validation=split(held_out, "train"),
-        test=split(list(range(train, train + test)), "test"),
+        train=pick("train"),
+        validation=pick("validation"),
+        test=pick("test"),
         note=f"generated scenes, seed {seed}, {controls}; split seed {split_seed}",
         licence="CC0-1.0 (generated)",
     )
