@@ -26,7 +26,10 @@ from cnnhw.errors import DataError
 __all__ = ["CLASSES", "EASY", "HARD", "NORMAL", "Controls", "Drawing", "draw", "load"]
 
 CLASSES = ("berry", "bird", "dog", "flower", "other")
+"""What is drawn; `other` are wheels, crates and mugs."""
+
 VERSION = 1
+"""Raised when the drawing changes: it is part of every digest and of the name in the cache."""
 
 _CHUNK = 60
 _TEST = 1_000_000  # the number of the first test scene
@@ -93,8 +96,11 @@ class Controls:
 
 
 EASY = Controls((0.7, 0.85), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, light=0.3)
+"""Large upright objects in the middle, little clutter, steady light."""
 NORMAL = Controls()
+"""The scenes of the default data set."""
 HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.16, noise=14.0)
+"""Objects of any size, turned any way, in dense clutter and noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,14 +133,14 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class _Dice:
-    """Random numbers that depend on the seed, a photo's index, a factor's name and nothing else."""
+    """Random numbers that depend on the seed, a scene's number, a factor's name and nothing else."""
 
     def __init__(self, seed: int, index: NDArray[Any]) -> None:
         self.seed = seed
         self.index = index.astype(np.uint64)
 
     def only(self, rows: Tensor) -> _Dice:
-        """Return the same dice for some of the photos."""
+        """Return the same dice for some of the scenes."""
         return _Dice(self.seed, self.index[rows.numpy()])
 
     def words(self, factor: str, count: int) -> NDArray[np.uint16]:
@@ -199,7 +205,8 @@ def _join(a: Tensor, b: Tensor, soft: float) -> Tensor:
     return b.lerp(a, h) - soft * h * (1 - h)
 
 
-def _inside(d: Tensor, soft: float | Tensor) -> Tensor:
+def _inside(d: Tensor, soft: _Number) -> Tensor:
+    """How much of each pixel is inside an outline whose edge is `soft` wide."""
     return (0.5 - d / soft).clamp_(0, 1)
 
 
@@ -209,7 +216,7 @@ def _dome(d: Tensor, width: float) -> Tensor:
 
 
 class _Body(NamedTuple):
-    """An object in its own coordinates; each tensor of shape (B, S, S)."""
+    """An object in its own coordinates, drawn with pixels `px` wide; each tensor of shape (B, S, S)."""
 
     outline: Tensor
     height: Tensor
@@ -221,6 +228,7 @@ class _Body(NamedTuple):
 
 
 def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    """A bunch of berries with a stem and a leaf."""
     places, many = dice("berry places", 3 * 12), dice("berry number", 2)
     long = many[:, 1, None, None]
     d, height = torch.full_like(u, 9.0), torch.zeros_like(u)
@@ -249,6 +257,7 @@ def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    """A bird from the side, standing, or flying with a wing raised."""
     hx, hy, beak, tail = dice.range("bird head", (0.4, 0.52), (-0.5, -0.34), (0.2, 0.42), (-0.1, 0.45))
     plump, wing, lift, step = dice.range("bird body", (0.27, 0.36), (0.16, 0.22), (0, 1), (-0.15, 0.15))
     flies = lift < 0.4
@@ -278,6 +287,7 @@ def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    """A dog from the side."""
     hx, hy, muzzle, ear = dice.range("dog head", (0.46, 0.58), (-0.6, -0.36), (0.22, 0.34), (-0.2, 0.26))
     tail, fat, legs = dice.range("dog body", (-0.75, 0.1), (0.23, 0.31), (0.6, 0.8))
     g1, g2 = dice.range("dog gait", (-0.16, 0.16), (-0.16, 0.16))
@@ -308,6 +318,7 @@ def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    """A flower with two rings of petals."""
     number, width, heart, tilt, twist = dice.range(
         "flower", (4.6, 10.4), (0.75, 1.15), (0.18, 0.34), (0.65, 1.0), (0.0, 6.3)
     )
@@ -334,6 +345,7 @@ def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _other(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
+    """Something made by people: a wheel, a crate or a mug."""
     kind, spokes, rim, wide, high, slats = dice.range(
         "other", (0, 1), (2.6, 6.4), (0.1, 0.2), (0.6, 0.78), (0.55, 0.72), (2.6, 5.4)
     )
@@ -618,7 +630,7 @@ def load(
     """
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
-    what = ("scenes", VERSION, seed, astuple(controls), size)
+    what = ("scenes", VERSION, int(seed), astuple(controls), size)
     key = cache.key(*what, train, test)
 
     numbers = [*range(train), *range(_TEST, _TEST + test)]
