@@ -99,7 +99,7 @@ EASY = Controls((0.7, 0.85), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, 
 """Large upright objects in the middle, little clutter, steady light."""
 NORMAL = Controls()
 """The scenes of the default data set."""
-HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.16, noise=14.0)
+HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)
 """Objects of any size, turned any way, in dense clutter and noise."""
 
 
@@ -228,7 +228,7 @@ class _Body(NamedTuple):
 
 
 def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    """A bunch of berries with a stem and a leaf."""
+    """Draw a bunch of berries with a stem and a leaf."""
     places, many = dice("berry places", 3 * 12), dice("berry number", 2)
     long = many[:, 1, None, None]
     d, height = torch.full_like(u, 9.0), torch.zeros_like(u)
@@ -257,7 +257,7 @@ def _berry(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    """A bird from the side, standing, or flying with a wing raised."""
+    """Draw a bird from the side, standing, or flying with a wing raised."""
     hx, hy, beak, tail = dice.range("bird head", (0.4, 0.52), (-0.5, -0.34), (0.2, 0.42), (-0.1, 0.45))
     plump, wing, lift, step = dice.range("bird body", (0.27, 0.36), (0.16, 0.22), (0, 1), (-0.15, 0.15))
     flies = lift < 0.4
@@ -287,7 +287,7 @@ def _bird(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    """A dog from the side."""
+    """Draw a dog from the side."""
     hx, hy, muzzle, ear = dice.range("dog head", (0.46, 0.58), (-0.6, -0.36), (0.22, 0.34), (-0.2, 0.26))
     tail, fat, legs = dice.range("dog body", (-0.75, 0.1), (0.23, 0.31), (0.6, 0.8))
     g1, g2 = dice.range("dog gait", (-0.16, 0.16), (-0.16, 0.16))
@@ -318,7 +318,7 @@ def _dog(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    """A flower with two rings of petals."""
+    """Draw a flower with two rings of petals."""
     number, width, heart, tilt, twist = dice.range(
         "flower", (4.6, 10.4), (0.75, 1.15), (0.18, 0.34), (0.65, 1.0), (0.0, 6.3)
     )
@@ -345,7 +345,7 @@ def _flower(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
 
 
 def _other(u: Tensor, v: Tensor, dice: _Dice, px: Tensor) -> _Body:
-    """Something made by people: a wheel, a crate or a mug."""
+    """Draw something made by people: a wheel, a crate or a mug."""
     kind, spokes, rim, wide, high, slats = dice.range(
         "other", (0, 1), (2.6, 6.4), (0.1, 0.2), (0.6, 0.78), (0.55, 0.72), (2.6, 5.4)
     )
