@@ -111,13 +111,12 @@ def load(
     parts = _parts(path, meta, split_seed)
     notes = [meta["note"]] if meta["note"] else []
     if doubles := _doubles(parts, meta["digests"]):
-        notes.append(f"{doubles} photos are in more than one of train, validation and test")
+        which = "1 photo is" if doubles == 1 else f"{doubles} photos are"
+        notes.append(f"{which} in more than one of train, validation and test")
         if not source:
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
     train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
-    return PhotoSet(
-        name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence
-    )
+    return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
 def _whole(what: str, value: Any) -> int:
@@ -188,6 +187,4 @@ def _doubles(parts: list[str], digests: list[str | None]) -> int:
 def _pick(images: Tensor, meta: dict[str, Any], parts: list[str], wanted: str) -> Split:
     rows = [row for row, part in enumerate(parts) if part == wanted]
     names, digests = (tuple(meta[what][row] for row in rows) for what in ("names", "digests"))
-    return Split(
-        images, torch.tensor(rows), torch.tensor([meta["labels"][row] for row in rows]), names, digests
-    )
+    return Split(images, torch.tensor(rows), torch.tensor([meta["labels"][row] for row in rows]), names, digests)

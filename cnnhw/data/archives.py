@@ -27,6 +27,7 @@ __all__ = ["Container", "Folder", "open_container"]
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
+_RAR_COPY, _RAR_UNIX = 5, 3  # a file stored once and named twice; file modes are those of Unix
 _SPECIAL = "is a link or a device"
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -225,6 +226,8 @@ class _Tar(_Archive):
             for member in archive:
                 fault = "" if member.isreg() or member.isdir() else _SPECIAL
                 yield member.name + "/" * member.isdir(), member.size, fault
+            while archive.fileobj and archive.fileobj.read(2**20):
+                pass  # the checksum comes last
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         inside = self._members()
@@ -238,18 +241,21 @@ class _Tar(_Archive):
 
 
 class _Rar(_Archive):
-    def _list(self) -> Iterator[tuple[str, int, str]]:
+    def _open(self) -> list[Any]:
         import rarfile
 
         try:
             with rarfile.RarFile(self.path, errors="strict") as archive:
-                members = archive.infolist()
+                return archive.infolist()
         except (rarfile.Error, OSError, ValueError) as error:
             raise self._broken(error or "not a RAR archive") from error
-        for member in members:
+
+    def _list(self) -> Iterator[tuple[str, int, str]]:
+        for member in self._open():
             kind, _, target = member.file_redir or (None, 0, "")
-            copy = kind == rarfile.RAR5_XREDIR_FILE_COPY and not _leads_out(target)
-            plain = copy or (kind is None and (member.is_dir() or member.is_file()))
+            copy = kind == _RAR_COPY and not _leads_out(target)
+            unix = stat.S_IFMT(member.mode or 0) if member.host_os == _RAR_UNIX else 0
+            plain = copy or (kind is None and unix in (0, stat.S_IFREG, stat.S_IFDIR))
             fault = "is encrypted" if member.needs_password() else "" if plain else _SPECIAL
             yield member.filename, 0 if member.is_dir() else member.file_size, fault
 
@@ -269,28 +275,40 @@ class _Rar(_Archive):
             "7z": ["x", "-y", "-p-", f"-o{into}", path],
             "7zz": ["x", "-y", "-p-", f"-o{into}", path],
         }
-        program = next((program for program in commands if shutil.which(program)), None)
-        if program is None:
+        programs = [program for program in commands if shutil.which(program)]
+        if not programs:
             raise DataError(
                 f"{path} is a RAR archive, and none of the programs unrar, bsdtar and 7z that can unpack it "
                 "is installed. Install one, or unpack the archive yourself into the folder it lies in"
             )
-        done = subprocess.run(
-            [program, *commands[program]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
+        complaints = []
+        for program in programs:  # bsdtar, for one, cannot unpack every kind of RAR
+            command = [program, *commands[program]]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+            if done.returncode:
+                said = (done.stderr or done.stdout).strip().splitlines()
+                complaints.append(f"{program}: {said[0] if said else f'exit code {done.returncode}'}")
+            elif faulty := self._faulty(into):
+                complaints.append(f"{program}: {faulty!r} is damaged")
+            else:
+                return
+        raise DataError(
+            f"archive {path} could not be unpacked ({'; '.join(complaints)}): it is damaged or incomplete, or "
+            "needs another program. Get it again, install unrar, or unpack it yourself into the folder it lies in"
         )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-            raise self._broken(f"{program} says: {said[-1]}")
-        for name, size, _ in self._list():
-            file = Path(into, name)
-            if not name.endswith("/") and not (
-                file.is_file() and not file.is_symlink() and file.stat().st_size == size
+
+    def _faulty(self, into: str) -> str:
+        """Return the first member that was not unpacked as the archive says, or ""."""
+        for member in self._open():
+            file = Path(into, member.filename)
+            if not member.is_dir() and (
+                file.is_symlink()
+                or not file.is_file()
+                or file.stat().st_size != member.file_size
+                or member.CRC not in (None, zlib.crc32(file.read_bytes()))
             ):
-                raise self._broken(f"{program} did not unpack {name!r} whole")
+                return member.filename
+        return ""
 
 
 def open_container(path: Path, top: str = "", only: Sequence[str] = ("",)) -> Container:

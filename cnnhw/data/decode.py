@@ -61,10 +61,11 @@ def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
             image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode no finer than needed
             image.load()
             upright = _rgb(_upright(image))
-        edge = min(upright.size)
-        left, top = ((upright.width - edge) // 2, (upright.height - edge) // 2) if crop else (0, 0)
-        box = (left, top, left + edge, top + edge) if crop else (0, 0, *upright.size)
-        small = upright.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        if crop:
+            edge = min(upright.size)
+            left, top = (upright.width - edge) // 2, (upright.height - edge) // 2
+            upright = upright.crop((left, top, left + edge, top + edge))
+        small = upright.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.asarray(small)
     except DataError:
         raise

@@ -438,5 +438,7 @@ def flower_credits(root: str | Path | None = None) -> dict[str, str]:
     text = dict(container.read(["LICENSE.txt"])).get("LICENSE.txt") if "LICENSE.txt" in container.names() else None
     if not isinstance(text, bytes):
         raise DataError(f"{container.path} has no readable LICENSE.txt with the photographers: get the archive again")
-    lines = re.findall(r"^(\S+/\S+) CC-BY by (.*) - (\S+)\s*$", text.decode("utf-8", "replace"), re.MULTILINE)
-    return {photo: f"{who}, CC BY 2.0, {url}" for photo, who, url in lines}
+    # Most lines say "by NAME - ADDRESS", a few "ADDRESS - by NAME".
+    pattern = r"^(\S+/\S+) CC-BY (?:by (.*) - (\S+)|(\S+) - by (.*?))\s*$"
+    lines = re.findall(pattern, text.decode("utf-8", "replace"), re.MULTILINE)
+    return {photo: f"{one or two}, CC BY 2.0, {url or page}" for photo, one, url, page, two in lines}

@@ -40,9 +40,7 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
         ``"train"``, ``"validation"`` or ``"test"`` for each photo.
     """
     parts = list(given)
-    cuts = [
-        (part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given
-    ]
+    cuts = [(part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given]
     for label in sorted(set(labels)):
         pool = [row for row, own in enumerate(labels) if own == label and given[row] == "train"]
         pool.sort(key=lambda row: _rank(names[row], seed))
