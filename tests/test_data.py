@@ -154,6 +154,7 @@ def test_names_that_are_not_text(place):
     assert sum(len(part) for part in parts(load(place)).values()) == 11
 
 
+@pytest.mark.filterwarnings("ignore:.*more than one:UserWarning")
 def test_links(place):
     fill(place / "pets")
     fill(place / "elsewhere", classes=("bird",), start=500)
@@ -212,6 +213,14 @@ def test_unknown_names():
         load("flower")
     with pytest.raises(UnknownNameError, match="Or give a folder"):
         load("no/such/folder")
+    for nothing in ("", "~nobody-of-this-name/x", "x" * 5000, "a\0b", None, 3):
+        with pytest.raises(UnknownNameError):
+            load(nothing)
+
+
+def test_scenes_are_handed_on(monkeypatch):
+    monkeypatch.setattr("cnnhw.data.scenes.load", lambda **options: options)
+    assert cnnhw.data.load(size=32, progress=False) == {"size": 32, "split_seed": 0, "progress": False}
 
 
 def test_copies_in_several_parts_are_reported(place):
@@ -234,10 +243,10 @@ BROKEN = {
 }
 
 
-def bomb() -> bytes:
-    """Return a BMP header that promises 400 megapixels."""
+def bomb(edge: int) -> bytes:
+    """Return a BMP whose header promises edge times edge pixels."""
     header = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
-    header[18:26] = (20000).to_bytes(4, "little") * 2
+    header[18:26] = edge.to_bytes(4, "little") * 2
     return bytes(header)
 
 
@@ -245,15 +254,17 @@ def test_what_is_not_a_photo_is_skipped_and_reported(place):
     fill(place)
     for name, (data, _) in BROKEN.items():
         write(place / "cat" / name, data)
-    write(place / "cat" / "bomb.bmp", bomb())
+    write(place / "cat" / "bomb.bmp", bomb(20_000))
+    write(place / "cat" / "bomb2.bmp", bomb(10_100))
     write(place / "loose.jpg", encoded(picture(5), "JPEG"))
     for _ in range(2):  # decoded, then from the cache
-        with pytest.warns(SkippedPhotosWarning, match="7 left out.*and 4 more"):
+        with pytest.warns(SkippedPhotosWarning, match="8 left out.*and 5 more"):
             photos = load(place)
         reasons = dict(photos.skipped)
         for name, (_, reason) in BROKEN.items():
             assert reason in reasons[f"cat/{name}"]
         assert "100 megapixels" in reasons["cat/bomb.bmp"]
+        assert "100 megapixels" in reasons["cat/bomb2.bmp"]
         assert "outside the class folders" in reasons["loose.jpg"]
         assert sum(len(part) for part in parts(photos).values()) == 10
     with pytest.raises(DataError, match="not readable photos"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import stat
 import warnings
 from collections import Counter
 from functools import partial
@@ -127,13 +128,15 @@ def _whole(what: str, value: Any) -> int:
 
 
 def _own(name_or_folder: str | Path) -> Path:
-    path = Path(name_or_folder).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
+    try:
+        path = Path(name_or_folder or "\0").expanduser()
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, RuntimeError, TypeError, ValueError):  # not there; or no path at all: empty, too long, not text
+        hint = "Or give a folder that holds a folder of photos for each class."
+        raise UnknownNameError("data set or folder", str(name_or_folder), names(), hint) from None
+    if not is_folder:
         raise DataError(f"{path} is a file: give a folder of class folders (unpack an archive first)")
-    hint = "Or give a folder that holds a folder of photos for each class."
-    raise UnknownNameError("data set or folder", str(name_or_folder), names(), hint)
+    return path
 
 
 def _decode(

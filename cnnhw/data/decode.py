@@ -85,7 +85,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image).astype(np.int32)
         if values.min() < 0 or values.max() > 65535:
             raise DataError("more than 16 bits a pixel")
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
