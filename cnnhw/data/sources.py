@@ -380,7 +380,7 @@ def fetch(name: str, root: str | Path | None = None, *, size: int = 128, progres
     return _source(name).fetch(size, root, progress)[0]
 
 
-def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> dict[str, str]:
+def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> str:
     """Describe a named data set without loading it.
 
     Parameters
@@ -394,8 +394,8 @@ def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> d
 
     Returns
     -------
-    dict of str to str
-        ``about``, ``licence``, ``url`` and ``path`` (where it lies; ``""`` if nowhere yet).
+    str
+        One line: what it holds, what it may be used for, and where it lies or can be had from.
 
     Raises
     ------
@@ -403,17 +403,11 @@ def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> d
         If there is no such data set.
     """
     if name == "scenes":
-        about = "berry, bird, dog, flower, other, drawn by the computer: any number, any size"
-        return {"about": about, "licence": "none needed: the pictures are generated", "url": "", "path": ""}
+        return "berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files"
     source = _source(name)
     found = source.find(size, root)
-    url = found[1].url if found else source.preferred(size)[0].url
-    return {
-        "about": source.about,
-        "licence": source.licence,
-        "url": url,
-        "path": str(found[0]) if found else "",
-    }
+    where = f"Here: {found[0]}" if found else f"Not here yet: {source.preferred(size)[0].url}"
+    return f"{source.about}. Licence: {source.licence}. {where}"
 
 
 def flower_credits(root: str | Path | None = None) -> dict[str, str]:
