@@ -70,7 +70,7 @@ class Controls:
         If a value is outside its range.
     """
 
-    scale: tuple[float, float] = (0.45, 0.85)
+    scale: tuple[float, float] = (0.42, 0.85)
     position: float = 0.16
     rotation: float = 40.0
     clutter: float = 1.0
