@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
@@ -211,7 +212,9 @@ def test_tiny5_with_too_few_photos(place, small_tiny5):
 
 def linnaeus(pixels: int = 32, train: int = 5, test: int = 2) -> dict[str, bytes]:
     return {
-        f"Linnaeus 5 {pixels}X{pixels}/{part}/{name}/{k}_{pixels}.jpg": photo(hash((part, label, k)) % 10**6)
+        f"Linnaeus 5 {pixels}X{pixels}/{part}/{name}/{k}_{pixels}.jpg": photo(
+            zlib.crc32(f"{part} {label} {k}".encode())
+        )
         for part, count in (("train", train), ("test", test))
         for label, name in enumerate(("berry", "bird", "dog", "flower", "other"))
         for k in range(1, count + 1)
@@ -259,6 +262,23 @@ def test_no_program_to_unpack(place, small_linnaeus, monkeypatch):
     with pytest.raises(DataError, match=r"unrar, bsdtar and 7z .* unpack the archive yourself") as caught:
         load("linnaeus5")
     assert str(path) in str(caught.value)
+
+
+def test_the_next_program_is_tried(tmp_path, monkeypatch):
+    files = {"a/1.jpg": photo(1), "a/2.jpg": photo(2)}
+    path = make_rar(tmp_path / "x.rar", files)
+
+    def run(command, **_):
+        if command[0] == "bsdtar":
+            unpack(files, Path(command[-1]))
+        return subprocess.CompletedProcess(command, 0 if command[0] == "bsdtar" else 3, "", "no such kind\n")
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("shutil.which", lambda name: name if name in ("unrar", "bsdtar") else None)
+    assert read_all(path) == files
+    files["a/2.jpg"] = photo(3)
+    with pytest.raises(DataError, match=r"unrar: no such kind; bsdtar: 'a/2.jpg' is damaged"):
+        read_all(path)
 
 
 # rar5-solid.rar from the tests of rarfile 4.5, copyright Marko Kreen, ISC licence: two compressed files.
