@@ -1,0 +1,40 @@
+"""Convolutional networks, questioned: photographs become runs, runs become records, records become pages.
+
+>>> import cnnhw
+>>> photos = cnnhw.data.load("scenes", size=128)
+>>> model = cnnhw.models.create("q1_shallow", num_classes=len(photos.classes))
+>>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=3))
+>>> folder = run.save("runs/first")
+"""
+
+from cnnhw import data, evaluation, models, report, studies
+from cnnhw.errors import (
+    CnnhwError,
+    DataError,
+    SkippedPhotosWarning,
+    TrainingError,
+    UnknownNameError,
+    WeightsError,
+)
+from cnnhw.runs import Run, load
+from cnnhw.training import Recipe, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CnnhwError",
+    "DataError",
+    "Recipe",
+    "Run",
+    "SkippedPhotosWarning",
+    "TrainingError",
+    "UnknownNameError",
+    "WeightsError",
+    "data",
+    "evaluation",
+    "fit",
+    "load",
+    "models",
+    "report",
+    "studies",
+]

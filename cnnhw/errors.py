@@ -5,7 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CnnhwError", "DataError", "SkippedPhotosWarning", "TrainingError", "UnknownNameError", "WeightsError"]
+__all__ = [
+    "CnnhwError",
+    "DataError",
+    "SkippedPhotosWarning",
+    "TrainingError",
+    "UnknownNameError",
+    "WeightsError",
+]
 
 
 class CnnhwError(Exception):

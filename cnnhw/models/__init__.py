@@ -1,0 +1,87 @@
+"""The networks: a registry by name, one file an idea.
+
+Every model takes RGB photos, Tensor of shape (N, 3, S, S), float in 0..1, and returns logits, Tensor of shape
+(N, num_classes). Every model has ``forward_features``, ``forward_head`` and ``reset_classifier``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from cnnhw.errors import UnknownNameError
+from cnnhw.models import report
+from cnnhw.models.blocks import Classifier, count_parameters, glorot_
+
+__all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
+
+_BUILDERS: dict[str, Callable[..., Classifier]] = {
+    "q1_shallow": report.q1_shallow,
+    "q1_deep": report.q1_deep,
+}
+
+
+def names() -> list[str]:
+    """Return the names of all registered models, sorted."""
+    return sorted(_BUILDERS)
+
+
+def builder(name: str) -> Callable[..., Classifier]:
+    """Return the function that builds a registered model.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    callable
+        Takes ``num_classes`` and ``size``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model; the message suggests the nearest name.
+    """
+    if name not in _BUILDERS:
+        raise UnknownNameError("model", name, _BUILDERS)
+    return _BUILDERS[name]
+
+
+def create(name: str, num_classes: int = 5, seed: int = 0, size: int = 128) -> Classifier:
+    """Build a registered model with freshly initialised weights.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    num_classes : int
+        Number of logits, 1 or more.
+    seed : int
+        Decides the initial weights; torch's global generator is left as it was.
+    size : int
+        The photos' side length S in pixels.
+
+    Returns
+    -------
+    Classifier
+        The model, in training mode.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model.
+    ValueError
+        If the model cannot be built for that `size` or `num_classes`.
+    """
+    build = builder(name)
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(num_classes=num_classes, size=size)
+        glorot_(model)
+    model.name = name
+    return model

@@ -1,0 +1,147 @@
+"""Studies: experiments as data, run by a resumable queue, each run kept as a record.
+
+A study is a frozen configuration: arms, data and seeds. Each pair of arm and seed gives one record, a JSON file; what
+is shown in the book is computed from records alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from cnnhw.errors import UnknownNameError
+from cnnhw.studies.store import Record, configuration_key
+from cnnhw.studies.store import read as records
+from cnnhw.training import Recipe
+
+__all__ = ["Arm", "Job", "Record", "Study", "get", "names", "records"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training that a study compares with others.
+
+    Attributes
+    ----------
+    name : str
+        The arm's name within the study.
+    model : str
+        A registered model.
+    recipe : Recipe
+        How it is trained.
+    seeds : tuple of int
+        One run a seed; the seed decides initial weights, order and augmentation.
+    """
+
+    name: str
+    model: str
+    recipe: Recipe
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment: arms, data and seeds.
+
+    Attributes
+    ----------
+    name : str
+        The study's name, also the folder of its records.
+    question : str
+        What it is for, in one sentence.
+    data : str
+        A name that :func:`cnnhw.data.load` knows.
+    size : int
+        Side length of the photos in pixels.
+    arms : tuple of Arm
+        What is compared.
+    every_epoch : bool
+        Keep the test predictions of each epoch, not only of the best.
+    """
+
+    name: str
+    question: str
+    data: str
+    size: int
+    arms: tuple[Arm, ...]
+    every_epoch: bool = False
+
+    def jobs(self) -> list[Job]:
+        """Return all runs of the study, seed by seed so that a study cut short is still balanced."""
+        pairs = [(rank, arm, seed) for arm in self.arms for rank, seed in enumerate(arm.seeds)]
+        return [Job(self, arm, seed) for _, arm, seed in sorted(pairs, key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study: an arm with a seed."""
+
+    study: Study
+    arm: Arm
+    seed: int
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """All that decides the run, as plain values."""
+        return {
+            "model": self.arm.model,
+            "data": self.study.data,
+            "size": self.study.size,
+            "recipe": dataclasses.asdict(self.arm.recipe),
+            "seed": self.seed,
+        }
+
+    @property
+    def key(self) -> str:
+        """The hash of the configuration."""
+        return configuration_key(self.configuration)
+
+    def __str__(self) -> str:
+        return f"{self.study.name}/{self.arm.name}-{self.seed}"
+
+
+# As reported: Adam 1e-3, batches of 32, no augmentation. The run of 30 epochs is the report's own "it had converged
+# near 15"; as the rate is constant, its epoch 13 is the report's 13-epoch run, so seed 0 is not run twice.
+_Q1 = Study(
+    name="q1",
+    question="How well do the report's two networks for Q1 do on photographs of five classes, and when do they stop?",
+    data="tiny5",
+    size=128,
+    arms=(
+        Arm("q1_deep_30", "q1_deep", Recipe(epochs=30), seeds=(0,)),
+        Arm("q1_shallow", "q1_shallow", Recipe(epochs=15), seeds=(0, 1, 2, 3, 4, 5)),
+        Arm("q1_deep", "q1_deep", Recipe(epochs=13), seeds=(1, 2)),
+    ),
+    every_epoch=True,
+)
+
+_STUDIES = {study.name: study for study in (_Q1,)}
+
+
+def names() -> list[str]:
+    """Return the names of all studies, sorted."""
+    return sorted(_STUDIES)
+
+
+def get(name: str) -> Study:
+    """Return a study by name.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    Study
+        The study.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such study.
+    """
+    if name not in _STUDIES:
+        raise UnknownNameError("study", name, _STUDIES)
+    return _STUDIES[name]

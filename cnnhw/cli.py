@@ -1,0 +1,330 @@
+"""The ``cnnhw`` command."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import difflib
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
+
+__all__ = ["main"]
+
+_ROOT = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].",
+)
+
+
+class _Group(click.Group):
+    """A group of commands that suggests the nearest name for a misspelt one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"no such command {args[0]!r}.{guess} See '{ctx.command_path} --help'.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cnnhw")
+def cli() -> None:
+    """Train convolutional networks on photographs, and look at what they do.
+
+    Start with `cnnhw train q1_shallow`: it needs neither files nor network. With photos of your own in a folder of
+    class folders, `cnnhw train q1_shallow --data FOLDER`.
+    """
+
+
+def main() -> None:
+    """Run the command line; print errors that cnnhw raises itself as one line and exit with 2."""
+    with contextlib.suppress(AttributeError):  # the standard streams may be replaced by others
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        with _plain_warnings():
+            cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CnnhwError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@cli.group("data", cls=_Group)
+def data_group() -> None:
+    """List, fetch and show the data sets."""
+
+
+@data_group.command("list")
+@_ROOT
+def data_list(root: Path | None) -> None:
+    """List the data sets that have a name, and whether they are here."""
+    from cnnhw import data
+
+    for name in data.names():
+        click.echo(f"{name:10} {data.describe(name, root=root)}")
+    click.echo("Any folder of class folders will do, too: give its path instead of a name.")
+
+
+@data_group.command("fetch")
+@click.argument("name")
+@_ROOT
+def data_fetch(name: str, root: Path | None) -> None:
+    """Download the archive of data set NAME, unless it is here already."""
+    from cnnhw import data
+
+    click.echo(f"{name}: {data.fetch(name, root=root)}")
+
+
+@data_group.command("show")
+@click.argument("name_or_folder")
+@click.option("--size", default=128, show_default=True, help="Side length in pixels.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw a contact sheet to this PNG file.",
+)
+@_ROOT
+def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | None) -> None:
+    """Count the photos of a data set, class by class."""
+    import torch
+
+    from cnnhw import data
+
+    photos = data.load(name_or_folder, size=size, root=root)
+    splits = {"train": photos.train, "validation": photos.validation, "test": photos.test}
+    click.echo(f"{photos.name}, {photos.size}x{photos.size} pixels. {photos.note}".rstrip())
+    width = max(len(name) for name in (*photos.classes, "all"))
+    click.echo(f"{'':{width}} " + " ".join(f"{name:>10}" for name in splits))
+    counts = [torch.bincount(split.labels, minlength=len(photos.classes)).tolist() for split in splits.values()]
+    for name, *row in zip(photos.classes, *counts, strict=True):
+        click.echo(f"{name:{width}} " + " ".join(f"{count:10,}" for count in row))
+    click.echo(f"{'all':{width}} " + " ".join(f"{sum(column):10,}" for column in counts))
+    if photos.licence:
+        click.echo(f"Licence: {photos.licence}")
+    if out:
+        from cnnhw import plots
+
+        rows = [
+            row
+            for label in range(len(photos.classes))
+            for row in (photos.train.labels == label).nonzero().flatten()[:5].tolist()
+        ]
+        captions = [photos.classes[label] for label in photos.train.labels[rows].tolist()]
+        plots.save(plots.contact_sheet(photos.train.batch(rows), captions), out)
+        click.echo(f"Contact sheet: {out}")
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--data",
+    "name_or_folder",
+    default="scenes",
+    show_default=True,
+    metavar="NAME_OR_FOLDER",
+    help="A data set's name, or a folder of class folders.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the training photos.")
+@click.option("--size", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side length in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Decides initial weights and the order of photos.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Photos a step.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
+@click.option("--augment/--no-augment", default=False, show_default=True, help="Mirror and shift photos at random.")
+@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the result [default: runs/MODEL-DATA-SEED].",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_ROOT
+def train(
+    model: str, name_or_folder: str, epochs: int, size: int, seed: int, batch_size: int, rate: float, augment: bool,
+    class_weights: bool, out: Path | None, resume: bool, root: Path | None,
+) -> None:  # fmt: skip
+    """Train MODEL on photos and save weights, curves, confusion matrix and a report.
+
+    MODEL is q1_shallow or q1_deep. The epoch that does best on the validation photos is kept; the test photos are
+    looked at once, at the end.
+    """
+    from cnnhw import data, models, runs, training
+
+    if model not in models.names():
+        raise UnknownNameError("model", model, models.names())
+    folder = out or Path("runs") / f"{model}-{Path(name_or_folder).name}-{seed}"
+    if (folder / "run.json").exists():
+        raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
+    if (folder / training.CHECKPOINT).exists() and not resume:
+        raise click.UsageError(
+            f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out."
+        )
+    recipe = training.Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        flip=augment,
+        shift=size // 16 if augment else 0,
+        class_weights=class_weights,
+    )
+    photos = data.load(name_or_folder, size=size, root=root)
+    network = models.create(model, len(photos.classes), seed=seed, size=size)
+    click.echo(
+        f"{model}: {models.count_parameters(network):,} parameters. {photos.name}: {len(photos.train):,} photos to train "
+        f"on, {len(photos.validation):,} to validate with, {len(photos.test):,} to test on, {len(photos.classes)} classes."
+    )
+    try:
+        run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. The last whole epoch is kept: the same command with --resume goes on.", err=True)
+        sys.exit(130)
+    run.save(folder)
+    (folder / training.CHECKPOINT).unlink()
+    low, high = run.summary()["accuracy_interval"]
+    click.echo(
+        f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) after epoch "
+        f"{run.best_epoch} of {epochs}, the best on the validation photos; {run.seconds:.0f} s of training."
+    )
+    if run.best_epoch == epochs:
+        click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
+    if photos.licence:
+        click.echo(f"Licence of the photos: {photos.licence}")
+    click.echo(f"Report:  {folder / 'report.html'}")
+    click.echo(f"Next:    cnnhw predict {folder / runs.WEIGHTS} PHOTO...")
+
+
+@cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
+@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> None:
+    """Print the probability of each class for photos, or for all photos in folders.
+
+    WEIGHTS is a weights file, or the folder of a saved run.
+    """
+    import torch
+
+    from cnnhw import data, evaluation, runs
+
+    model = runs.load(weights)
+    classes = model.classes or tuple(f"class {i}" for i in range(model.num_classes))
+    writer = csv.writer(sys.stdout)
+    if as_csv:
+        writer.writerow(["photo", "class", *classes])
+    failed = 0
+    for path in data.photo_files(photos):
+        try:
+            image = data.read_photo(path, size=model.size, crop=crop)
+        except CnnhwError as error:
+            click.echo(f"error: {error}", err=True)
+            failed += 1
+            continue
+        with torch.inference_mode():
+            shares = model(evaluation.to_float(image[None])).softmax(1)[0].tolist()
+        ranked = sorted(zip(shares, classes, strict=True), reverse=True)
+        if as_csv:
+            writer.writerow([path, ranked[0][1], *(f"{share:.4f}" for share in shares)])
+        else:
+            click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
+    if failed:
+        sys.exit(1)
+
+
+@cli.group(cls=_Group)
+def study() -> None:
+    """Run the studies that the book is made of."""
+
+
+@study.command("list")
+def study_list() -> None:
+    """List the studies and what they ask."""
+    from cnnhw import studies
+
+    for name in studies.names():
+        which = studies.get(name)
+        click.echo(f"{name}: {which.question}")
+        for arm in which.arms:
+            click.echo(f"  {arm.name}: {arm.model}, {arm.recipe.epochs} epochs, {len(arm.seeds)} seeds on {which.data}")
+
+
+@study.command("run")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--processes", type=click.IntRange(1), help="Runs at a time, one thread each [default: one a processor].")
+@click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records [default: docs/records of the checkout].",
+)
+def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
+    """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
+    import os
+
+    from cnnhw import studies
+    from cnnhw.studies import queue
+
+    jobs = queue.pending([job for name in names for job in studies.get(name).jobs()], where)
+    processes = processes or os.cpu_count() or 1
+    if plan:
+        costs = queue.estimate(jobs)
+        for job, seconds in costs.items():
+            click.echo(f"{job!s:30} {seconds / 60:6.1f} min")
+        click.echo(f"{len(jobs)} runs, {sum(costs.values()) / 60 / processes:.0f} min with {processes} at a time")
+        return
+    elsewhere = queue.run(jobs, processes, where)
+    for job in elsewhere:
+        click.echo(f"{job} is being run by another process; it was left to it.")
+
+
+@study.command("status")
+@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of records measured with earlier code.")
+def study_status(canary: bool) -> None:
+    """Say which runs have records, and which were measured with earlier code."""
+    from cnnhw import studies
+    from cnnhw.studies import queue
+
+    for name in studies.names():
+        jobs = studies.get(name).jobs()
+        keys = {job.key for job in jobs}
+        done = [record for record in studies.records(name) if record.key in keys]
+        click.echo(f"{name}: {len(done)} of {len(jobs)} runs have records")
+        for record in done:
+            if not record.measured_with_present_code():
+                off = f": first losses differ by {queue.canary(record):.1e} nats" if canary else ""
+                click.echo(f"  {record.path.name} was measured with an earlier version{off}")
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show our own warnings as one line, without the place in the code."""
+    original = warnings.showwarning
+
+    def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if issubclass(category, SkippedPhotosWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            original(message, category, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = original

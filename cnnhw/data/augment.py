@@ -1,0 +1,61 @@
+"""From stored uint8 photos to what a network takes: conversion to 0..1, random flips and shifts of whole batches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["augment", "to_float"]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Convert photos to the range that every model takes.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, H, W), uint8
+        Photos in 0..255.
+
+    Returns
+    -------
+    Tensor of shape (N, 3, H, W), float32
+        The photos in 0..1.
+    """
+    return images.float().div_(255)
+
+
+def augment(images: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
+    """Mirror and shift each photo of a batch at random, independently.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, C, H, W)
+        The batch, of any type.
+    flip : bool
+        Mirror each photo left to right with probability 1/2.
+    shift : int
+        Greatest shift in pixels, down and right alike, drawn uniformly from -shift..shift; the edge is filled by
+        reflection.
+    generator : torch.Generator
+        Source of the random choices.
+
+    Returns
+    -------
+    Tensor of shape (N, C, H, W)
+        The augmented batch; `images` itself if there is nothing to do.
+    """
+    n, _, height, width = images.shape
+    if flip:
+        mirrored = torch.rand(n, generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    if shift:
+        # reflection works on floating point only; uint8 values survive the round trip exactly
+        padded = F.pad(images.float(), (shift,) * 4, mode="reflect").to(images.dtype)
+        dy, dx = torch.randint(0, 2 * shift + 1, (2, n), generator=generator)
+        rows = dy[:, None] + torch.arange(height)  # (N, H)
+        columns = dx[:, None] + torch.arange(width)  # (N, W)
+        sample = torch.arange(n)[:, None, None]
+        # advanced indices apart from each other put the indexed axes first: (N, H, W, C)
+        images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return images

@@ -1,0 +1,147 @@
+"""What all models share: the way they are built up, initialised and cut into features and head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Classifier", "glorot_"]
+
+
+class Classifier(nn.Module):
+    """A network in two parts: a feature extractor and a head that ends in one linear layer.
+
+    Parameters
+    ----------
+    features : nn.Sequential
+        Takes photos, Tensor of shape (N, 3, S, S) in 0..1; returns the last map, Tensor of shape (N, C, H, W).
+    head : nn.Sequential
+        Takes the last map; returns logits, Tensor of shape (N, num_classes). Its last layer is an ``nn.Linear``.
+    size : int
+        The photos' side length S, in pixels, that the network is made for.
+
+    Attributes
+    ----------
+    name : str
+        The name under which :func:`cnnhw.models.create` made the model, or ``""``.
+    classes : tuple of str
+        The class names, once trained on a data set; empty before.
+    """
+
+    def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.size = size
+        self.name = ""
+        self.classes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """The number of logits, from the last linear layer."""
+        return self._classifier().out_features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last map of the extractor.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, 3, S, S), float
+            RGB photos in 0..1.
+
+        Returns
+        -------
+        Tensor of shape (N, C, H, W)
+            The feature maps that the head sees.
+        """
+        return self.features(x)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Return the logits of all that comes after the last map.
+
+        Parameters
+        ----------
+        features : Tensor of shape (N, C, H, W)
+            What :meth:`forward_features` returned.
+
+        Returns
+        -------
+        Tensor of shape (N, num_classes)
+            Logits; softmax over the last axis gives probabilities.
+        """
+        return self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, Tensor of shape (N, num_classes), for photos, Tensor of shape (N, 3, S, S) in 0..1."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last linear layer by a new one, initialised anew from torch's global generator.
+
+        Parameters
+        ----------
+        num_classes : int
+            Number of logits of the new layer, 1 or more.
+
+        Raises
+        ------
+        ValueError
+            If `num_classes` is less than 1.
+        """
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+        old = self._classifier()
+        new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
+        self.head[-1] = glorot_(new)
+        self.classes = ()
+
+    def _classifier(self) -> nn.Linear:
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        return last
+
+
+def glorot_(module: nn.Module) -> nn.Module:
+    """Initialise convolutions and linear layers as Keras does by default, in place.
+
+    Weights are uniform on ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16), biases zero.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Initialised with all its parts, in the order of ``module.modules()``.
+
+    Returns
+    -------
+    nn.Module
+        The same module.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    return module
+
+
+def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
+    """Count the parameters of a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any module.
+    trainable_only : bool
+        Leave out those that do not require gradients.
+
+    Returns
+    -------
+    int
+        Number of scalars.
+    """
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the module's first parameter."""
+    return next(module.parameters()).device

@@ -1,0 +1,311 @@
+"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from cnnhw import files
+from cnnhw.models.blocks import Classifier, count_parameters
+
+__all__ = ["COLOURS", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save"]
+
+History = Mapping[str, Sequence[float]]
+
+# Okabe and Ito's palette: told apart by readers with any kind of colour vision
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 110) -> None:
+    """Write a figure to a PNG file, whole or not at all, and close it."""
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi)
+    plt.close(figure)
+
+
+def curves(
+    runs: Mapping[str, History | Sequence[History]],
+    *,
+    reported: Mapping[str, History] | None = None,
+    best_epoch: int | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw loss and accuracy by epoch.
+
+    Parameters
+    ----------
+    runs : mapping of str to history, or to several histories
+        One colour a name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
+        epoch; of several (one a seed) the mean is drawn, with a band from the lowest to the highest.
+    reported : mapping of str to history, optional
+        What the original report printed under the same names, drawn with dots.
+    best_epoch : int, optional
+        Marked by a vertical line.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Two axes: loss in nats, and accuracy.
+    """
+    figure = _figure(10, 4.2, title)
+    axes = figure.subplots(1, 2)
+    for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        for (name, given), colour in zip(runs.items(), COLOURS, strict=False):
+            histories = [given] if isinstance(given, Mapping) else list(given)
+            _band(axis, [h[measure] for h in histories], colour, "--", f"{name}, training")
+            _band(axis, [h[f"validation_{measure}"] for h in histories], colour, "-", f"{name}, validation")
+            if reported and name in reported:
+                _reported(axis, reported[name], measure, colour, name)
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        axis.grid(alpha=0.25)
+    axes[0].set_ylim(bottom=0)
+    axes[1].set_ylim(0, 1)
+    axes[0].legend(fontsize="small", frameon=False)
+    return figure
+
+
+def confusion(matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]]) -> Figure:
+    """Draw confusion matrices side by side.
+
+    Parameters
+    ----------
+    matrices : mapping of str to Tensor of shape (K, K)
+        Counts, true classes in rows, under the title of each.
+    classes : sequence of str, or mapping of str to sequence of str
+        The class names, the same for all matrices or by title.
+
+    Returns
+    -------
+    Figure
+        One axes a matrix; the colour is the share of the row, the number the count (or mean count).
+    """
+    largest = max(len(matrix) for matrix in matrices.values())
+    side = max(3.8, 0.62 * largest + 1.4)
+    columns = min(len(matrices), 3)
+    rows = math.ceil(len(matrices) / columns)
+    figure = _figure(side * columns, side * rows, "")
+    for number, (title, matrix) in enumerate(matrices.items()):
+        names = classes[title] if isinstance(classes, Mapping) else classes
+        axis = figure.add_subplot(rows, columns, number + 1)
+        counts = np.asarray(matrix, dtype=float)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        if len(names) <= 20:
+            for (i, j), share in np.ndenumerate(shares):
+                axis.text(
+                    j,
+                    i,
+                    f"{counts[i, j]:.0f}",
+                    ha="center",
+                    va="center",
+                    color="white" if share > 0.55 else "black",
+                )
+        axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
+        axis.set_yticks(range(len(names)), names)
+        axis.set_xlabel("predicted")
+        axis.set_ylabel("true")
+        axis.set_title(title, fontsize="medium")
+    return figure
+
+
+def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
+    """Draw the share of each class's photos that was found.
+
+    Parameters
+    ----------
+    shares : mapping of str to sequence of sequence of float
+        For each name one row a run, each with one share (0 to 1) a class.
+    classes : sequence of str
+        The class names.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Dots for runs, a bar for their mean.
+    """
+    figure = _figure(8, 3.8, title)
+    axis = figure.subplots()
+    width = 0.8 / len(shares)
+    for number, ((name, rows), colour) in enumerate(zip(shares.items(), COLOURS, strict=False)):
+        values = np.asarray(rows, dtype=float)  # (runs, classes)
+        at = np.arange(len(classes)) + (number - (len(shares) - 1) / 2) * width
+        axis.bar(at, values.mean(0), width * 0.92, color=colour, alpha=0.45, label=name)
+        for row in values:
+            axis.plot(at, row, ".", color=colour, markersize=5)
+    axis.set_xticks(range(len(classes)), classes)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("share found (recall)")
+    axis.grid(axis="y", alpha=0.25)
+    axis.legend(frameon=False, ncols=len(shares))
+    return figure
+
+
+def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
+    """Draw photos with captions.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, H, W), uint8
+        RGB photos.
+    captions : sequence of str
+        One a photo.
+    columns : int
+        Photos a row.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes a photo.
+    """
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(1.9 * columns, 2.2 * rows, title)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axis = figure.add_subplot(rows, columns, number + 1)
+        axis.imshow(image.permute(1, 2, 0).numpy())
+        axis.set_title(caption, fontsize="small")
+        axis.set_axis_off()
+    return figure
+
+
+def diagram(model: Classifier) -> str:
+    """Draw a model's layers as a graph.
+
+    Each box is a layer with what follows from it: the shape of its output for one photo, and its parameters. A bar
+    shows the layer's share of all parameters.
+
+    Parameters
+    ----------
+    model : Classifier
+        Any model that ``torch.fx`` can trace.
+
+    Returns
+    -------
+    str
+        An SVG picture.
+    """
+    traced = fx.symbolic_trace(model)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device))
+    model.train(was_training)
+    modules = dict(traced.named_modules())
+    total = max(1, count_parameters(model))
+
+    box: dict[fx.Node, int] = {}  # node -> number of the box that draws it
+    labels: list[list[str]] = []
+    sources: list[list[int]] = []
+    for node in traced.graph.nodes:
+        if node.op == "output":
+            continue
+        inputs = [box[source] for source in node.all_input_nodes if source in box]
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        shape = "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
+        if isinstance(module, nn.ReLU) and len(inputs) == 1 and len(node.all_input_nodes[0].users) == 1:
+            labels[inputs[0]][0] += " + ReLU"
+            box[node] = inputs[0]
+            continue
+        box[node] = len(labels)
+        parameters = count_parameters(module) if module is not None else 0
+        labels.append(
+            [_describe(node, module), shape, f"{parameters:,}" if parameters else "", str(parameters / total)]
+        )
+        sources.append(inputs)
+
+    depth: list[int] = []
+    for inputs in sources:
+        depth.append(1 + max((depth[i] for i in inputs), default=-1))
+    lanes = [depth[:i].count(d) for i, d in enumerate(depth)]
+    width, height, gap = 300, 34, 16
+    place = [(20 + lane * (width + 200), 20 + d * (height + gap)) for lane, d in zip(lanes, depth, strict=True)]
+    full_width = max(x for x, _ in place) + width + 200
+    full_height = max(y for _, y in place) + height + 20
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full_width} {full_height}" '
+        f'font-family="system-ui, sans-serif" font-size="13" role="img">'
+        f"<title>{html.escape(model.name)}: {total:,} parameters</title>"
+        f'<rect width="{full_width}" height="{full_height}" fill="#fff"/>'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0L8 4L0 8z" fill="#666"/></marker></defs>'
+    ]
+    for inputs, (x, y) in zip(sources, place, strict=True):
+        for source in inputs:
+            from_x, from_y = place[source]
+            parts.append(
+                f'<line x1="{from_x + width / 2}" y1="{from_y + height}" x2="{x + width / 2}" y2="{y - 1}" '
+                'stroke="#666" marker-end="url(#tip)"/>'
+            )
+    for (label, shape, weights, share), (x, y) in zip(labels, place, strict=True):
+        colour = "#cfe3f3" if "conv" in label else "#fbe3c8" if "linear" in label else "#eeeeee"
+        bar = max(1.0, 160 * float(share)) if weights else 0
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5" fill="{colour}" stroke="#888"/>'
+            f'<text x="{x + 10}" y="{y + 22}">{html.escape(label)}</text>'
+            f'<text x="{x + width - 10}" y="{y + 22}" text-anchor="end" fill="#444">{shape}</text>'
+            f'<rect x="{x + width + 8}" y="{y + 4}" width="{bar:.1f}" height="10" fill="#0072B2"/>'
+            f'<text x="{x + width + 8}" y="{y + 29}" font-size="12" fill="#444">{weights}</text>'
+        )
+    return "".join(parts) + "</svg>\n"
+
+
+def _describe(node: fx.Node, module: nn.Module | None) -> str:
+    match module:
+        case nn.Conv2d():
+            stride = f", stride {module.stride[0]}" if module.stride[0] > 1 else ""
+            return f"{module.kernel_size[0]}×{module.kernel_size[1]} conv, {module.out_channels}{stride}"
+        case nn.Linear():
+            return f"linear, {module.out_features}"
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
+            return f"{module.kernel_size}×{module.kernel_size} {kind} pool"
+        case None:
+            return "photo" if node.op == "placeholder" else str(getattr(node.target, "__name__", node.target))
+        case _:
+            return type(module).__name__.lower()
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str) -> None:
+    values = np.asarray(rows, dtype=float)  # (runs, epochs)
+    epochs = np.arange(1, values.shape[1] + 1)
+    axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6)
+    if len(values) > 1:
+        axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+
+
+def _reported(axis: Axes, history: History, measure: str, colour: str, name: str) -> None:
+    for prefix, marker in (("", "x"), ("validation_", "o")):
+        values = history[f"{prefix}{measure}"]
+        part = "validation" if prefix else "training"
+        axis.plot(
+            range(1, len(values) + 1), values, marker, color=colour, markersize=4, markerfacecolor="none",
+            label=f"{name}, {part}, report",
+        )  # fmt: skip

@@ -1,0 +1,278 @@
+"""A finished run: its figures, the folder it is saved in, and models loaded back from such folders."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cnnhw import evaluation, files, models
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.errors import CnnhwError, WeightsError
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["WEIGHTS", "Run", "load", "processor", "save_weights", "versions"]
+
+WEIGHTS = "weights.safetensors"
+_FORMAT = "cnnhw weights 1"
+
+
+@dataclass(eq=False)
+class Run:
+    """What came out of one training.
+
+    Attributes
+    ----------
+    model : Classifier
+        The trained model, with the weights of the best epoch.
+    photos : PhotoSet
+        The data it was trained on.
+    recipe : dict
+        The recipe's fields.
+    seed : int
+        The seed of the run.
+    history : dict of str to list of float
+        Per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``, ``validation_accuracy``, and ``seconds``
+        of training alone. Losses are mean cross-entropies in nats, accuracies 0 to 1.
+    best_epoch : int
+        The best epoch by validation, from 1.
+    predictions : Tensor of shape (N,), int64
+        The classes predicted for the test photos at the best epoch.
+    threads : int
+        Threads that torch computed with.
+    first_losses : list of float
+        The losses of the first 20 steps, in nats.
+    test_predictions : list of list of int
+        The test predictions after each epoch, if they were asked for.
+    """
+
+    model: Classifier
+    photos: PhotoSet
+    recipe: dict[str, Any]
+    seed: int
+    history: dict[str, list[float]]
+    best_epoch: int
+    predictions: Tensor
+    threads: int
+    first_losses: list[float] = field(default_factory=list)
+    test_predictions: list[list[int]] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return self.photos.classes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, without validation and test."""
+        return sum(self.history["seconds"])
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Test accuracy at the best epoch by validation, 0 to 1."""
+        return evaluation.accuracy(self.predictions, self.photos.test.labels)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Test confusion matrix: Tensor of shape (K, K), int64; rows are the true classes."""
+        return evaluation.confusion_matrix(self.predictions, self.photos.test.labels, len(self.classes))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as plain values, as ``run.json`` holds it.
+
+        Returns
+        -------
+        dict
+            ``accuracy``, ``seconds``, ``model``, ``data``, ``seed`` and more.
+        """
+        right = int(self.confusion.trace())
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_interval": evaluation.wilson_interval(right, len(self.photos.test)),
+            "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "model": self.model.name,
+            "parameters": models.count_parameters(self.model),
+            "data": self.photos.name,
+            "data_fingerprint": self.photos.fingerprint,
+            "data_note": self.photos.note,
+            "licence": self.photos.licence,
+            "classes": list(self.classes),
+            "size": self.photos.size,
+            "photos": {part: len(getattr(self.photos, part)) for part in ("train", "validation", "test")},
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "confusion": self.confusion.tolist(),
+            "history": self.history,
+            "threads": self.threads,
+            "processor": processor(),
+            "versions": versions(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Save the run as a folder.
+
+        It holds ``weights.safetensors``, ``run.json``, ``curves.png``, ``confusion.png``, ``model.svg`` and
+        ``report.html``, which shows them on one page. Each file is written whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; made if it does not exist.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        from cnnhw import plots  # matplotlib takes half a second to import
+
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = self.summary()
+        save_weights(self.model, folder / WEIGHTS, data=self.photos.name, licence=self.photos.licence)
+        plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), folder / "curves.png")
+        plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), folder / "confusion.png")
+        files.write_text(folder / "model.svg", plots.diagram(self.model))
+        files.write_text(folder / "report.html", _page(summary))
+        files.write_json(folder / "run.json", summary)
+        return folder
+
+
+def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence: str = "") -> None:
+    """Write a model's weights, and all that is needed to use them, to one safetensors file.
+
+    Parameters
+    ----------
+    model : Classifier
+        A model made by :func:`cnnhw.models.create`.
+    path : str or Path
+        The file.
+    data, licence : str
+        What the model was trained on, and what such weights may be used for.
+    """
+    metadata = {
+        "format": _FORMAT,
+        "model": model.name,
+        "num_classes": str(model.num_classes),
+        "classes": json.dumps(model.classes),
+        "size": str(model.size),
+        "normalisation": "RGB, divided by 255",
+        "data": data,
+        "licence": licence,
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with files.replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load(weights: str | Path) -> Classifier:
+    """Load a trained model.
+
+    Nothing in the file is executed: weights are safetensors, never pickles.
+
+    Parameters
+    ----------
+    weights : str or Path
+        A ``weights.safetensors`` file, or the folder of a saved run that holds one.
+
+    Returns
+    -------
+    Classifier
+        The model in evaluation mode, with its ``classes``, ``size`` and ``name``.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such file, or it was not written by cnnhw, or it is damaged.
+    """
+    path = Path(weights)
+    if path.is_dir():
+        path = path / WEIGHTS
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}: give a {WEIGHTS} file, or the folder of a saved run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "
+            "as opening them can run code"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise WeightsError(f"{path} was not written by cnnhw (its header lacks the format {_FORMAT!r})")
+    try:
+        classes = json.loads(metadata["classes"])
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError("the class names are not a list of strings")
+        with torch.device("meta"):
+            model = models.builder(metadata["model"])(int(metadata["num_classes"]), int(metadata["size"]))
+        model.load_state_dict(tensors, assign=True)
+    except (KeyError, ValueError, RuntimeError, CnnhwError) as error:
+        raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
+    model.name, model.classes = metadata["model"], tuple(classes)
+    return model.requires_grad_().eval()
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the operating system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result can depend on."""
+    packages = ("cnnhw", "torch", "numpy", "pillow")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def _page(summary: dict[str, Any]) -> str:
+    """Return the report of one run as an HTML page that stands beside its pictures."""
+    low, high = summary["accuracy_interval"]
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    facts = {
+        "Test accuracy": f"{summary['accuracy']:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f})",
+        "Balanced accuracy": f"{summary['balanced_accuracy']:.3f}",
+        "Best epoch, by validation": f"{summary['best_epoch']} of {summary['recipe']['epochs']}",
+        "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
+        "Parameters": f"{summary['parameters']:,}",
+        "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
+        "Data": " ".join(filter(None, (summary["data_note"], summary["licence"]))),
+        "Processor": summary["processor"],
+        "Date": summary["date"],
+    }
+    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items() if v)
+    title = html.escape(f"{summary['model']} on {summary['data']}")
+    pictures = {
+        "curves.png": "Loss and accuracy by epoch, in training and validation",
+        "confusion.png": "Test confusion matrix: true classes in rows, predicted classes in columns",
+        "model.svg": "The layers of the model with the shapes of their outputs and their parameters",
+    }
+    figures = "".join(f'<figure><img src="{name}" alt="{alt}"></figure>' for name, alt in pictures.items())
+    style = (
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+        "th{text-align:left;padding-right:1rem;vertical-align:top;font-weight:600}figure{margin:2rem 0}"
+        "img{max-width:100%;background:#fff}"
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{title}</title><style>{style}</style><h1>{title}</h1><table>{rows}</table>{figures}</html>\n"
+    )

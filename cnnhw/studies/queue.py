@@ -1,0 +1,235 @@
+"""The queue: runs the jobs of studies in one-thread processes side by side, and goes on where it stopped.
+
+A job trains with a checkpoint in the cache folder, writes its record at the end and then deletes the checkpoint.
+Whatever is killed, the next start finds either the record, or a checkpoint to go on from, or nothing; a lock keeps two
+queues from running the same job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from tqdm import tqdm
+
+from cnnhw import data, files, models, training
+from cnnhw.errors import TrainingError
+from cnnhw.studies import Job, get, store
+
+__all__ = ["BUSY", "canary", "estimate", "pending", "run", "run_job"]
+
+BUSY = 75  # exit code of a job that another process is running: "try again later" in sysexits.h
+
+
+def pending(jobs: Sequence[Job], where: Path | None = None) -> list[Job]:
+    """Return the jobs that have no record yet.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Jobs of any studies.
+    where : Path, optional
+        The folder of the records.
+
+    Returns
+    -------
+    list of Job
+        Those still to be run, in order.
+    """
+    done = {(record.study, record.key) for record in store.read(where=where)}
+    return [job for job in jobs if (job.study.name, job.key) not in done]
+
+
+def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
+    """Estimate how long jobs take with one thread each, from a short measurement of each arm.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Jobs of any studies.
+    seconds : float
+        Time to measure in all.
+
+    Returns
+    -------
+    dict of Job to float
+        Seconds of training for each job.
+    """
+    threads = torch.get_num_threads()
+    arms = {(job.study.data, job.study.size, job.arm): job for job in jobs}
+    rates: dict[Any, float] = {}
+    torch.set_num_threads(1)
+    try:
+        for kind, job in arms.items():
+            photos = _photos(job)
+            model = _model(job, photos)
+            training.first_losses(model, photos, job.arm.recipe, job.seed, steps=2)
+            steps, start = 0, time.perf_counter()
+            while steps == 0 or time.perf_counter() - start < seconds / len(arms):
+                training.first_losses(model, photos, job.arm.recipe, job.seed, steps=4)
+                steps += 4
+            rates[kind] = (time.perf_counter() - start) / (steps * job.arm.recipe.batch_size) * len(photos.train)
+    finally:
+        torch.set_num_threads(threads)
+    return {job: rates[job.study.data, job.study.size, job.arm] * job.arm.recipe.epochs for job in jobs}
+
+
+def run(
+    jobs: Sequence[Job], processes: int | None = None, where: Path | None = None, progress: bool = True
+) -> list[Job]:
+    """Run jobs side by side until each has its record.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Jobs of any studies; those with a record are passed over.
+    processes : int, optional
+        How many at a time; by default the number of processors.
+    where : Path, optional
+        The folder of the records.
+    progress : bool
+        Show a bar that counts epochs.
+
+    Returns
+    -------
+    list of Job
+        The jobs that another process is running at the moment and that were left to it.
+
+    Raises
+    ------
+    TrainingError
+        If a job fails; the message ends with what it said. The others are finished first.
+    """
+    todo = pending(jobs, where)
+    for job in {(job.study.data, job.study.size): job for job in todo}.values():
+        _photos(job, progress)  # decoded once, here, and not by all processes at the same time
+    epochs = sum(job.arm.recipe.epochs for job in todo)
+    running: list[subprocess.Popen[str]] = []
+    with tqdm(total=epochs, unit="epoch", disable=not progress) as bar:
+
+        def report(text: str) -> None:
+            bar.set_description(text)
+            bar.update()
+
+        def work(job: Job) -> int:
+            code, said = _run_process(job, where, running, report)
+            if code not in (0, BUSY):
+                bar.write(f"{job} failed:\n{said}", file=sys.stderr)
+            return code
+
+        with ThreadPoolExecutor(processes or os.cpu_count() or 1) as pool:
+            try:
+                codes = dict(zip(todo, pool.map(work, todo), strict=True))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in running:
+                    process.terminate()
+                raise
+    failed = [job for job, code in codes.items() if code not in (0, BUSY)]
+    if failed:
+        raise TrainingError(f"{len(failed)} of {len(todo)} runs failed: {', '.join(map(str, failed))}; see above")
+    return [job for job, code in codes.items() if code == BUSY]
+
+
+def run_job(job: Job, where: Path | None = None) -> Path:
+    """Run one job in this process with one thread, going on from its checkpoint if there is one.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    where : Path, optional
+        The folder of the records.
+
+    Returns
+    -------
+    Path
+        The record.
+
+    Raises
+    ------
+    filelock.Timeout
+        If another process is running the job.
+    """
+    torch.set_num_threads(1)
+    checkpoints = files.cache_folder() / "studies" / job.key
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with FileLock(checkpoints.with_suffix(".lock"), timeout=0):
+        code = store.code_fingerprint(job.arm.model)  # now: files may be edited while the run goes on
+        photos = _photos(job)
+        result = training.fit(
+            _model(job, photos),
+            photos,
+            job.arm.recipe,
+            seed=job.seed,
+            folder=checkpoints,
+            resume=True,
+            test_each_epoch=job.study.every_epoch,
+            progress=False,
+            on_epoch=lambda epoch, row: print(json.dumps({"epoch": epoch, **row}), flush=True),
+        )
+        content = store.from_run(
+            result, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
+        )
+        path = store.write(content, where)
+        shutil.rmtree(checkpoints)
+    return path
+
+
+def canary(record: store.Record) -> float:
+    """Repeat the first 20 steps of a record's run and say how far their losses are off.
+
+    Parameters
+    ----------
+    record : Record
+        A record of a study that still exists.
+
+    Returns
+    -------
+    float
+        The greatest difference of a loss, in nats; below 1e-4 on the recorded processor the record still stands.
+    """
+    job = next(job for job in get(record.study).jobs() if job.key == record.key)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(record.content["threads"])
+    try:
+        photos = _photos(job)
+        now = training.first_losses(_model(job, photos), photos, job.arm.recipe, job.seed)
+    finally:
+        torch.set_num_threads(threads)
+    return max(abs(a - b) for a, b in zip(now, record.content["first_losses"], strict=True))
+
+
+def _photos(job: Job, progress: bool = False) -> data.PhotoSet:
+    return data.load(job.study.data, size=job.study.size, progress=progress)
+
+
+def _model(job: Job, photos: data.PhotoSet) -> models.Classifier:
+    return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.study.size)
+
+
+def _run_process(
+    job: Job, where: Path | None, running: list[subprocess.Popen[str]], report: Callable[[str], None]
+) -> tuple[int, str]:
+    """Run a job in a process of its own; return its exit code and what it said at the end."""
+    command = [sys.executable, "-m", "cnnhw.studies.worker", job.study.name, job.key, str(where or "")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    running.append(process)
+    assert process.stdout is not None
+    for line in process.stdout:
+        row = json.loads(line)
+        report(f"{job} validation {row['validation_accuracy']:.3f}")
+    _, said = process.communicate()
+    running.remove(process)
+    return process.returncode, said

@@ -1,0 +1,294 @@
+"""Records: one JSON file a finished run of a study, and where they lie."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import io
+import json
+import tokenize
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnhw import evaluation, files, models
+from cnnhw.errors import CnnhwError
+from cnnhw.runs import Run, processor, versions
+
+__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_run", "read", "write"]
+
+_FORMAT = 1
+_SHARED_CODE = (
+    "cnnhw.models.blocks",
+    "cnnhw.training",
+    "cnnhw.evaluation",
+    "cnnhw.data.augment",
+    "cnnhw.data.decode",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One finished run, read back from its file.
+
+    Attributes
+    ----------
+    content : dict
+        The file's content; see the developer guide for the fields.
+    path : Path
+        Where it was read from.
+    """
+
+    content: dict[str, Any]
+    path: Path
+
+    @property
+    def study(self) -> str:
+        """The name of the study it was made for."""
+        return self.content["study"]
+
+    @property
+    def arm(self) -> str:
+        """The name of the arm within the study."""
+        return self.content["arm"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.content["configuration"]["seed"]
+
+    @property
+    def key(self) -> str:
+        """The hash of the configuration."""
+        return self.content["key"]
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Per epoch: loss, accuracy, validation loss and accuracy, seconds of training."""
+        return self.content["history"]
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch by validation, from 1."""
+        return self.content["best_epoch"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return tuple(self.content["data"]["classes"])
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The true classes of the test photos: Tensor of shape (N,), int64."""
+        return _from_digits(self.content["test_labels"])
+
+    def predictions(self, epoch: int | None = None) -> Tensor:
+        """Return the classes predicted for the test photos.
+
+        Parameters
+        ----------
+        epoch : int, optional
+            After which epoch, from 1; by default the best by validation.
+
+        Returns
+        -------
+        Tensor of shape (N,), int64
+            Class indices.
+        """
+        by_epoch = self.content["test_predictions"]
+        return _from_digits(by_epoch[str(epoch or self.best_epoch)])
+
+    def accuracy(self, epoch: int | None = None) -> float:
+        """Return the test accuracy, 0 to 1, after `epoch` (by default the best by validation)."""
+        return evaluation.accuracy(self.predictions(epoch), self.labels)
+
+    def confusion(self, epoch: int | None = None) -> Tensor:
+        """Return the test confusion matrix, Tensor of shape (K, K), after `epoch` (by default the best)."""
+        return evaluation.confusion_matrix(self.predictions(epoch), self.labels, len(self.classes))
+
+    def measured_with_present_code(self) -> bool:
+        """Whether the code that the figures depend on is still the same."""
+        return self.content["code"] == code_fingerprint(self.content["configuration"]["model"])
+
+
+def folder() -> Path:
+    """Return the folder of the records: ``docs/records`` of a checkout, else the copy inside the package.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "docs" / "records"
+    return checkout if checkout.is_dir() and (package.parent / "pyproject.toml").is_file() else package / "records"
+
+
+def read(study: str | None = None, where: Path | None = None) -> list[Record]:
+    """Read all records, or those of one study, sorted by study, arm and seed.
+
+    Parameters
+    ----------
+    study : str, optional
+        The study's name.
+    where : Path, optional
+        The folder of the records; by default :func:`folder`.
+
+    Returns
+    -------
+    list of Record
+        The records.
+
+    Raises
+    ------
+    CnnhwError
+        If a file is not a readable record; the message names it.
+    """
+    found = []
+    for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT or content["key"] != configuration_key(content["configuration"]):
+                raise ValueError("its format is unknown or its key does not fit its configuration")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CnnhwError(
+                f"{path} is not a usable record ({error}): restore it, or delete it and run it again"
+            ) from error
+        found.append(Record(content, path))
+    return sorted(found, key=lambda record: (record.study, record.arm, record.seed))
+
+
+def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], code: str) -> dict[str, Any]:
+    """Return the content of a record for a finished run.
+
+    Parameters
+    ----------
+    run : Run
+        The run; its test predictions are kept for each epoch if it has them, else for the best one.
+    study, arm : str
+        What it was made for.
+    configuration : dict
+        All that was decided beforehand; its hash is the record's key.
+    code : str
+        The fingerprint of the code that ran.
+
+    Returns
+    -------
+    dict
+        Plain values, ready to be written as JSON.
+    """
+    by_epoch = {str(epoch): predictions for epoch, predictions in enumerate(run.test_predictions, start=1)}
+    by_epoch.setdefault(str(run.best_epoch), run.predictions.tolist())
+    summary = run.summary()
+    photos = run.photos
+    return {
+        "format": _FORMAT,
+        "study": study,
+        "arm": arm,
+        "key": configuration_key(configuration),
+        "configuration": configuration,
+        "code": code,
+        "data": {
+            "name": photos.name,
+            "fingerprint": photos.fingerprint,
+            "test_fingerprint": photos.test.fingerprint,
+            "classes": list(photos.classes),
+            "photos": summary["photos"],
+            "note": photos.note,
+            "licence": photos.licence,
+        },
+        "parameters": summary["parameters"],
+        "best_epoch": run.best_epoch,
+        "seconds": summary["seconds"],
+        "history": {name: [round(value, 5) for value in values] for name, values in run.history.items()},
+        "first_losses": [round(value, 6) for value in run.first_losses],
+        "test_labels": _to_digits(photos.test.labels.tolist()),
+        "test_predictions": {epoch: _to_digits(values) for epoch, values in by_epoch.items()},
+        "threads": run.threads,
+        "processor": processor(),
+        "versions": versions(),
+        "date": summary["date"],
+    }
+
+
+def write(content: dict[str, Any], where: Path | None = None) -> Path:
+    """Write a record's content to its file, whole or not at all.
+
+    Parameters
+    ----------
+    content : dict
+        What :func:`from_run` returned.
+    where : Path, optional
+        The folder of the records; by default :func:`folder`.
+
+    Returns
+    -------
+    Path
+        The file: ``<study>/<arm>-<seed>-<key>.json``.
+    """
+    name = f"{content['arm']}-{content['configuration']['seed']}-{content['key'][:8]}.json"
+    path = (where or folder()) / content["study"] / name
+    files.write_json(path, content)
+    return path
+
+
+def configuration_key(configuration: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits that stand for a configuration."""
+    text = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_fingerprint(model: str) -> str:
+    """Return 16 hexadecimal digits that stand for the code a run's figures depend on.
+
+    That is the model's file, the shared blocks, training, evaluation, augmentation and decoding, without comments,
+    docstrings and layout.
+
+    Parameters
+    ----------
+    model : str
+        A registered model's name.
+
+    Returns
+    -------
+    str
+        The fingerprint.
+    """
+    digest = hashlib.sha256()
+    for name in (models.builder(model).__module__, *_SHARED_CODE):
+        file = importlib.import_module(name).__file__
+        assert file is not None
+        digest.update(_bare(Path(file).read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:16]
+
+
+def _bare(source: str) -> str:
+    """Return Python source without comments, docstrings, blank space and line ends."""
+    docstrings = set()
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            docstrings.add(node.body[0].lineno)
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
+    words = [
+        "".join(token.string.split())
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in skipped and not (token.type == tokenize.STRING and token.start[0] in docstrings)
+    ]
+    return " ".join(filter(None, words))
+
+
+def _to_digits(classes: Iterable[int]) -> str:
+    return "".join(map(str, classes))
+
+
+def _from_digits(digits: str) -> Tensor:
+    return torch.tensor([int(digit) for digit in digits])

@@ -1,0 +1,25 @@
+"""The process that runs one job of a study: ``python -m cnnhw.studies.worker STUDY KEY [FOLDER]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from filelock import Timeout
+
+from cnnhw.studies import get
+from cnnhw.studies.queue import BUSY, run_job
+
+
+def main(study: str, key: str, where: str = "") -> int:
+    """Run the job of `study` with that `key`; return the exit code."""
+    job = next(job for job in get(study).jobs() if job.key == key)
+    try:
+        run_job(job, Path(where) if where else None)
+    except Timeout:
+        return BUSY
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

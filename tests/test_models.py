@@ -1,0 +1,110 @@
+"""Properties that every registered model has, and the report's networks to the parameter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnhw import models, report
+from cnnhw.errors import UnknownNameError
+
+every_model = pytest.mark.parametrize("name", models.names())
+
+
+@every_model
+def test_returns_finite_logits_of_the_right_shape(name):
+    model = models.create(name, num_classes=7, size=64)
+    logits = model(torch.rand(2, 3, 64, 64))
+    assert logits.shape == (2, 7)
+    assert logits.isfinite().all()
+    assert model.num_classes == 7
+
+
+@every_model
+def test_features_and_head_make_up_the_whole(name):
+    model = models.create(name, size=64).eval()
+    x = torch.rand(2, 3, 64, 64)
+    features = model.forward_features(x)
+    assert features.dim() == 4
+    assert torch.equal(model.forward_head(features), model(x))
+
+
+@every_model
+def test_every_parameter_gets_a_gradient(name):
+    model = models.create(name, size=64)
+    F.cross_entropy(model(torch.rand(8, 3, 64, 64)), torch.arange(8) % 5).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@every_model
+def test_same_seed_same_weights_and_the_global_generator_is_left_alone(name):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first, second, other = (models.create(name, seed=seed, size=64).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@every_model
+def test_reset_classifier_changes_the_last_layer_only(name):
+    model = models.create(name, size=64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.reset_classifier(9)
+    assert model(torch.rand(1, 3, 64, 64)).shape == (1, 9)
+    changed = [k for k, v in model.state_dict().items() if v.shape != before[k].shape or not torch.equal(v, before[k])]
+    assert len(changed) <= 2
+    assert model.state_dict()[changed[0]].shape[0] == 9
+    with pytest.raises(ValueError, match="num_classes"):
+        model.reset_classifier(0)
+
+
+@every_model
+def test_evaluation_is_deterministic(name):
+    model = models.create(name, size=64).eval()
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("q1_shallow", 1_072_549), ("q1_deep", 2_613_925)])
+def test_parameters_as_reported(name, parameters):
+    assert models.count_parameters(models.create(name)) == parameters == report.get(name).parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dense_share"), [("q1_shallow", (64, 16, 16), 0.978), ("q1_deep", (128, 8, 8), 0.80)]
+)
+def test_last_map_and_share_of_the_dense_layer(name, shape, dense_share):
+    model = models.create(name)
+    assert model.forward_features(torch.rand(1, 3, 128, 128)).shape == (1, *shape)
+    dense = model.head.dense1.weight.numel() + model.head.dense1.bias.numel()
+    assert dense / models.count_parameters(model) == pytest.approx(dense_share, abs=0.003)
+
+
+@every_model
+def test_glorot_initialisation(name):
+    for part in models.create(name).modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            receptive = part.weight[0, 0].numel()
+            bound = (6 / (receptive * (part.weight.shape[0] + part.weight.shape[1]))) ** 0.5
+            assert part.weight.abs().max().item() <= bound
+            if part.weight.numel() > 2000:
+                assert part.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+            assert part.bias.abs().max() == 0
+
+
+def test_wrong_name_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'q1_shallow'"):
+        models.create("q1_shalow")
+
+
+@pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])
+def test_a_size_that_leaves_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="too small"):
+        models.create(name, size=4)

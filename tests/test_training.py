@@ -1,0 +1,241 @@
+"""Training does what its recipe says, twice the same, and loses nothing when it is killed."""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photos
+
+import cnnhw
+from cnnhw import evaluation, models, training
+from cnnhw.errors import DataError, TrainingError
+from cnnhw.training import Recipe
+
+RECIPES = {
+    "adam": Recipe(epochs=3, batch_size=16),
+    "adamw": Recipe(epochs=3, batch_size=16, optimizer="adamw", weight_decay=0.01, schedule="one_cycle"),
+    "sgd": Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.01, schedule="cosine", flip=True, shift=2),
+    "weighted": Recipe(epochs=3, batch_size=7, class_weights=True, label_smoothing=0.1),
+}
+
+
+def fresh(photos, name="q1_shallow", seed=0):
+    return models.create(name, len(photos.classes), seed=seed, size=photos.size)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_learns_what_can_be_learnt():
+    photos = make_photos(train=300, size=16)
+    run = cnnhw.fit(fresh(photos), photos, Recipe(epochs=8, batch_size=16), progress=False)
+    right = round(run.accuracy * len(photos.test))
+    low, _ = evaluation.wilson_interval(right, len(photos.test))
+    assert low > 0.6  # chance is 0.33
+    assert run.history["loss"][-1] < run.history["loss"][0]
+    assert int(run.confusion.sum()) == len(photos.test)
+    assert run.accuracy == pytest.approx(int(run.confusion.trace()) / len(photos.test))
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_same_seed_gives_the_same_weights(photos, kind):
+    runs = [cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=5, progress=False) for _ in range(2)]
+    assert same(runs[0].model, runs[1].model)
+    for measure in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        assert runs[0].history[measure] == runs[1].history[measure]
+    other = cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=6, progress=False)
+    assert other.history["loss"] != runs[0].history["loss"]
+
+
+def test_keeps_the_best_epoch_by_validation():
+    photos = make_photos(train=90, size=16)
+    run = cnnhw.fit(fresh(photos), photos, Recipe(epochs=6, batch_size=16), progress=False, test_each_epoch=True)
+    scores = list(zip(run.history["validation_accuracy"], (-x for x in run.history["validation_loss"]), strict=True))
+    assert run.best_epoch == 1 + scores.index(max(scores))
+    assert run.predictions.tolist() == run.test_predictions[run.best_epoch - 1]
+    logits = evaluation.predict(run.model, photos.validation)
+    assert evaluation.accuracy(logits.argmax(1), photos.validation.labels) == max(run.history["validation_accuracy"])
+
+
+def test_looking_at_the_test_photos_each_epoch_changes_nothing(photos):
+    plain, looked = (
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], progress=False, test_each_epoch=each)
+        for each in (False, True)
+    )
+    assert same(plain.model, looked.model)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_interrupted_and_resumed_is_bitwise_the_same(photos, kind, tmp_path):
+    whole = cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=1, progress=False, test_each_epoch=True)
+
+    def stop(epoch, row):
+        if epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        cnnhw.fit(
+            fresh(photos),
+            photos,
+            RECIPES[kind],
+            seed=1,
+            folder=tmp_path,
+            progress=False,
+            on_epoch=stop,
+            test_each_epoch=True,
+        )
+    resumed = cnnhw.fit(
+        fresh(photos, seed=99), photos, RECIPES[kind], seed=1, folder=tmp_path, resume=True, progress=False,
+        test_each_epoch=True,
+    )  # fmt: skip
+    assert same(whole.model, resumed.model)
+    assert whole.best_epoch == resumed.best_epoch
+    assert whole.first_losses == resumed.first_losses
+    assert whole.test_predictions == resumed.test_predictions
+
+
+_CHILD = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from conftest import make_photos
+import cnnhw
+torch.set_num_threads(1)
+photos = make_photos(train=240, size=32)
+model = cnnhw.models.create("q1_shallow", 3, size=32)
+cnnhw.fit(model, photos, cnnhw.Recipe(epochs=6, batch_size=16), folder={folder!r}, resume=True, progress=False)
+cnnhw.runs.save_weights(model, {folder!r} + "/done.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_ends_in_the_same_weights(tmp_path):
+    def start(folder):
+        code = _CHILD.format(tests=str(Path(__file__).parent), folder=str(folder))
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    begun = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    whole_time = time.monotonic() - begun
+    expected = (tmp_path / "whole/done.safetensors").read_bytes()
+    rng = random.Random(0)
+    killed = tmp_path / "killed"
+    kills = 0
+    for _ in range(40):
+        process = start(killed)
+        try:
+            process.wait(timeout=rng.uniform(0.4, 1.0) * whole_time)
+            assert process.returncode == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 2
+    assert (killed / "done.safetensors").read_bytes() == expected
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(photos, tmp_path):
+    def interrupt(epoch, row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False, on_epoch=interrupt)
+    with pytest.raises(TrainingError, match="already holds a run"):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False)
+    run = cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, resume=True, progress=False)
+    assert len(run.history["loss"]) == 3
+
+
+def test_checkpoint_of_other_settings_is_refused(photos, tmp_path):
+    cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False)
+    with pytest.raises(TrainingError, match="other settings.*seed: 0 there, 1 now"):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], seed=1, folder=tmp_path, resume=True, progress=False)
+    torch.set_num_threads(2)
+    with pytest.raises(TrainingError, match="1 threads, now there are 2"):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
+def test_damaged_checkpoint_is_refused_and_kept(photos, tmp_path, content):
+    path = tmp_path / training.CHECKPOINT
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match="not a readable checkpoint"):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, resume=True, progress=False)
+    assert path.read_bytes() == content
+
+
+def test_loss_that_is_not_finite_stops_with_a_clear_error(photos, tmp_path):
+    model = fresh(photos)
+    with torch.no_grad():
+        model.head.dense2.bias.fill_(math.inf)
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1, step 1: lower the learning rate"):
+        cnnhw.fit(model, photos, RECIPES["adam"], folder=tmp_path, progress=False)
+    assert (tmp_path / training.CHECKPOINT).exists()
+
+
+def test_photos_that_do_not_fit_the_model_are_refused(photos):
+    with pytest.raises(DataError, match="16 pixels wide, the model is made for 32"):
+        cnnhw.fit(models.create("q1_shallow", 3, size=32), photos, progress=False)
+    with pytest.raises(DataError, match="3 classes, the model has 5"):
+        cnnhw.fit(models.create("q1_shallow", 5, size=16), photos, progress=False)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"optimizer": "adm"},
+            {"schedule": "linear"}, {"label_smoothing": 1.0}, {"shift": -1}, {"weight_decay": -1.0}, {"epsilon": 0.0}]
+)  # fmt: skip
+def test_impossible_recipe_is_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Recipe(**bad)
+
+
+def test_schedules_by_hand():
+    constant, cosine, cycle = (Recipe(learning_rate=1.0, schedule=s) for s in ("constant", "cosine", "one_cycle"))
+    assert [constant.rate(i, 10) for i in range(10)] == [1.0] * 10
+    assert cosine.rate(0, 1) == pytest.approx(0.5)  # the middle of a run of one step
+    rates = [cycle.rate(i, 1000) for i in range(1000)]
+    assert max(rates) == pytest.approx(1.0, abs=0.01)
+    assert rates.index(max(rates)) == pytest.approx(300, abs=2)
+    assert rates[149] == pytest.approx(0.5, abs=0.01)
+    assert rates[-1] < 1e-4
+    assert all(a >= b for a, b in zip(rates[300:], rates[301:], strict=False))
+
+
+def test_first_losses_are_those_of_the_run(photos):
+    run = cnnhw.fit(fresh(photos), photos, RECIPES["weighted"], seed=2, progress=False)
+    again = training.first_losses(fresh(photos), photos, RECIPES["weighted"], seed=2)
+    assert again == run.first_losses[: len(again)]
+    assert len(again) == math.ceil(len(photos.train) / 7)
+
+
+def test_class_weights_balance_the_loss():
+    photos = make_photos()
+    rows = torch.cat([torch.arange(60)[photos.train.labels == 0], torch.arange(60)[photos.train.labels != 0][:10]])
+    weights = training._class_weights(
+        cnnhw.data.PhotoSet(
+            "few", photos.classes, 16,
+            cnnhw.data.Split(photos.train.store, photos.train.index[rows], photos.train.labels[rows], (), ()),
+            photos.validation, photos.test,
+        )
+    )  # fmt: skip
+    counts = torch.bincount(photos.train.labels[rows], minlength=3)
+    assert torch.allclose(weights * counts, torch.full((3,), len(rows) / 3))
+
+
+def test_the_model_that_comes_out_carries_the_classes(photos):
+    run = cnnhw.fit(fresh(photos), photos, Recipe(epochs=1), progress=False)
+    assert run.model.classes == photos.classes
+    assert not torch.isnan(evaluation.predict(run.model, photos.test)).any()
