@@ -168,7 +168,7 @@ def train(
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
-    folder = out or Path("runs") / f"{model}-{Path(name_or_folder).name}-{seed}"
+    folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     if (folder / "run.json").exists():
         raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
     if (folder / training.CHECKPOINT).exists() and not resume:
@@ -184,22 +184,29 @@ def train(
         class_weights=class_weights,
     )
     photos = data.load(name_or_folder, size=size, root=root)
-    network = models.create(model, len(photos.classes), seed=seed, size=size)
-    click.echo(
-        f"{model}: {models.count_parameters(network):,} parameters. {photos.name}: {len(photos.train):,} photos to train "
-        f"on, {len(photos.validation):,} to validate with, {len(photos.test):,} to test on, {len(photos.classes)} classes."
+    try:
+        network = models.create(model, len(photos.classes), seed=seed, size=size)
+    except ValueError as error:
+        raise click.UsageError(f"{model}: {error}") from error
+    counts = (
+        f"{len(getattr(photos, part)):,} photos {purpose}"
+        for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
     )
+    click.echo(f"{model}: {models.count_parameters(network):,} parameters.")
+    click.echo(f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}.")
     try:
         run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. The last whole epoch is kept: the same command with --resume goes on.", err=True)
+        click.echo(
+            "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+        )
         sys.exit(130)
     run.save(folder)
     (folder / training.CHECKPOINT).unlink()
     low, high = run.summary()["accuracy_interval"]
     click.echo(
-        f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) after epoch "
-        f"{run.best_epoch} of {epochs}, the best on the validation photos; {run.seconds:.0f} s of training."
+        f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) "
+        f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; {run.seconds:.0f} s of training."
     )
     if run.best_epoch == epochs:
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
@@ -221,7 +228,8 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
     """
     import torch
 
-    from cnnhw import data, evaluation, runs
+    from cnnhw import data, runs
+    from cnnhw.data.augment import to_float
 
     model = runs.load(weights)
     classes = model.classes or tuple(f"class {i}" for i in range(model.num_classes))
@@ -237,7 +245,7 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
             failed += 1
             continue
         with torch.inference_mode():
-            shares = model(evaluation.to_float(image[None])).softmax(1)[0].tolist()
+            shares = model(to_float(image[None])).softmax(1)[0].tolist()
         ranked = sorted(zip(shares, classes, strict=True), reverse=True)
         if as_csv:
             writer.writerow([path, ranked[0][1], *(f"{share:.4f}" for share in shares)])

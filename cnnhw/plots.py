@@ -19,12 +19,19 @@ from torch.fx.passes.shape_prop import ShapeProp
 from cnnhw import files
 from cnnhw.models.blocks import Classifier, count_parameters
 
-__all__ = ["COLOURS", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save"]
+__all__ = ["COLOURS", "Svg", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save"]
 
 History = Mapping[str, Sequence[float]]
 
 # Okabe and Ito's palette: told apart by readers with any kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+class Svg(str):
+    """The text of an SVG picture, shown as a picture in notebooks and on pages."""
+
+    def _repr_html_(self) -> str:
+        return f'<div class="diagram">{self}</div>'
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 110) -> None:
@@ -81,7 +88,9 @@ def curves(
     return figure
 
 
-def confusion(matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]]) -> Figure:
+def confusion(
+    matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]], columns: int = 3
+) -> Figure:
     """Draw confusion matrices side by side.
 
     Parameters
@@ -90,6 +99,8 @@ def confusion(matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[s
         Counts, true classes in rows, under the title of each.
     classes : sequence of str, or mapping of str to sequence of str
         The class names, the same for all matrices or by title.
+    columns : int
+        Matrices a row.
 
     Returns
     -------
@@ -98,7 +109,7 @@ def confusion(matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[s
     """
     largest = max(len(matrix) for matrix in matrices.values())
     side = max(3.8, 0.62 * largest + 1.4)
-    columns = min(len(matrices), 3)
+    columns = min(len(matrices), columns)
     rows = math.ceil(len(matrices) / columns)
     figure = _figure(side * columns, side * rows, "")
     for number, (title, matrix) in enumerate(matrices.items()):
@@ -188,7 +199,7 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     return figure
 
 
-def diagram(model: Classifier) -> str:
+def diagram(model: Classifier) -> Svg:
     """Draw a model's layers as a graph.
 
     Each box is a layer with what follows from it: the shape of its output for one photo, and its parameters. A bar
@@ -201,8 +212,8 @@ def diagram(model: Classifier) -> str:
 
     Returns
     -------
-    str
-        An SVG picture.
+    Svg
+        The picture, a str.
     """
     traced = fx.symbolic_trace(model)
     device = next(model.parameters()).device
@@ -267,7 +278,7 @@ def diagram(model: Classifier) -> str:
             f'<rect x="{x + width + 8}" y="{y + 4}" width="{bar:.1f}" height="10" fill="#0072B2"/>'
             f'<text x="{x + width + 8}" y="{y + 29}" font-size="12" fill="#444">{weights}</text>'
         )
-    return "".join(parts) + "</svg>\n"
+    return Svg("".join(parts) + "</svg>\n")
 
 
 def _describe(node: fx.Node, module: nn.Module | None) -> str:

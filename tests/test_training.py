@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import signal
@@ -161,7 +162,7 @@ def test_ctrl_c_leaves_a_usable_checkpoint(photos, tmp_path):
 
 def test_checkpoint_of_other_settings_is_refused(photos, tmp_path):
     cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False)
-    with pytest.raises(TrainingError, match="other settings.*seed: 0 there, 1 now"):
+    with pytest.raises(TrainingError, match=r"other settings.*seed: 0 there, 1 now"):
         cnnhw.fit(fresh(photos), photos, RECIPES["adam"], seed=1, folder=tmp_path, resume=True, progress=False)
     torch.set_num_threads(2)
     with pytest.raises(TrainingError, match="1 threads, now there are 2"):
@@ -211,7 +212,7 @@ def test_schedules_by_hand():
     assert rates.index(max(rates)) == pytest.approx(300, abs=2)
     assert rates[149] == pytest.approx(0.5, abs=0.01)
     assert rates[-1] < 1e-4
-    assert all(a >= b for a, b in zip(rates[300:], rates[301:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[300:]))
 
 
 def test_first_losses_are_those_of_the_run(photos):

@@ -6,6 +6,7 @@ import operator
 import stat
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,17 @@ from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names, own_folder
 from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
 
-__all__ = ["PhotoSet", "Split", "describe", "fetch", "flower_credits", "load", "names", "read_photo"]
+__all__ = [
+    "PhotoSet",
+    "Split",
+    "describe",
+    "fetch",
+    "flower_credits",
+    "load",
+    "names",
+    "photo_files",
+    "read_photo",
+]
 
 
 def load(
@@ -118,6 +129,33 @@ def load(
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
     train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
+
+
+def photo_files(paths: Iterable[str | Path]) -> list[Path]:
+    """Return files, with those below each folder in place of the folder.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files and folders. Hidden files in folders are left out.
+
+    Returns
+    -------
+    list of Path
+        Files in the order given; those of a folder in natural order.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed or holds no files.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        below = sorted(Folder(path).names(), key=splits.natural) if path.is_dir() else None
+        if below == []:
+            raise DataError(f"folder {path} holds no files")
+        found += [path] if below is None else [path / name for name in below]
+    return found
 
 
 def _whole(what: str, value: Any) -> int:

@@ -6,6 +6,7 @@ program; it unpacks into a temporary folder of our own, after every name in the 
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import shutil
@@ -33,7 +34,7 @@ _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, 
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
-class Container:
+class Container(abc.ABC):
     """A folder or an archive that holds photos.
 
     Parameters
@@ -45,21 +46,21 @@ class Container:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @abc.abstractmethod
     def identity(self) -> list[Any]:
         """Return what changes when the files do, in a form JSON can hold."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def names(self) -> list[str]:
         """Return the names of all files, relative and with ``/``, without hidden files."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         """Yield name and content of the `wanted` files, in whatever order is quickest.
 
         A file that cannot be read gives the error in place of its content; an archive that cannot be read
         raises DataError.
         """
-        raise NotImplementedError
 
 
 class Folder(Container):

@@ -1,0 +1,192 @@
+"""The command line, as a newcomer types it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnhw
+from cnnhw import cli, plots
+from cnnhw.errors import CnnhwError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Make a folder of two classes of photos, and work beside it."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cats", "dogs")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            photo = rng.integers(0, 150, (16, 16, 3), dtype=np.uint8)
+            photo[:: label + 2] += 60
+            Image.fromarray(photo).save(tmp_path / "pets" / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process; return exit code, output and errors."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+TRAIN = ("train", "q1_shallow", "--data", "pets", "--size", 16, "--epochs", 2)
+
+
+def test_train_then_predict(folder, run):
+    code, out, err = run(*TRAIN)
+    assert code == 0, err
+    saved = folder.parent / "runs" / "q1_shallow-pets-0"
+    assert f"runs/{saved.name}/report.html" in out
+    assert f"cnnhw predict runs/{saved.name}/weights.safetensors" in out
+    assert {path.name for path in saved.iterdir()} == {
+        "weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html",
+    }  # fmt: skip
+    summary = json.loads((saved / "run.json").read_text())
+    assert f"Test accuracy {summary['accuracy']:.3f}" in out
+    assert "epoch 2/2" in err
+
+    photo = folder / "dogs" / "0.png"
+    code, out, _ = run("predict", saved, photo, photo)
+    assert code == 0
+    assert out.count("%") == 4
+    assert "cats" in out.splitlines()[0]
+
+    code, out, _ = run("predict", "--csv", saved, "pets")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 40
+    for row in rows:
+        assert float(row["cats"]) + float(row["dogs"]) == pytest.approx(1, abs=2e-4)
+        assert row["class"] == max(("cats", "dogs"), key=lambda name: float(row[name]))
+
+
+def test_predict_goes_on_after_a_file_that_is_no_photo(folder, run):
+    run(*TRAIN)
+    (folder / "dogs" / "note.txt").write_text("hello")
+    code, out, err = run("predict", "runs/q1_shallow-pets-0", "pets/dogs/note.txt", "pets/dogs/1.png", "pets/none.png")
+    assert code == 1
+    assert len(out.splitlines()) == 1
+    assert "note.txt" in err
+    assert "none.png" in err
+
+
+def test_a_finished_run_is_not_written_over(folder, run):
+    run(*TRAIN)
+    before = (folder.parent / "runs/q1_shallow-pets-0/run.json").read_bytes()
+    code, _, err = run(*TRAIN)
+    assert code == 2
+    assert "already holds a finished run" in err
+    assert (folder.parent / "runs/q1_shallow-pets-0/run.json").read_bytes() == before
+
+
+def test_interrupted_training_resumes(folder, run):
+    command = [sys.executable, "-m", "cnnhw", *map(str, TRAIN[:-1]), "200"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    checkpoint = folder.parent / "runs/q1_shallow-pets-0/checkpoint.safetensors"
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "with --resume goes on" in err
+    assert checkpoint.exists()
+    code, _, err = run(*TRAIN)
+    assert code == 2
+    assert "add --resume" in err
+    code, _, err = run(*TRAIN, "--resume")
+    assert code == 2
+    assert "other settings" in err  # 2 epochs now, 200 then
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "q1_shalow"), "Did you mean 'q1_shallow'"),
+        (("trian", "q1_shallow"), "Did you mean 'train'"),
+        (("study", "rum", "q1"), "Did you mean 'run'"),
+        (("study", "run", "q11"), "Did you mean 'q1'"),
+        (("train", "q1_shallow", "--data", "flower"), "Did you mean 'flowers'"),
+        (("train", "q1_deep", "--size", "8", "--data", "pets"), "too small"),
+        (("predict", "nothing", "x.png"), "no weights at nothing"),
+        (("data", "show", "pet"), "unknown data set or folder 'pet'"),
+        (("train", "q1_shallow", "--epochs", "0"), "--epochs"),
+    ],
+)
+def test_mistakes_get_one_clear_line(folder, run, words, message):
+    code, _, err = run(*words)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_data_list_and_show(folder, run):
+    code, out, _ = run("data", "list")
+    assert code == 0
+    assert all(name in out for name in cnnhw.data.names())
+    code, out, _ = run("data", "show", "pets", "--size", 16, "--out", "sheet.png")
+    assert code == 0
+    assert "cats" in out
+    assert (folder.parent / "sheet.png").exists()
+    assert [line.split()[1:] for line in out.splitlines() if line.startswith("all")] == [["28", "4", "8"]]
+
+
+def test_study_list_and_status(run):
+    code, out, _ = run("study", "list")
+    assert code == 0
+    assert "q1_deep" in out
+    code, out, _ = run("study", "status")
+    assert code == 0
+    assert "of 9 runs have records" in out
+
+
+@pytest.mark.parametrize("words", [(), ("data",), ("train",), ("predict",), ("study",), ("study", "run")])
+def test_help_reads_well(run, words):
+    code, out, _ = run(*words, "--help")
+    assert code == 0
+    assert "Usage:" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.filterwarnings("default")
+def test_skipped_photos_are_reported_in_one_line(folder, run):
+    (folder / "cats" / "broken.png").write_bytes(b"")
+    code, _, err = run("data", "show", "pets", "--size", 16)
+    assert code == 0
+    assert "warning: " in err
+    assert "broken.png" in err
+
+
+def test_errors_of_our_own_have_no_traceback(run, monkeypatch):
+    def fail(self, *_, **__):
+        raise CnnhwError("it is so")
+
+    monkeypatch.setattr(plots, "save", fail)
+    monkeypatch.setattr(cnnhw.studies, "names", fail.__get__(0))
+    code, _, err = run("study", "list")
+    assert (code, err) == (2, "error: it is so\n")

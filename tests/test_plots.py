@@ -1,0 +1,96 @@
+"""Figures show what they are given."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from cnnhw import models, plots, report
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def history(epochs, level):
+    return {
+        name: [level] * epochs for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")
+    }
+
+
+def test_curves_show_means_bands_and_the_report():
+    runs = {"q1_shallow": [history(15, 0.4), history(15, 0.6)], "q1_deep": history(13, 0.7)}
+    figure = plots.curves(runs, reported={name: report.get(name).history for name in runs}, title="Curves")
+    loss, accuracy = figure.axes
+    lines = {line.get_label(): line for line in accuracy.get_lines()}
+    assert np.allclose(lines["q1_shallow, validation"].get_ydata(), 0.5)
+    assert len(accuracy.collections) == 2  # one band for training and one for validation, of the arm with two runs
+    shown = lines["q1_deep, validation, report"].get_ydata()
+    assert list(shown) == report.get("q1_deep").history["validation_accuracy"]
+    assert figure.get_suptitle() == "Curves"
+    assert loss.get_ylim()[0] == 0
+
+
+def test_confusion_shows_counts():
+    matrix = torch.tensor([[3, 1], [0, 4]])
+    figure = plots.confusion({"ours": matrix, "theirs": matrix.T}, {"ours": ["a", "b"], "theirs": ["c", "d"]})
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [["3", "1", "0", "4"], ["3", "0", "1", "4"]]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["c", "d"]
+
+
+def test_per_class_draws_a_dot_a_run():
+    figure = plots.per_class({"x": [[0.1, 0.9], [0.3, 0.7]]}, ["a", "b"])
+    (axis,) = figure.axes
+    assert np.allclose([bar.get_height() for bar in axis.patches], [0.2, 0.8])
+    assert len(axis.get_lines()) == 2
+
+
+def test_contact_sheet_shows_each_photo():
+    images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
+    figure = plots.contact_sheet(images, [str(i) for i in range(7)], columns=3)
+    assert [axis.get_title() for axis in figure.axes] == [str(i) for i in range(7)]
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_diagram_shows_every_layer_with_weights(name):
+    model = models.create(name)
+    picture = plots.diagram(model)
+    root = ET.fromstring(picture)
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    for module in model.modules():
+        if not list(module.children()) and (own := models.count_parameters(module)):
+            assert f"{own:,}" in texts
+    assert f"{models.count_parameters(model):,} parameters" in picture
+    assert model.training  # left as it was
+
+
+def test_diagram_shows_branches_side_by_side():
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Conv2d(3, 3, 1)
+            self.b = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.a(x) + self.b(x)
+
+    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    model = models.Classifier(torch.nn.Sequential(Block()), head, 8)
+    root = ET.fromstring(plots.diagram(model))
+    boxes = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("rx")]
+    places = [(box.get("x"), box.get("y")) for box in boxes]
+    assert len(set(places)) == len(boxes)
+    assert len({x for x, _ in places}) == 2
+
+
+def test_saving_closes_the_figure(tmp_path):
+    plots.save(plots.per_class({"x": [[0.5]]}, ["a"]), tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert not plt.get_fignums()

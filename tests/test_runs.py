@@ -1,0 +1,146 @@
+"""Saved runs hold everything, load back the same, and never run code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import xml.etree.ElementTree as ET
+
+import pytest
+import torch
+from conftest import make_photos
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import cnnhw
+from cnnhw import evaluation, models, runs
+from cnnhw.errors import WeightsError
+from cnnhw.training import Recipe
+
+
+@pytest.fixture
+def run(photos):
+    return cnnhw.fit(models.create("q1_shallow", 3, size=16), photos, Recipe(epochs=2), progress=False)
+
+
+def test_saved_folder_holds_everything(run, tmp_path):
+    folder = run.save(tmp_path / "runs" / "first")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion.png", "curves.png", "model.svg", "report.html", "run.json", "weights.safetensors",
+    ]  # fmt: skip
+    summary = json.loads((folder / "run.json").read_text())
+    assert summary["accuracy"] == run.accuracy
+    assert {"accuracy", "seconds", "model", "data", "seed"} <= set(summary)
+    assert summary["confusion"] == run.confusion.tolist()
+    low, high = summary["accuracy_interval"]
+    assert low <= run.accuracy <= high
+    for name in ("curves.png", "confusion.png"):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 200
+    assert ET.fromstring((folder / "model.svg").read_text()).tag.endswith("svg")
+
+
+def test_report_escapes_names(run, tmp_path):
+    object.__setattr__(run.photos, "name", "<script>alert(1)</script>")
+    page = (run.save(tmp_path) / "report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_loaded_model_predicts_the_same(run, tmp_path):
+    run.save(tmp_path)
+    for given in (tmp_path, tmp_path / "weights.safetensors", str(tmp_path)):
+        model = cnnhw.load(given)
+        assert (model.name, model.size, model.classes) == ("q1_shallow", 16, run.classes)
+        assert not model.training
+        assert torch.equal(evaluation.predict(model, run.photos.test).argmax(1), run.predictions)
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, ("exploded",))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "empty", "text", "cut"])
+def test_what_is_not_ours_is_refused_and_never_executed(run, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    elif kind == "torch":
+        torch.save({"x": Bomb()}, path)
+    elif kind == "cut":
+        whole = (run.save(tmp_path / "run") / "weights.safetensors").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        path.write_bytes(b"" if kind == "empty" else b"hello, I am a text file" * 10)
+    with pytest.raises(WeightsError, match="not a safetensors file, or is damaged"):
+        cnnhw.load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(WeightsError, match="no weights at"):
+        cnnhw.load(tmp_path)
+    with pytest.raises(WeightsError, match="no weights at"):
+        cnnhw.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"},
+        {"model": "resnet"},
+        {"size": "many"},
+        {"num_classes": "7"},
+        {"classes": "[1, 2, 3]"},
+        {"classes": "{"},
+        {"size": "64"},
+    ],
+)
+def test_metadata_that_do_not_fit_are_refused(run, tmp_path, change):
+    path = run.save(tmp_path) / "weights.safetensors"
+    metadata = {"format": "cnnhw weights 1", "model": "q1_shallow", "num_classes": "3", "size": "16"}
+    metadata["classes"] = '["a", "b", "c"]'
+    save_file(load_file(path), path, metadata | change)
+    with pytest.raises(WeightsError, match=str(path)):
+        cnnhw.load(path)
+
+
+def test_weights_of_half_precision_are_read(run, tmp_path):
+    path = tmp_path / "half.safetensors"
+    runs.save_weights(run.model, path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: value.half() for name, value in load_file(path).items()}, path, metadata)
+    assert next(cnnhw.load(path).parameters()).dtype == torch.float32
+
+
+def test_a_failure_while_saving_leaves_the_old_file(run, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    runs.save_weights(run.model, path)
+    before = path.read_bytes()
+
+    def fail(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(runs, "save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        runs.save_weights(run.model, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_summary_is_plain_json(run):
+    assert json.loads(json.dumps(run.summary()))["photos"] == {"train": 60, "validation": 20, "test": 30}
+
+
+def test_photos_with_unequal_classes():
+    photos = make_photos(classes=4)
+    run = cnnhw.fit(models.create("q1_deep", 4, size=16), photos, Recipe(epochs=1), progress=False)
+    assert run.confusion.shape == (4, 4)

@@ -1,0 +1,218 @@
+"""Studies: jobs, records and the queue, which loses nothing when it is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+import cnnhw
+from cnnhw import files, models, studies
+from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
+from cnnhw.studies import Arm, Study, queue, store
+from cnnhw.training import Recipe
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Make a folder of two classes of striped photos."""
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        for number in range(20):
+            photo = rng.integers(0, 150, (16, 16, 3), dtype=np.uint8)
+            photo[:: label + 2] += 60
+            path = tmp_path / "photos" / f"class {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo).save(path)
+    return tmp_path / "photos"
+
+
+def tiny(folder, epochs=3, **change):
+    arms = (
+        Arm("short", "q1_shallow", Recipe(epochs=epochs, batch_size=4), seeds=(0, 1)),
+        Arm("long", "q1_shallow", Recipe(epochs=epochs + 1, batch_size=4), seeds=(0,)),
+    )
+    return dataclasses.replace(Study("tiny", "Does it work?", str(folder), 16, arms, every_epoch=True), **change)
+
+
+@pytest.fixture
+def tiny_study(folder, tmp_path, monkeypatch):
+    """Register a study of seconds, in this process and in those that it starts."""
+    study = tiny(folder)
+    monkeypatch.setitem(studies._STUDIES, "tiny", study)
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        textwrap.dedent(f"""
+        import cnnhw.studies as studies
+        from cnnhw.studies import Arm, Recipe, Study
+        studies._STUDIES["tiny"] = {study!r}
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    return study
+
+
+def figures(record):
+    content = dict(record.content)
+    history = {name: values for name, values in content["history"].items() if name != "seconds"}
+    return content["key"], history, content["test_predictions"], content["first_losses"], content["best_epoch"]
+
+
+def test_jobs_take_turns_over_the_seeds(folder):
+    assert [str(job) for job in tiny(folder).jobs()] == ["tiny/short-0", "tiny/long-0", "tiny/short-1"]
+
+
+def test_key_depends_on_all_that_decides_the_run_and_on_nothing_else(folder):
+    study = tiny(folder)
+    first, second, third = study.jobs()
+    assert len({first.key, second.key, third.key}) == 3
+    assert first.key == tiny(folder, question="Another?").jobs()[0].key
+    assert first.key != tiny(folder, size=32).jobs()[0].key
+    assert first.key != tiny(folder, data="scenes").jobs()[0].key
+
+
+def test_queue_runs_what_is_missing_and_records_it(tiny_study, tmp_path):
+    where = tmp_path / "records"
+    jobs = tiny_study.jobs()
+    assert queue.pending(jobs, where) == jobs
+    assert queue.run(jobs[:1], 1, where, progress=False) == []
+    assert queue.pending(jobs, where) == jobs[1:]
+    (record,) = store.read("tiny", where)
+    before = record.path.read_bytes()
+    assert queue.run(jobs, 2, where, progress=False) == []
+    assert record.path.read_bytes() == before
+    found = store.read("tiny", where)
+    assert [(r.arm, r.seed) for r in found] == [("long", 0), ("short", 0), ("short", 1)]
+    assert not list((files.cache_folder() / "studies").glob("*/"))
+
+    photos = cnnhw.data.load(tiny_study.data, size=16, progress=False)
+    run = cnnhw.fit(
+        models.create("q1_shallow", 2, seed=0, size=16), photos, Recipe(epochs=3, batch_size=4), progress=False
+    )
+    assert record.accuracy() == run.accuracy
+    assert record.best_epoch == run.best_epoch
+    assert torch.equal(record.confusion(), run.confusion)
+    assert record.history["loss"] == pytest.approx(run.history["loss"], abs=1e-5)
+    assert record.content["data"]["test_fingerprint"] == photos.test.fingerprint
+    assert record.content["threads"] == 1
+    assert record.measured_with_present_code()
+    assert 0 <= record.accuracy(1) <= 1
+    assert queue.canary(record) < 1e-6
+
+
+def test_a_failing_job_is_named_and_the_others_are_finished(tiny_study, tmp_path, monkeypatch, capfd):
+    jobs = tiny_study.jobs()
+    (files.cache_folder() / "studies" / jobs[0].key).mkdir(parents=True)
+    (files.cache_folder() / "studies" / jobs[0].key / "checkpoint.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="1 of 3 runs failed: tiny/short-0"):
+        queue.run(jobs, 2, tmp_path / "records", progress=False)
+    assert "not a readable checkpoint" in capfd.readouterr().err
+    assert queue.pending(jobs, tmp_path / "records") == jobs[:1]
+
+
+def test_a_job_that_another_process_is_running_is_left_to_it(tiny_study, tmp_path):
+    jobs = tiny_study.jobs()[:1]
+    lock = files.cache_folder() / "studies" / f"{jobs[0].key}.lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        assert queue.run(jobs, 1, tmp_path / "records", progress=False) == jobs
+    assert store.read("tiny", tmp_path / "records") == []
+
+
+@pytest.mark.slow
+def test_killed_queue_goes_on_where_it_stopped(tiny_study, tmp_path):
+    command = [sys.executable, "-m", "cnnhw", "study", "run", "tiny", "--processes", "2", "--records"]
+
+    def start(where):
+        return subprocess.Popen([*command, str(tmp_path / where)], start_new_session=True, stderr=subprocess.DEVNULL)
+
+    begun = time.monotonic()
+    assert start("whole").wait() == 0
+    whole_time = time.monotonic() - begun
+    rng = random.Random(1)
+    kills = 0
+    for attempt in range(30):
+        process = start("killed")
+        try:
+            assert process.wait(timeout=rng.uniform(0.3, 0.5 + 0.1 * attempt) * whole_time) == 0
+            break
+        except subprocess.TimeoutExpired:
+            if attempt % 2:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()  # the runs go on without the queue
+            process.wait()
+            kills += 1
+            store.read("tiny", tmp_path / "killed")  # whatever is there is whole
+    assert kills >= 2
+    deadline = time.monotonic() + 60
+    while queue.pending(tiny_study.jobs(), tmp_path / "killed") and time.monotonic() < deadline:
+        assert start("killed").wait() == 0
+    whole, killed = (store.read("tiny", tmp_path / where) for where in ("whole", "killed"))
+    assert [figures(record) for record in whole] == [figures(record) for record in killed]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 1}', '{"format": 99, "key": 1, "configuration": {}}'])
+def test_damaged_record_is_named(tmp_path, damage):
+    path = tmp_path / "q1" / "x.json"
+    files.write_text(path, damage)
+    with pytest.raises(CnnhwError, match=r"x\.json is not a usable record"):
+        store.read("q1", tmp_path)
+
+
+def test_a_record_whose_configuration_was_edited_is_refused(tiny_study, tmp_path):
+    queue.run(tiny_study.jobs()[:1], 1, tmp_path / "records", progress=False)
+    (record,) = store.read(where=tmp_path / "records")
+    content = json.loads(record.path.read_text())
+    content["configuration"]["seed"] = 5
+    files.write_json(record.path, content)
+    with pytest.raises(CnnhwError, match="its key does not fit"):
+        store.read(where=tmp_path / "records")
+
+
+def test_code_fingerprint_sees_code_and_not_comments():
+    source = '"""Module."""\nx = 1  # why\n\n\ndef f(a):\n    """Doc."""\n    return a + "b"\n'
+    reworded = '"""Another."""\n# more\nx = 1\ndef f(a):\n    """Other words."""\n\n    return a + "b"\n'
+    changed = source.replace("a + ", "a - ")
+    assert store._bare(source) == store._bare(reworded)
+    assert store._bare(source) != store._bare(changed)
+    assert '"b"' in store._bare(source)
+    assert store.code_fingerprint("q1_deep") == store.code_fingerprint("q1_deep")
+
+
+def test_committed_records_are_readable_and_belong_to_their_studies():
+    for record in studies.records():
+        study = studies.get(record.study)
+        assert record.key in {job.key for job in study.jobs()}
+        assert sum(map(len, record.content["test_predictions"].values())) % len(record.labels) == 0
+        epochs = record.content["configuration"]["recipe"]["epochs"]
+        assert {len(values) for values in record.history.values()} == {epochs}
+        if study.every_epoch:
+            assert len(record.content["test_predictions"]) == epochs
+        total = sum(file.stat().st_size for file in store.folder().glob("*/*.json"))
+        assert total < 10e6
+
+
+def test_estimate_grows_with_the_epochs(tiny_study):
+    jobs = tiny_study.jobs()
+    costs = queue.estimate(jobs, seconds=0.4)
+    assert set(costs) == set(jobs)
+    assert all(seconds > 0 for seconds in costs.values())
+
+
+def test_wrong_study():
+    with pytest.raises(UnknownNameError, match="Did you mean 'q1'"):
+        studies.get("q2")
