@@ -254,7 +254,7 @@ def diagram(model: Classifier) -> Svg:
     full_width = max(x for x, _ in place) + width + 200
     full_height = max(y for _, y in place) + height + 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full_width} {full_height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full_width} {full_height}" width="{full_width}" '
         f'font-family="system-ui, sans-serif" font-size="13" role="img">'
         f"<title>{html.escape(model.name)}: {total:,} parameters</title>"
         f'<rect width="{full_width}" height="{full_height}" fill="#fff"/>'

@@ -176,8 +176,8 @@ axis.set(xlabel="epoch", ylabel="test accuracy", title="Test accuracy is settled
 axis.grid(alpha=0.25)
 axis.legend(frameon=False, loc="lower right")
 figure.set_label(
-    "Test accuracy after each epoch, one line a run. It rises for a few epochs and then moves sideways within a band of "
-    "a few points; rings mark the epochs chosen by validation, which lie anywhere on that plateau."
+    "Test accuracy after each epoch, one line a run. It rises for a few epochs and then moves sideways within a "
+    "band of a few points; rings mark the epochs chosen by validation, which lie anywhere on that plateau."
 )
 plt.show()
 
@@ -207,8 +207,8 @@ for name, epoch, arms in (("q1_shallow", 15, ("q1_shallow",)), ("q1_deep", 13, (
     classes |= {theirs: report.get(name).classes, ours: records[0].classes}
 figure = plots.confusion(matrices, classes, columns=2)
 figure.set_label(
-    "Four confusion matrices: the report's on Linnaeus 5 and ours on tiny5, for q1_shallow and q1_deep. Most photos lie "
-    "on the diagonal; birds and dogs are taken for one another, and the class other is spread over all columns."
+    "Four confusion matrices: the report's on Linnaeus 5 and ours on tiny5, for q1_shallow and q1_deep. Most photos "
+    "lie on the diagonal; birds and dogs are taken for one another, and the class other is spread over all columns."
 )
 plt.show()
 
@@ -294,8 +294,8 @@ assert all(r.history["accuracy"][-1] > r.history["validation_accuracy"][-1] + 0.
 # ---------
 #
 # **1. Where do the parameters go?** Replace the flattening and the hidden dense layer of ``q1_shallow`` by global
-# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what does the
-# network no longer know?
+# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what
+# does the network no longer know?
 #
 # .. raw:: html
 #
@@ -317,8 +317,9 @@ print(f"of {cnnhw.models.count_parameters(shallow):,} parameters {cnnhw.models.c
 #
 #    </details>
 #
-# **2. How sure is one run?** A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with that,
-# if only the choice of photos is uncertain? Compare the width of that interval with the spread over seeds recorded above.
+# **2. How sure is one run?** A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
+# that, if only the choice of photos is uncertain? Compare the width of that interval with the spread over seeds
+# recorded above.
 #
 # .. raw:: html
 #

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from matplotlib import pyplot as plt
 
 from cnnhw import models, plots, report
+
+PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "q1_shallow.svg"
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +97,8 @@ def test_saving_closes_the_figure(tmp_path):
     plots.save(plots.per_class({"x": [[0.5]]}, ["a"]), tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert not plt.get_fignums()
+
+
+@pytest.mark.skipif(not PICTURE.exists(), reason="needs the repository")
+def test_picture_of_the_readme_is_up_to_date():
+    assert PICTURE.read_text(encoding="utf-8") == plots.diagram(models.create("q1_shallow"))
