@@ -159,10 +159,10 @@ def train(
     model: str, name_or_folder: str, epochs: int, size: int, seed: int, batch_size: int, rate: float, augment: bool,
     class_weights: bool, out: Path | None, resume: bool, root: Path | None,
 ) -> None:  # fmt: skip
-    """Train MODEL on photos and save weights, curves, confusion matrix and a report.
+    """Train MODEL on photos and save a report.
 
-    MODEL is q1_shallow or q1_deep. The epoch that does best on the validation photos is kept; the test photos are
-    looked at once, at the end.
+    It is saved in a folder, with weights, curves, confusion matrix and a diagram. MODEL is q1_shallow or q1_deep. The
+    epoch that does best on the validation photos is kept; the test photos are looked at once, at the end.
     """
     from cnnhw import data, models, runs, training
 
@@ -222,9 +222,9 @@ def train(
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
 @click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
 def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> None:
-    """Print the probability of each class for photos, or for all photos in folders.
+    """Print class probabilities for photos.
 
-    WEIGHTS is a weights file, or the folder of a saved run.
+    PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run.
     """
     import torch
 

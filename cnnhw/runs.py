@@ -255,7 +255,8 @@ def _page(summary: dict[str, Any]) -> str:
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
-        "Data": " ".join(filter(None, (summary["data_note"], summary["licence"]))),
+        "Data": summary["data_note"],
+        "Licence of the photos": summary["licence"],
         "Processor": summary["processor"],
         "Date": summary["date"],
     }
