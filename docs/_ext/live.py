@@ -1,0 +1,99 @@
+"""What is computed while the site is built: figures with alternative texts, help texts, a sheet of scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import stamp
+import torch
+from click.testing import CliRunner
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+from sphinx_gallery.scrapers import figure_rst
+
+from cnnhw import plots
+from cnnhw.cli import cli
+from cnnhw.data import scenes
+
+logger = logging.getLogger(__name__)
+_SHEET = "_static/generated/scenes.png"
+
+
+def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Save each open figure; its label, set by ``figure.set_label``, becomes the alternative text."""
+    pictures = []
+    for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
+        figure = plt.figure(number)
+        if not figure.get_label():
+            logger.warning(
+                "a figure has no alternative text: call figure.set_label(...)", location=block_vars["src_file"]
+            )
+        figure.savefig(path, dpi=110, facecolor="white")
+        pictures.append(figure_rst([path], gallery_conf["src_dir"], str(figure.get_label())))
+    plt.close("all")
+    return "\n".join(pictures)
+
+
+def reset(gallery_conf: dict[str, Any], fname: str) -> None:
+    """Start each chapter alike: one thread, the same seed, no figures."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    plt.close("all")
+
+
+class CliHelp(SphinxDirective):
+    """``.. cli-help:: train``: what ``cnnhw train --help`` prints."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        words = self.arguments[0].split() if self.arguments else []
+        result = CliRunner().invoke(cli, [*words, "--help"], prog_name="cnnhw")
+        if result.exit_code:
+            return [self.state.document.reporter.warning(result.output, line=self.lineno)]
+        shown = nodes.literal_block(text=f"$ cnnhw {' '.join([*words, '--help'])}\n{result.output}")
+        shown["language"] = "none"
+        return [shown]
+
+
+class ScenesSheet(SphinxDirective):
+    """``.. scenes-sheet::``: a contact sheet of generated scenes."""
+
+    def run(self) -> list[nodes.Node]:
+        picture = nodes.image(
+            uri=f"/{_SHEET}",
+            alt="Fifteen generated scenes, three of each class: clusters of berries, birds, dogs, flowers, and other things "
+            "such as wheels, crates and mugs, on grounds strewn with leaves.",
+            classes=["sheet"],
+        )
+        return [picture]
+
+
+def draw_sheet(app: Sphinx) -> None:
+    """Draw the contact sheet that the pages show."""
+    drawing = scenes.draw(15, seed=4)
+    captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
+    plots.save(plots.contact_sheet(drawing.images, captions), Path(app.srcdir) / _SHEET, dpi=90)
+
+
+def write_stamp(app: Sphinx, exception: Exception | None) -> None:
+    """Remember what the pages were built from, unless something was wrong with them."""
+    if exception is None and app._warncount == 0 and app.builder.name == "html":
+        stamp.STAMP.parent.mkdir(parents=True, exist_ok=True)
+        stamp.STAMP.write_text(app.config.cnnhw_stamp, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register directives and the stamp; a changed stamp re-reads all pages."""
+    app.add_config_value("cnnhw_stamp", "", "env", (str,))
+    app.add_directive("cli-help", CliHelp)
+    app.add_directive("scenes-sheet", ScenesSheet)
+    app.connect("builder-inited", draw_sheet)
+    app.connect("build-finished", write_stamp)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

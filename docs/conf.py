@@ -1,0 +1,80 @@
+"""Configuration of the site. It builds without network and without data beyond the repository."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+import stamp  # noqa: E402
+
+import cnnhw  # noqa: E402
+
+project = "cnnhw"
+author = "The cnnhw developers"
+project_copyright = f"2026, {author}"
+version = release = cnnhw.__version__
+language = "en"
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "records",
+    "prose",
+    "live",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
+nitpicky = True
+bibtex_bibfiles = ["references.bib"]
+
+autosummary_generate = True
+autodoc_typehints = "none"  # docstrings state types, with shapes and ranges
+numpydoc_show_class_members = False
+
+# a page is stale when the package, the records or a library changes, not only when its script does
+cnnhw_stamp = stamp.current()
+
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples"],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "run_stale_examples": stamp.stored() != cnnhw_stamp,
+    "doc_module": ("cnnhw",),
+    "reference_url": {"cnnhw": None},
+    "backreferences_dir": "auto_examples/backreferences",
+    "image_scrapers": ("live.scrape",),
+    "reset_modules": ("matplotlib", "live.reset"),
+    "capture_repr": ("_repr_html_",),
+    "remove_config_comments": True,
+    "min_reported_time": 1e9,
+    "show_memory": False,
+    "plot_gallery": "True",
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "cnnhw"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_prev_next": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "monokai",
+}
+html_sidebars = {"index": [], "bibliography": [], "changelog": []}
+mathjax_path = "mathjax/tex-svg.js"
