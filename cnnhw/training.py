@@ -225,7 +225,7 @@ def first_losses(model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int,
     Parameters
     ----------
     model, photos, recipe, seed
-        As for :func:`fit`; the model is trained in place.
+        As for :func:`cnnhw.fit`; the model is trained in place.
     steps : int
         How many steps, at most one epoch's.
 

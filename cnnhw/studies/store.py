@@ -138,7 +138,7 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     study : str, optional
         The study's name.
     where : Path, optional
-        The folder of the records; by default :func:`folder`.
+        The folder of the records; by default :func:`cnnhw.studies.store.folder`.
 
     Returns
     -------
@@ -223,9 +223,9 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     Parameters
     ----------
     content : dict
-        What :func:`from_run` returned.
+        What :func:`cnnhw.studies.store.from_run` returned.
     where : Path, optional
-        The folder of the records; by default :func:`folder`.
+        The folder of the records; by default :func:`cnnhw.studies.store.folder`.
 
     Returns
     -------

@@ -68,8 +68,8 @@ class ScenesSheet(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         picture = nodes.image(
             uri=f"/{_SHEET}",
-            alt="Fifteen generated scenes, three of each class: clusters of berries, birds, dogs, flowers, and other things "
-            "such as wheels, crates and mugs, on grounds strewn with leaves.",
+            alt="Fifteen generated scenes, three of each class: clusters of berries, birds, dogs, flowers, and other "
+            "things such as wheels, crates and mugs, on grounds strewn with leaves.",
             classes=["sheet"],
         )
         return [picture]

@@ -1,8 +1,8 @@
 """Roles that render figures from records and from the original report, and the provenance box.
 
 ``:record:`q1/q1_shallow accuracy``` renders a mean over the recorded runs with their number and range;
-``:reported:`q1_shallow test_accuracy``` renders a number of the report. What does not exist is a warning, and so an error
-of the build.
+``:reported:`q1_shallow test_accuracy``` renders a number of the report. What does not exist is a warning, and so an
+error of the build.
 """
 
 from __future__ import annotations
