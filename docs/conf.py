@@ -72,7 +72,7 @@ html_theme_options = {
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    "secondary_sidebar_items": {"index": [], "**": ["page-toc", "sg_download_links"]},
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }

@@ -1,0 +1,145 @@
+"""The site's own parts: roles that render records, the check of prose, alternative texts, the stamp."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot as plt
+
+pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
+EXTENSIONS = Path(__file__).parents[1] / "docs" / "_ext"
+if not EXTENSIONS.is_dir():
+    pytest.skip("needs the repository", allow_module_level=True)
+sys.path.insert(0, str(EXTENSIONS))
+
+import live  # noqa: E402
+import prose  # noqa: E402
+import records  # noqa: E402
+import stamp  # noqa: E402
+
+from cnnhw.studies import Record  # noqa: E402
+
+
+def record(arm="a", seed=0, right=(2, 3), best=2):
+    """Make a record of 4 test photos, with so many right after each epoch."""
+    predictions = {str(epoch): "0011"[:good] + "9" * (4 - good) for epoch, good in enumerate(right, start=1)}
+    content = {
+        "study": "s",
+        "arm": arm,
+        "key": "k",
+        "configuration": {"seed": seed, "model": "q1_deep"},
+        "best_epoch": best,
+        "seconds": 120.0,
+        "parameters": 1234,
+        "history": {"accuracy": [0.5, 0.9], "validation_accuracy": [0.4, 0.6], "seconds": [60.0, 60.0]},
+        "data": {"photos": {"train": 600}},
+        "test_labels": "0011",
+        "test_predictions": predictions,
+    }
+    return Record(content, Path("x.json"))
+
+
+FOUND = [record(), record(seed=1, right=(1, 4)), record(arm="b", right=(4, 4), best=1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s/a accuracy", "0.875 (mean of 2 runs, 0.750 to 1.000)"),
+        ("s/a accuracy@1", "0.375 (mean of 2 runs, 0.250 to 0.500)"),
+        ("s/a+b accuracy", "0.917 (mean of 3 runs, 0.750 to 1.000)"),
+        ("s/b accuracy", "1.000 (one run)"),
+        ("s/a best_epoch", "2 (median of 2 runs, 2 to 2)"),
+        ("s/b minutes", "2.0 (one run)"),
+        ("s/b gap", "0.300 (one run)"),
+        ("s/b gap@1", "0.100 (one run)"),
+        ("s/b validation", "0.400 (one run)"),
+        ("s/a parameters", "1,234"),
+        ("s/b photos_per_second", "10 (one run)"),
+    ],
+)
+def test_record_role(text, expected):
+    assert records.render(text, FOUND)[0] == expected
+
+
+def test_record_role_names_its_origin():
+    assert records.render("s/a accuracy", FOUND)[1] == "study s, a seed 0, a seed 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("s/a", "not of the form"),
+        ("s/c accuracy", "no records of c; it has a, b"),
+        ("t/a accuracy", "no records of a"),
+        ("s/a speed", "unknown measure 'speed'"),
+        ("s/a accuracy@3", "after epoch 3"),
+    ],
+)
+def test_record_role_refuses_what_does_not_exist(text, message):
+    with pytest.raises(ValueError, match=message):
+        records.render(text, FOUND)
+
+
+def test_reported_role():
+    assert records.render_reported("q1_shallow test_accuracy") == "0.621"
+    assert records.render_reported("q1_deep parameters") == "2,613,925"
+    for text in ("q1_shallow taste", "q9 test_accuracy", "q4_inception minutes", "q1_shallow"):
+        with pytest.raises(ValueError, match="the report (has no|does not state)"):
+            records.render_reported(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It reaches 0.62 of all.", [(0, "0.62")]),
+        ("Fine.\nBut 12 % more,\nand 3.5%.", [(1, "12 %"), (2, "3.5%")]),
+        ("This is better than that.", [(0, "better than")]),
+        ("See ``0.62`` and :record:`s/a accuracy` and :reported:`q1_deep parameters`.", []),
+        ("Adam at 0.1, 128x128 pixels, 1,200 photos.", []),
+    ],
+)
+def test_prose_check(text, expected):
+    assert prose.typed_claims(text) == expected
+
+
+def test_chapters_have_no_typed_claims():
+    from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+    chapters = sorted((EXTENSIONS.parents[1] / "examples").glob("*.py"))
+    assert chapters
+    for path in chapters:
+        for kind, content, _ in split_code_and_text_blocks(str(path))[1]:
+            assert kind == "code" or prose.typed_claims(content) == [], path
+        code = path.read_text(encoding="utf-8")
+        assert ".backward(" not in code
+
+
+def test_scraper_takes_the_label_as_alternative_text(tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(live.logger, "warning", lambda text, **_: warnings.append(text))
+    variables = {"image_path_iterator": iter([str(tmp_path / "a.png"), str(tmp_path / "b.png")]), "src_file": "x.py"}
+    plt.figure().set_label("Accuracy rises and then stays.")
+    assert ":alt: Accuracy rises and then stays." in live.scrape(None, variables, {"src_dir": str(tmp_path)})
+    assert (tmp_path / "a.png").exists()
+    assert not warnings
+    plt.figure()
+    live.scrape(None, variables, {"src_dir": str(tmp_path)})
+    assert "no alternative text" in warnings[0]
+    assert not plt.get_fignums()
+
+
+def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
+    docs = tmp_path / "docs"
+    for path in (docs / "records" / "r.json", tmp_path / "cnnhw" / "x.py"):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    monkeypatch.setattr(stamp, "DOCS", docs)
+    stamps = [stamp.current()]
+    (tmp_path / "cnnhw" / "x.py").write_text("2")
+    stamps.append(stamp.current())
+    (docs / "records" / "r.json").write_text("2")
+    stamps.append(stamp.current())
+    assert len(set(stamps)) == 3
