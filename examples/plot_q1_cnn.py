@@ -13,8 +13,9 @@ stand-in of the same size, and looked at every epoch of every run:
 * The wide-kernel ``q1_deep`` reaches :record:`q1/q1_deep+q1_deep_30 accuracy@13` after its 13 epochs; the report has
   :reported:`q1_deep test_accuracy`.
 * Both networks learn their training photos by heart. What ends the useful part of training is not that the training
-  loss stops falling, but that the *validation* loss starts to rise: within the first epochs, long before the report
-  stopped.
+  loss stops falling, but that the *validation* loss starts to rise. It is lowest after epoch
+  :record:`q1/q1_shallow lowest_loss` for the first network and after epoch
+  :record:`q1/q1_deep+q1_deep_30 lowest_loss` for the second, while training accuracy still has far to go.
 
 These are **observations, not claims**: they say what was measured, how often, and how far the runs lie apart. Which
 of the two networks is the more accurate one is left open on this page; such a comparison needs at least six runs of
@@ -59,7 +60,9 @@ plots.diagram(deep)
 
 for model in (shallow, deep):
     count = cnnhw.models.count_parameters(model)
-    print(f"{model.name}: {count:,} parameters, as reported: {count == report.get(model.name).parameters}")
+    print(
+        f"{model.name}: {count:,} parameters, as reported: {count == report.get(model.name).parameters}"
+    )
 
 # %%
 # The experiment
@@ -119,7 +122,9 @@ records = cnnhw.studies.records("q1")
 def histories(epochs, *arms):
     """Return the first epochs of the runs of some arms."""
     return [
-        {name: values[:epochs] for name, values in record.history.items()} for record in records if record.arm in arms
+        {name: values[:epochs] for name, values in record.history.items()}
+        for record in records
+        if record.arm in arms
     ]
 
 
@@ -167,12 +172,38 @@ axis = figure.subplots()
 for record in records:
     colour = plots.COLOURS[0] if record.arm == "q1_shallow" else plots.COLOURS[1]
     epochs = range(1, len(record.history["loss"]) + 1)
-    axis.plot(epochs, [record.accuracy(epoch) for epoch in epochs], ".-", color=colour, linewidth=0.8, markersize=4)
-    axis.plot(record.best_epoch, record.accuracy(), "o", color=colour, markerfacecolor="none", markersize=10)
+    axis.plot(
+        epochs,
+        [record.accuracy(epoch) for epoch in epochs],
+        ".-",
+        color=colour,
+        linewidth=0.8,
+        markersize=4,
+    )
+    axis.plot(
+        record.best_epoch,
+        record.accuracy(),
+        "o",
+        color=colour,
+        markerfacecolor="none",
+        markersize=10,
+    )
 for number, name in enumerate(("q1_shallow", "q1_deep")):
     axis.plot([], [], ".-", color=plots.COLOURS[number], label=name)
-axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
-axis.set(xlabel="epoch", ylabel="test accuracy", title="Test accuracy is settled within a few epochs")
+axis.plot(
+    [],
+    [],
+    "o",
+    color="0.3",
+    markerfacecolor="none",
+    markersize=10,
+    label="best by validation",
+)
+axis.set(
+    xlabel="epoch",
+    ylabel="test accuracy",
+    title="Test accuracy is settled within a few epochs",
+)
 axis.grid(alpha=0.25)
 axis.legend(frameon=False, loc="lower right")
 figure.set_label(
@@ -196,12 +227,17 @@ plt.show()
 
 def mean_confusion(epoch, *arms):
     """Return the mean test confusion matrix of the runs of some arms after an epoch."""
-    chosen = [record.confusion(epoch).float() for record in records if record.arm in arms]
+    chosen = [
+        record.confusion(epoch).float() for record in records if record.arm in arms
+    ]
     return sum(chosen) / len(chosen)
 
 
 matrices, classes = {}, {}
-for name, epoch, arms in (("q1_shallow", 15, ("q1_shallow",)), ("q1_deep", 13, ("q1_deep", "q1_deep_30"))):
+for name, epoch, arms in (
+    ("q1_shallow", 15, ("q1_shallow",)),
+    ("q1_deep", 13, ("q1_deep", "q1_deep_30")),
+):
     theirs, ours = f"{name}, report, Linnaeus 5", f"{name}, here, tiny5"
     matrices |= {theirs: report.get(name).confusion, ours: mean_confusion(epoch, *arms)}
     classes |= {theirs: report.get(name).classes, ours: records[0].classes}
@@ -222,10 +258,14 @@ def recall(epoch, *arms):
     return [(matrix.diagonal() / matrix.sum(1)).tolist() for matrix in chosen]
 
 
+shares = {
+    "q1_shallow": recall(15, "q1_shallow"),
+    "q1_deep": recall(13, "q1_deep", "q1_deep_30"),
+}
 figure = plots.per_class(
-    {"q1_shallow": recall(15, "q1_shallow"), "q1_deep": recall(13, "q1_deep", "q1_deep_30")},
+    shares,
     records[0].classes,
-    title="The class 'other' is hardest for both networks",
+    title="Recall by class, and how far it varies from run to run",
 )
 figure.set_label(
     "Recall by class on tiny5, a bar for the mean of the runs and a dot for each run. The dots of one class lie "
@@ -243,10 +283,21 @@ plt.show()
 
 from cnnhw.data import scenes
 
-pictures = scenes.load(size=64, train=1500, test=500, controls=scenes.EASY, progress=False)
-run = cnnhw.fit(cnnhw.models.create("q1_shallow", size=64), pictures, cnnhw.Recipe(epochs=5), progress=False)
-print(f"{len(pictures.train):,} easy scenes at {pictures.size} pixels, {run.seconds:.0f} s of training")
-print(f"test accuracy {run.accuracy:.2f} at epoch {run.best_epoch}: a reduced run, only for the pictures below")
+pictures = scenes.load(
+    size=64, train=1500, test=500, controls=scenes.EASY, progress=False
+)
+run = cnnhw.fit(
+    cnnhw.models.create("q1_shallow", size=64),
+    pictures,
+    cnnhw.Recipe(epochs=5),
+    progress=False,
+)
+print(
+    f"{len(pictures.train):,} easy scenes at {pictures.size} pixels, {run.seconds:.0f} s of training"
+)
+print(
+    f"test accuracy {run.accuracy:.2f} at epoch {run.best_epoch}: a reduced run, only for the pictures below"
+)
 
 # %%
 
@@ -258,7 +309,11 @@ captions = [
     f"{pictures.classes[pictures.test.labels[i]]}, taken\nfor {pictures.classes[guess[i]]} ({sureness[i]:.2f})"
     for i in worst.tolist()
 ]
-figure = plots.contact_sheet(pictures.test.batch(worst), captions, title="Surest mistakes of a briefly trained network")
+figure = plots.contact_sheet(
+    pictures.test.batch(worst),
+    captions,
+    title="Surest mistakes of a briefly trained network",
+)
 figure.set_label(
     "Ten generated scenes that the network got wrong with the highest confidence, with the true class, the predicted "
     "one and its probability. Many objects are partly hidden, small, or of the colour of their surroundings."
@@ -285,9 +340,17 @@ plt.show()
 # training accuracy levels off together with its validation accuracy. Of the runs recorded here none does:
 
 for record in records:
-    training, validation = record.history["accuracy"][-1], record.history["validation_accuracy"][-1]
-    print(f"{record.arm:12} seed {record.seed}: training {training:.3f}, validation {validation:.3f}")
-assert all(r.history["accuracy"][-1] > r.history["validation_accuracy"][-1] + 0.1 for r in records)
+    training, validation = (
+        record.history["accuracy"][-1],
+        record.history["validation_accuracy"][-1],
+    )
+    print(
+        f"{record.arm:12} seed {record.seed}: training {training:.3f}, validation {validation:.3f}"
+    )
+assert all(
+    r.history["accuracy"][-1] > r.history["validation_accuracy"][-1] + 0.1
+    for r in records
+)
 
 # %%
 # Exercises
@@ -308,7 +371,9 @@ small.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 
 extractor = cnnhw.models.count_parameters(small.features)
 assert extractor == 16 * (9 * 3 + 1) + 32 * (9 * 16 + 1) + 64 * (9 * 32 + 1)
 print(f"extractor {extractor:,}, head {cnnhw.models.count_parameters(small.head):,}")
-print(f"of {cnnhw.models.count_parameters(shallow):,} parameters {cnnhw.models.count_parameters(small):,} are left")
+print(
+    f"of {cnnhw.models.count_parameters(shallow):,} parameters {cnnhw.models.count_parameters(small):,} are left"
+)
 
 # %%
 # The network no longer knows *where* in the photo a feature was found, only how strong it was on average.
@@ -328,7 +393,9 @@ print(f"of {cnnhw.models.count_parameters(shallow):,} parameters {cnnhw.models.c
 low, high = cnnhw.evaluation.wilson_interval(1242, 2000)
 print(f"photos: {low:.3f} to {high:.3f}, {100 * (high - low):.1f} points wide")
 accuracies = [record.accuracy() for record in records if record.arm == "q1_shallow"]
-print(f"seeds:  {min(accuracies):.3f} to {max(accuracies):.3f} over {len(accuracies)} runs")
+print(
+    f"seeds:  {min(accuracies):.3f} to {max(accuracies):.3f} over {len(accuracies)} runs"
+)
 
 # %%
 # The interval (after :cite:t:`wilson1927probable`) is about four points wide, and it says nothing about the seeds. A

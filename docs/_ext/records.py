@@ -27,6 +27,7 @@ MEASURES: dict[str, tuple[Measure, str]] = {
     "validation": (lambda r, epoch: r.history["validation_accuracy"][(epoch or r.best_epoch) - 1], ".3f"),
     "gap": (lambda r, epoch: _at_end(r, "accuracy", epoch) - _at_end(r, "validation_accuracy", epoch), ".3f"),
     "best_epoch": (lambda r, _: r.best_epoch, ".0f"),
+    "lowest_loss": (lambda r, _: 1 + r.history["validation_loss"].index(min(r.history["validation_loss"])), ".0f"),
     "minutes": (lambda r, _: r.content["seconds"] / 60, ".1f"),
     "photos_per_second": (
         lambda r, _: r.content["data"]["photos"]["train"] * len(r.history["seconds"]) / r.content["seconds"],
@@ -84,7 +85,9 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     if len(values) == 1:
         return f"{values[0]:{form}} (one run)", origin
     middle, word = (
-        (statistics.median(values), "median") if measure == "best_epoch" else (statistics.fmean(values), "mean")
+        (statistics.median(values), "median")
+        if form == ".0f" and measure != "photos_per_second"
+        else (statistics.fmean(values), "mean")
     )
     return f"{middle:{form}} ({word} of {len(values)} runs, {min(values):{form}} to {max(values):{form}})", origin
 
