@@ -93,7 +93,7 @@ def test_reported_role():
     assert records.render_reported("q1_shallow test_accuracy") == "0.621"
     assert records.render_reported("q1_deep parameters") == "2,613,925"
     for text in ("q1_shallow taste", "q9 test_accuracy", "q4_inception minutes", "q1_shallow"):
-        with pytest.raises(ValueError, match="the report (has no|does not state)"):
+        with pytest.raises(ValueError, match=r"the report (has no|does not state)"):
             records.render_reported(text)
 
 
