@@ -68,7 +68,7 @@ class ScenesSheet(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         picture = nodes.image(
             uri=f"/{_SHEET}",
-            alt="Fifteen generated scenes, three of each class: clusters of berries, birds, dogs, flowers, and other "
+            alt="Ten generated scenes, two of each class: clusters of berries, birds, dogs, flowers, and other "
             "things such as wheels, crates and mugs, on grounds strewn with leaves.",
             classes=["sheet"],
         )
@@ -77,9 +77,9 @@ class ScenesSheet(SphinxDirective):
 
 def draw_sheet(app: Sphinx) -> None:
     """Draw the contact sheet that the pages show."""
-    drawing = scenes.draw(15, seed=4)
+    drawing = scenes.draw(10, seed=4)
     captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
-    plots.save(plots.contact_sheet(drawing.images, captions), Path(app.srcdir) / _SHEET, dpi=90)
+    plots.save(plots.contact_sheet(drawing.images, captions), Path(app.srcdir) / _SHEET, dpi=80)
 
 
 def write_stamp(app: Sphinx, exception: Exception | None) -> None:
