@@ -213,9 +213,9 @@ figure.set_label(
 plt.show()
 
 # %%
-# After the first epochs the test accuracy moves sideways. The choice among those epochs is one of noise, so the 600
-# validation photos, whose own standard error is about two points, cannot choose well, and need not: stopping early
-# saves time here, not accuracy.
+# After the first epochs the test accuracy of these runs moves sideways, and the choice among those epochs is one of
+# noise. The 600 validation photos, whose own standard error is about two points, cannot choose well, and need not:
+# what stopping early saves here is time.
 #
 # Which classes are confused
 # --------------------------
@@ -316,7 +316,7 @@ figure = plots.contact_sheet(
 )
 figure.set_label(
     "Ten generated scenes that the network got wrong with the highest confidence, with the true class, the predicted "
-    "one and its probability. Many objects are partly hidden, small, or of the colour of their surroundings."
+    "one and its probability. The objects themselves are easily told by eye."
 )
 plt.show()
 
@@ -324,8 +324,8 @@ plt.show()
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# The report found its second network to be the more accurate one on Linnaeus 5, and chose it. On ``tiny5`` the
-# picture is another: the photos were enlarged from 64 pixels, so kernels of seven pixels look at half the detail they
+# The report found its second network to be the more accurate one on Linnaeus 5, and chose it. Whether that holds on ``tiny5``
+# is not decided here; its photos were enlarged from 64 pixels, so kernels of seven pixels look at half the detail they
 # would see in a photo of 128 pixels. Three things make the report's difference hard to read:
 #
 # * It rests on *one* run of each network. The columns above show how far runs of one network lie apart.
