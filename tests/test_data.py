@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -504,16 +505,21 @@ def test_a_cache_that_cannot_be_written_to(place, monkeypatch):
 
 
 def test_a_full_disk(place, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("U", (), {"free": 5}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=5))
     with pytest.raises(DataError, match="free some space"):
         load(fill(place / "pets"))
 
 
-def test_saving_from_memory():
+def test_building_from_memory():
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
     key = cache.key("drawn", {"seed": 1})
     assert cache.load(key) is None
-    stored, meta = cache.save(key, images, {"labels": [0, 1, 2, 3]})
+
+    def fill_in(store):
+        store[...] = images.numpy()
+        return {"labels": [0, 1, 2, 3]}
+
+    stored, meta = cache.build(key, tuple(images.shape), fill_in)
     assert torch.equal(stored, images)
     assert meta == {"labels": [0, 1, 2, 3]}
     assert key != cache.key("drawn", {"seed": 2})

@@ -22,7 +22,7 @@ from torch import Tensor
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder, replacing, write_json
 
-__all__ = ["build", "folder", "key", "load", "save"]
+__all__ = ["build", "folder", "key", "load"]
 
 
 def folder() -> Path:
@@ -128,31 +128,6 @@ def build(
     if (entry := load(key)) is None:
         raise DataError(f"the photos just stored in {folder()} cannot be read back: delete that folder")
     return entry
-
-
-def save(key: str, images: Tensor, meta: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """Store photos that are already in memory, and return them as `load` does.
-
-    Parameters
-    ----------
-    key : str
-        The entry's name.
-    images : Tensor of shape (M, 3, S, S), uint8
-        The photos.
-    meta : dict
-        What JSON can hold.
-
-    Returns
-    -------
-    images : Tensor of shape (M, 3, S, S), uint8
-    meta : dict
-    """
-
-    def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
-        store[...] = images.numpy()
-        return meta
-
-    return build(key, tuple(images.shape), fill)
 
 
 def _paths(key: str) -> tuple[Path, Path]:
