@@ -215,4 +215,4 @@ def test_estimate_grows_with_the_epochs(tiny_study):
 
 def test_wrong_study():
     with pytest.raises(UnknownNameError, match="Did you mean 'q1'"):
-        studies.get("q2")
+        studies.get("q11")
