@@ -19,7 +19,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from cnnhw import files
 from cnnhw.models.blocks import Classifier, count_parameters
 
-__all__ = ["COLOURS", "Svg", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save"]
+__all__ = ["COLOURS", "Svg", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save", "test_accuracy"]
 
 History = Mapping[str, Sequence[float]]
 
@@ -167,6 +167,37 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, ncols=len(shares))
+    return figure
+
+
+def test_accuracy(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
+    """Draw test accuracy by epoch, and which epoch was chosen.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of (sequence of float, int)
+        One colour a name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One line a run; a ring marks its chosen epoch.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, lines), colour in zip(runs.items(), COLOURS, strict=False):
+        for number, (values, chosen) in enumerate(lines):
+            label = name if number == 0 else None
+            axis.plot(range(1, len(values) + 1), values, ".-", color=colour, linewidth=0.8, markersize=4, label=label)
+            axis.plot(chosen, values[chosen - 1], "o", color=colour, markerfacecolor="none", markersize=10)
+    axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("test accuracy")
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right")
     return figure
 
 

@@ -167,45 +167,16 @@ plt.show()
 # dot is the test accuracy after an epoch, and the ring marks the epoch that the validation photos choose. Looking at
 # all epochs afterwards shows what the choice cost, but no choice was made from it.
 
-figure = plt.figure(figsize=(9, 4), layout="constrained")
-axis = figure.subplots()
+by_network = {"q1_shallow": [], "q1_deep": []}
 for record in records:
-    colour = plots.COLOURS[0] if record.arm == "q1_shallow" else plots.COLOURS[1]
     epochs = range(1, len(record.history["loss"]) + 1)
-    axis.plot(
-        epochs,
-        [record.accuracy(epoch) for epoch in epochs],
-        ".-",
-        color=colour,
-        linewidth=0.8,
-        markersize=4,
+    line = [record.accuracy(epoch) for epoch in epochs]
+    by_network[record.content["configuration"]["model"]].append(
+        (line, record.best_epoch)
     )
-    axis.plot(
-        record.best_epoch,
-        record.accuracy(),
-        "o",
-        color=colour,
-        markerfacecolor="none",
-        markersize=10,
-    )
-for number, name in enumerate(("q1_shallow", "q1_deep")):
-    axis.plot([], [], ".-", color=plots.COLOURS[number], label=name)
-axis.plot(
-    [],
-    [],
-    "o",
-    color="0.3",
-    markerfacecolor="none",
-    markersize=10,
-    label="best by validation",
+figure = plots.test_accuracy(
+    by_network, title="Test accuracy is settled within a few epochs"
 )
-axis.set(
-    xlabel="epoch",
-    ylabel="test accuracy",
-    title="Test accuracy is settled within a few epochs",
-)
-axis.grid(alpha=0.25)
-axis.legend(frameon=False, loc="lower right")
 figure.set_label(
     "Test accuracy after each epoch, one line a run. It rises for a few epochs and then moves sideways within a "
     "band of a few points; rings mark the epochs chosen by validation, which lie anywhere on that plateau."

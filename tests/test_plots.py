@@ -55,6 +55,13 @@ def test_per_class_draws_a_dot_a_run():
     assert len(axis.get_lines()) == 2
 
 
+def test_test_accuracy_rings_the_chosen_epoch():
+    figure = plots.test_accuracy({"x": [([0.1, 0.5, 0.4], 2), ([0.2, 0.3], 1)]})
+    lines = figure.axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in lines[:4]] == [[0.1, 0.5, 0.4], [0.5], [0.2, 0.3], [0.2]]
+    assert lines[1].get_xdata()[0] == 2
+
+
 def test_contact_sheet_shows_each_photo():
     images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
     figure = plots.contact_sheet(images, [str(i) for i in range(7)], columns=3)
