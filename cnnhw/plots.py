@@ -19,7 +19,17 @@ from torch.fx.passes.shape_prop import ShapeProp
 from cnnhw import files
 from cnnhw.models.blocks import Classifier, count_parameters
 
-__all__ = ["COLOURS", "Svg", "confusion", "contact_sheet", "curves", "diagram", "per_class", "save", "test_accuracy"]
+__all__ = [
+    "COLOURS",
+    "Svg",
+    "accuracy_by_epoch",
+    "confusion",
+    "contact_sheet",
+    "curves",
+    "diagram",
+    "per_class",
+    "save",
+]
 
 History = Mapping[str, Sequence[float]]
 
@@ -170,7 +180,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     return figure
 
 
-def test_accuracy(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
+def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
     """Draw test accuracy by epoch, and which epoch was chosen.
 
     Parameters

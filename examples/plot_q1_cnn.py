@@ -174,7 +174,7 @@ for record in records:
     by_network[record.content["configuration"]["model"]].append(
         (line, record.best_epoch)
     )
-figure = plots.test_accuracy(
+figure = plots.accuracy_by_epoch(
     by_network, title="Test accuracy is settled within a few epochs"
 )
 figure.set_label(

@@ -56,7 +56,7 @@ def test_per_class_draws_a_dot_a_run():
 
 
 def test_test_accuracy_rings_the_chosen_epoch():
-    figure = plots.test_accuracy({"x": [([0.1, 0.5, 0.4], 2), ([0.2, 0.3], 1)]})
+    figure = plots.accuracy_by_epoch({"x": [([0.1, 0.5, 0.4], 2), ([0.2, 0.3], 1)]})
     lines = figure.axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines[:4]] == [[0.1, 0.5, 0.4], [0.5], [0.2, 0.3], [0.2]]
     assert lines[1].get_xdata()[0] == 2
