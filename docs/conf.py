@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,13 +43,16 @@ numpydoc_show_class_members = False
 
 # a page is stale when the package, the records or a library changes, not only when its script does
 cnnhw_stamp = stamp.current()
+stale = stamp.stored() != cnnhw_stamp
+if stale:
+    shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)  # pages of names that may be gone
 
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["auto_examples"],
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
-    "run_stale_examples": stamp.stored() != cnnhw_stamp,
+    "run_stale_examples": stale,
     "doc_module": ("cnnhw",),
     "reference_url": {"cnnhw": None},
     "backreferences_dir": "auto_examples/backreferences",
