@@ -191,9 +191,9 @@ class _Archive(Container):
             self._inside = inside
         return self._inside
 
+    @abc.abstractmethod
     def _list(self) -> Iterator[tuple[str, int, str]]:
         """Yield name (ending in ``/`` for folders), size and fault (or "") of every member."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -227,8 +227,9 @@ class _Tar(_Archive):
             for member in archive:
                 fault = "" if member.isreg() or member.isdir() else _SPECIAL
                 yield member.name + "/" * member.isdir(), member.size, fault
+            # the checksum comes last
             while archive.fileobj and archive.fileobj.read(2**20):
-                pass  # the checksum comes last
+                continue
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         inside = self._members()
