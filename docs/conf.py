@@ -9,6 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
+import inventories  # noqa: E402
 import stamp  # noqa: E402
 
 import cnnhw  # noqa: E402
@@ -22,6 +23,7 @@ language = "en"
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
@@ -40,6 +42,12 @@ bibtex_bibfiles = ["references.bib"]
 autosummary_generate = True
 autodoc_typehints = "none"  # docstrings state types, with shapes and ranges
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = inventories.aliases()
+
+# links to other sites come from lists kept here, so that no build has to fetch any
+intersphinx_mapping = inventories.write(HERE / "inventories", HERE / "_static" / "generated")
 
 # a page is stale when the package, the records or a library changes, not only when its script does
 cnnhw_stamp = stamp.current()
@@ -70,13 +78,14 @@ html_title = "cnnhw"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
+html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": {"index": [], "**": ["page-toc", "sg_download_links"]},
+    "secondary_sidebar_items": {"**": ["page-toc", "sg_download_links"], "index": []},
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -14,11 +15,15 @@ if not EXTENSIONS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
 sys.path.insert(0, str(EXTENSIONS))
 
+import inventories  # noqa: E402
 import live  # noqa: E402
 import prose  # noqa: E402
 import records  # noqa: E402
 import stamp  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
+from cnnhw import studies  # noqa: E402
 from cnnhw.studies import Record  # noqa: E402
 
 
@@ -34,6 +39,7 @@ def record(arm="a", seed=0, right=(2, 3), best=2):
         "seconds": 120.0,
         "parameters": 1234,
         "history": {
+            "loss": [1.0, 0.3],
             "accuracy": [0.5, 0.9],
             "validation_accuracy": [0.4, 0.6],
             "validation_loss": [1.2, 1.1],
@@ -59,6 +65,8 @@ FOUND = [record(), record(seed=1, right=(1, 4)), record(arm="b", right=(4, 4), b
         ("s/a best_epoch", "2 (median of 2 runs, 2 to 2)"),
         ("s/b lowest_loss", "2 (one run)"),
         ("s/b minutes", "2.0 (one run)"),
+        ("s/b seconds", "120 (one run)"),
+        ("s/a last", "0.875 (mean of 2 runs, 0.750 to 1.000)"),
         ("s/b gap", "0.300 (one run)"),
         ("s/b gap@1", "0.100 (one run)"),
         ("s/b validation", "0.400 (one run)"),
@@ -79,9 +87,10 @@ def test_record_role_names_its_origin():
     [
         ("s/a", "not of the form"),
         ("s/c accuracy", "no records of c; it has a, b"),
-        ("t/a accuracy", "no records of a"),
+        ("t/a accuracy", "no records of study 't'; there are of s"),
         ("s/a speed", "unknown measure 'speed'"),
         ("s/a accuracy@3", "after epoch 3"),
+        ("s/a accuracy@x", "'x' is not the number of an epoch"),
     ],
 )
 def test_record_role_refuses_what_does_not_exist(text, message):
@@ -103,6 +112,9 @@ def test_reported_role():
         ("It reaches 0.62 of all.", [(0, "0.62")]),
         ("Fine.\nBut 12 % more,\nand 3.5%.", [(1, "12 %"), (2, "3.5%")]),
         ("This is better than that.", [(0, "better than")]),
+        ("Worse\nthan 5 per cent.", [(0, "Worse\nthan"), (1, "5 per cent")]),
+        (".. math:: 0.25 x\n\n   + 0.75 y\n\nAnd 0.55.", [(4, "0.55")]),
+        ("After :cite:p:`wilson1927probable`, all is well.", []),
         ("See ``0.62`` and :record:`s/a accuracy` and :reported:`q1_deep parameters`.", []),
         ("Adam at 0.1, 128x128 pixels, 1,200 photos.", []),
     ],
@@ -149,3 +161,94 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     (docs / "records" / "r.json").write_text("2")
     stamps.append(stamp.current())
     assert len(set(stamps)) == 3
+
+
+SITE = """\
+T
+=
+
+It reaches :record:`q1/q1_shallow parameters`, as reported: :reported:`q1_shallow parameters`.
+
+.. cli-help:: data list
+
+.. changelog::
+
+.. provenance:: {study}
+"""
+
+
+def build(folder, text):
+    """Build a site of one page with the site's own extensions; return its HTML and the warnings."""
+    source = folder / "docs"
+    source.mkdir(parents=True)
+    (folder / "CHANGELOG.md").write_text("# Changelog\n\n## 0.1.0 (unreleased)\n\n- Has `fit`.\n", encoding="utf-8")
+    (source / "index.rst").write_text(text, encoding="utf-8")
+    warnings = io.StringIO()
+    with patch_docutils(), docutils_namespace():
+        Sphinx(
+            source,
+            None,
+            folder / "html",
+            folder / "trees",
+            "html",
+            confoverrides={"extensions": ["records", "live", "prose"]},
+            status=None,
+            warning=warnings,
+        ).build()
+    return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
+
+
+@pytest.fixture
+def no_stamp(tmp_path, monkeypatch):
+    monkeypatch.setattr(stamp, "STAMP", tmp_path / "stamp")
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_roles_and_directives_on_a_page(tmp_path):
+    html, warnings = build(tmp_path / "fine", SITE.format(study="q1"))
+    assert not warnings
+    assert (tmp_path / "stamp").exists()
+    for expected in (
+        '<abbr class="record" title="study q1, q1_shallow seed 0',
+        '<span class="reported">1,072,549</span>',
+        "$ cnnhw data list --help",
+        "<h2>0.1.0 (unreleased)",
+        "Where the figures come from",
+        "fingerprint 00cd27976272cf87",
+        "1 thread a run",
+    ):
+        assert expected in html
+    html, warnings = build(tmp_path / "live", SITE.format(study="live"))
+    assert not warnings
+    assert "What was computed for this page" in html
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_what_does_not_exist_is_a_warning(tmp_path):
+    _, warnings = build(
+        tmp_path, ":record:`q1/q9 accuracy` :reported:`q9 accuracy`\n\n.. provenance:: q9\n\n.. cli-help:: dance\n"
+    )
+    for expected in ("has no records of q9", "the report has no 'q9 accuracy'", "no records of 'q9'", "Error"):
+        assert expected in warnings
+    assert not (tmp_path / "stamp").exists()
+
+
+def test_provenance_says_what_is_missing_and_what_is_old():
+    found = studies.records("q1")
+    assert records.provenance(found)["Code"].startswith(("All runs", f"{len(found)} of"))
+    lines = records.provenance(found[:1])
+    assert lines["Reduced"].startswith("Yes")
+    old = Record({**found[0].content, "code": "0" * 16}, found[0].path)
+    assert records.provenance([old])["Code"].startswith("1 of 1 runs were measured with an earlier version")
+
+
+def test_inventories_are_what_sphinx_reads(tmp_path):
+    from sphinx.util.inventory import InventoryFile
+
+    mapping = inventories.write(EXTENSIONS.parent / "inventories", tmp_path)
+    assert set(mapping) == {"matplotlib", "python", "torch"}
+    address, file = mapping["torch"]
+    with Path(file).open("rb") as stream:
+        found = InventoryFile.load(stream, address, "/".join)
+    assert "torch.Tensor" in found["py:class"]
+    assert inventories.aliases()["PhotoSet"] == "cnnhw.data.PhotoSet"

@@ -1,7 +1,8 @@
-"""What is computed while the site is built: figures with alternative texts, help texts, a sheet of scenes."""
+"""What is computed while the site is built: figures with alternative texts, help texts, sheets of scenes."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cnnhw.cli import cli
 from cnnhw.data import scenes
 
 logger = logging.getLogger(__name__)
-_SHEET = "_static/generated/scenes.png"
+_SHEET = "_static/generated/scenes-{}.png"
 
 
 def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -63,23 +64,37 @@ class CliHelp(SphinxDirective):
 
 
 class ScenesSheet(SphinxDirective):
-    """``.. scenes-sheet::``: a contact sheet of generated scenes."""
+    """``.. scenes-sheet:: ROWS``: a contact sheet of generated scenes, one of each class a row."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        rows = int(self.arguments[0])
+        classes = len(scenes.CLASSES)
+        path = Path(self.env.srcdir) / _SHEET.format(rows)
+        drawing = scenes.draw(rows * classes, seed=4)
+        captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
+        plots.save(plots.contact_sheet(drawing.images, captions), path, dpi=110)
         picture = nodes.image(
-            uri=f"/{_SHEET}",
-            alt="Ten generated scenes, two of each class: clusters of berries, birds, dogs, flowers, and other "
-            "things such as wheels, crates and mugs, on grounds strewn with leaves.",
+            uri=f"/{_SHEET.format(rows)}",
+            alt=f"{rows * classes} generated scenes on grounds strewn with leaves, a class a column: clusters of "
+            "berries, birds, dogs, flowers, and other things such as wheels, crates and mugs.",
             classes=["sheet"],
         )
         return [picture]
 
 
-def draw_sheet(app: Sphinx) -> None:
-    """Draw the contact sheet that the pages show."""
-    drawing = scenes.draw(10, seed=4)
-    captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
-    plots.save(plots.contact_sheet(drawing.images, captions), Path(app.srcdir) / _SHEET, dpi=80)
+class Changelog(SphinxDirective):
+    """``.. changelog::``: the repository's changelog; its second-level headings become sections."""
+
+    def run(self) -> list[nodes.Node]:
+        path = Path(self.env.srcdir).parent / "CHANGELOG.md"
+        self.env.note_dependency(str(path))
+        text = re.sub(
+            r"^## (.+)$", lambda found: f"{found[1]}\n{'-' * len(found[1])}", path.read_text("utf-8"), flags=re.M
+        )
+        text = re.sub(r"(?<!`)`([^`\n]+)`(?!`)", r"``\1``", text.partition("\n")[2])
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 def write_stamp(app: Sphinx, exception: Exception | None) -> None:
@@ -94,6 +109,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_config_value("cnnhw_stamp", "", "env", (str,))
     app.add_directive("cli-help", CliHelp)
     app.add_directive("scenes-sheet", ScenesSheet)
-    app.connect("builder-inited", draw_sheet)
+    app.add_directive("changelog", Changelog)
     app.connect("build-finished", write_stamp)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,11 +12,17 @@ from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 logger = logging.getLogger(__name__)
 
-_FLAGGED = re.compile(r"\b0\.\d\d+\b|\b\d+(?:\.\d+)?\s?%|\b(?:better|faster|worse|slower) than\b")
+_FLAGGED = re.compile(
+    r"\b0\.\d\d+\b|\b\d+(?:\.\d+)?\s?(?:%|per\s?cent\b)|\b(?:better|faster|worse|slower)\s+than\b", re.IGNORECASE
+)
+# literals, roles and citations, and formulas: a ``math`` directive with its indented lines
+_LEFT_OUT = re.compile(
+    r"``.+?``|:[\w:]+:`[^`]+`|^( *)\.\. math::[^\n]*(?:\n(?:\1 +[^\n]*|[ ]*(?=\n)))*", re.DOTALL | re.MULTILINE
+)
 
 
 def typed_claims(text: str) -> list[tuple[int, str]]:
-    """Find percentages, figures such as 0.xx and comparisons in prose, outside of roles and literals.
+    """Find percentages, figures such as 0.xx and comparisons in prose, outside of roles, literals and formulas.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ def typed_claims(text: str) -> list[tuple[int, str]]:
     def blank(match: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", match.group())
 
-    text = re.sub(r"(``.+?``|:[\w:]+:`[^`]+`)", blank, text, flags=re.DOTALL)
+    text = _LEFT_OUT.sub(blank, text)
     return [(text.count("\n", 0, match.start()), match.group()) for match in _FLAGGED.finditer(text)]
 
 

@@ -11,12 +11,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import report, studies
+from cnnhw import report, runs, studies
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import Record
 
@@ -24,10 +25,12 @@ Measure = Callable[[Record, int | None], float]
 
 MEASURES: dict[str, tuple[Measure, str]] = {
     "accuracy": (lambda r, epoch: r.accuracy(epoch), ".3f"),
+    "last": (lambda r, _: r.accuracy(len(r.history["loss"])), ".3f"),
     "validation": (lambda r, epoch: r.history["validation_accuracy"][(epoch or r.best_epoch) - 1], ".3f"),
     "gap": (lambda r, epoch: _at_end(r, "accuracy", epoch) - _at_end(r, "validation_accuracy", epoch), ".3f"),
     "best_epoch": (lambda r, _: r.best_epoch, ".0f"),
     "lowest_loss": (lambda r, _: 1 + r.history["validation_loss"].index(min(r.history["validation_loss"])), ".0f"),
+    "seconds": (lambda r, _: r.content["seconds"], ",.0f"),
     "minutes": (lambda r, _: r.content["seconds"] / 60, ".1f"),
     "photos_per_second": (
         lambda r, _: r.content["data"]["photos"]["train"] * len(r.history["seconds"]) / r.content["seconds"],
@@ -71,6 +74,9 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
         raise ValueError(f"unknown measure {measure!r}; there are {', '.join(MEASURES)}")
     wanted = arms.split("+")
     known = {record.arm for record in found if record.study == study}
+    if not known:
+        there = ", ".join(sorted({record.study for record in found})) or "none"
+        raise ValueError(f"there are no records of study {study!r}; there are of {there}")
     if missing := [arm for arm in wanted if arm not in known]:
         raise ValueError(f"study {study!r} has no records of {', '.join(missing)}; it has {', '.join(sorted(known))}")
     chosen = [record for record in found if record.study == study and record.arm in wanted]
@@ -78,17 +84,16 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     try:
         values = [function(record, int(at) if at else None) for record in chosen]
     except (KeyError, IndexError):
-        raise ValueError(f"not all runs of {arms} have predictions after epoch {at}") from None
+        raise ValueError(f"not all runs of {arms} have {measure} after epoch {at or 'the last'}") from None
+    except ValueError:
+        raise ValueError(f"{at!r} is not the number of an epoch") from None
     origin = f"study {study}, " + ", ".join(f"{record.arm} seed {record.seed}" for record in chosen)
     if len(set(values)) == 1 and measure == "parameters":
         return f"{values[0]:{form}}", origin
     if len(values) == 1:
         return f"{values[0]:{form}} (one run)", origin
-    middle, word = (
-        (statistics.median(values), "median")
-        if form == ".0f" and measure != "photos_per_second"
-        else (statistics.fmean(values), "mean")
-    )
+    counted = measure in ("best_epoch", "lowest_loss")
+    middle, word = (statistics.median(values), "median") if counted else (statistics.fmean(values), "mean")
     return f"{middle:{form}} ({word} of {len(values)} runs, {min(values):{form}} to {max(values):{form}})", origin
 
 
@@ -107,6 +112,7 @@ def render_reported(text: str) -> str:
             "test_accuracy": (experiment.test_accuracy, ".3f"),
             "parameters": (experiment.parameters, ",d"),
             "epochs": (experiment.epochs, "d"),
+            "seconds": (experiment.seconds, ",.0f"),
             "minutes": (None if experiment.seconds is None else experiment.seconds / 60, ".1f"),
         }
         value, form = values[field]
@@ -143,18 +149,27 @@ class ReportedRole(SphinxRole):
 
 
 class Provenance(SphinxDirective):
-    """``.. provenance:: STUDY``: the box that says what a page's figures come from."""
+    """``.. provenance:: STUDY``: the box that says what a page's figures come from.
+
+    ``.. provenance:: live`` is the box of what a page computes while the site is built.
+    """
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        found = [record for record in studies.records() if record.study == self.arguments[0]]
-        if not found:
-            return [self.state.document.reporter.warning(f"no records of {self.arguments[0]!r}", line=self.lineno)]
+        if self.arguments[0] == "live":
+            title, lines = "What was computed for this page", live_provenance()
+        else:
+            found = studies.records(self.arguments[0])
+            if not found:
+                return [self.state.document.reporter.warning(f"no records of {self.arguments[0]!r}", line=self.lineno)]
+            for record in found:
+                self.env.note_dependency(str(record.path))
+            title, lines = "Where the figures come from", provenance(found)
         box = nodes.admonition(classes=["provenance"])
-        box += nodes.title("", "Where the figures come from")
+        box += nodes.title("", title)
         items = nodes.field_list()
-        for name, text in provenance(found).items():
+        for name, text in lines.items():
             item = nodes.field()
             item += nodes.field_name("", name)
             item += nodes.field_body("", nodes.paragraph("", text))
@@ -169,16 +184,17 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     contents = [record.content for record in found]
     data = contents[0]["data"]
     counts = ", ".join(f"{count:,} {part}" for part, count in data["photos"].items())
-    runs = []
+    arms = []
     for arm in study.arms:
         done = [record.seed for record in found if record.arm == arm.name]
-        runs.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned, seeds {', '.join(map(str, done)) or 'none'}")
+        seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
+        arms.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned{seeds}")
     earlier = sum(not record.measured_with_present_code() for record in found)
     dates = sorted(content["date"][:10] for content in contents)
     return {
         "Study": f"{study.name}. {study.question}",
         "Data": f"{data['name']}, {study.size} pixels, fingerprint {data['fingerprint']}: {counts}. {data['note']}",
-        "Runs": "; ".join(runs),
+        "Runs": "; ".join(arms),
         "Machine": "; ".join(
             sorted({f"{content['processor']}, {content['threads']} thread a run" for content in contents})
         ),
@@ -193,6 +209,17 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
             else "All runs were measured with the present version of the code."
         ),
         "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
+    }
+
+
+def live_provenance() -> dict[str, str]:
+    """Return the lines of the provenance box of what is computed while the site is built."""
+    return {
+        "Data": "scenes, drawn by the package; no photographs.",
+        "Machine": f"{runs.processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in runs.versions().items()),
+        "When": "whenever the package, the records, or a library has changed since the last build",
+        "Reduced": "Yes: what runs in seconds shows how something is done, and not how well it can be done.",
     }
 
 

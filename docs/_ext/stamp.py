@@ -12,12 +12,13 @@ STAMP = DOCS / "_build" / "stamp"
 
 
 def current() -> str:
-    """Return the hash of the package's sources, the records and the versions of the libraries."""
+    """Return the hash of the sources of package and site, the records and the versions of the libraries."""
     digest = hashlib.sha256(sys.version.encode())
     for library in ("torch", "numpy", "matplotlib", "pillow", "sphinx-gallery"):
         digest.update(importlib.metadata.version(library).encode())
     package = DOCS.parent / "cnnhw"
-    for file in sorted([*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "records").rglob("*.json")]):
+    sources = [*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "_ext").glob("*.py")]
+    for file in sorted([*sources, *(DOCS / "records").rglob("*.json")]):
         digest.update(f"{file.relative_to(DOCS.parent)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

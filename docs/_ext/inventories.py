@@ -1,0 +1,56 @@
+"""Links to the documentation of other projects, from plain lists of the few objects that are referred to.
+
+``docs/inventories/<project>.txt`` starts with the address of the project's documentation; each further line is an
+object, its type and its page. They become the inventories that ``sphinx.ext.intersphinx`` reads, without network.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import cnnhw
+from cnnhw import data, errors, models, report, studies
+from cnnhw.data import scenes
+from cnnhw.studies import store
+
+# where a name is in several modules, it is documented in the last of them
+_OURS = (report, scenes, studies, store, models, data, cnnhw, errors)
+
+
+def write(source: Path, target: Path) -> dict[str, tuple[str, str]]:
+    """Write an inventory for each list.
+
+    Parameters
+    ----------
+    source, target : Path
+        The folder of the lists, and the one to write to.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        The value for ``intersphinx_mapping``: addresses and files by project.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    mapping = {}
+    for path in sorted(source.glob("*.txt")):
+        address, *lines = path.read_text(encoding="utf-8").splitlines()
+        entries = (line.split() for line in lines)
+        body = "".join(f"{name} {kind} 1 {page} -\n" for name, kind, page in entries)
+        head = f"# Sphinx inventory version 2\n# Project: {path.stem}\n# Version: \n# compressed using zlib\n"
+        file = target / f"{path.stem}.inv"
+        file.write_bytes(head.encode() + zlib.compress(body.encode()))
+        mapping[path.stem] = (address, str(file))
+    return mapping
+
+
+def aliases() -> dict[str, str]:
+    """Return the objects that types in docstrings stand for, by the names used there."""
+    ours = {name: f"{module.__name__}.{name}" for module in _OURS for name in module.__all__ if name[0].isupper()}
+    return ours | {
+        "Tensor": "torch.Tensor",
+        "nn.Module": "torch.nn.Module",
+        "Figure": "matplotlib.figure.Figure",
+        "Path": "pathlib.Path",
+        "bool": "python:bool",
+    }
