@@ -52,5 +52,5 @@ def aliases() -> dict[str, str]:
         "nn.Module": "torch.nn.Module",
         "Figure": "matplotlib.figure.Figure",
         "Path": "pathlib.Path",
-        "bool": "python:bool",
+        "bool": ":class:`python:bool`",
     }

@@ -72,7 +72,7 @@ class ScenesSheet(SphinxDirective):
         rows = int(self.arguments[0])
         classes = len(scenes.CLASSES)
         path = Path(self.env.srcdir) / _SHEET.format(rows)
-        drawing = scenes.draw(rows * classes, seed=4)
+        drawing = scenes.draw(rows * classes, seed=4, size=192)
         captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
         plots.save(plots.contact_sheet(drawing.images, captions), path, dpi=110)
         picture = nodes.image(
@@ -81,7 +81,7 @@ class ScenesSheet(SphinxDirective):
             "berries, birds, dogs, flowers, and other things such as wheels, crates and mugs.",
             classes=["sheet"],
         )
-        return [picture]
+        return [nodes.container("", picture, classes=["sheet-frame"])]
 
 
 class Changelog(SphinxDirective):
