@@ -377,3 +377,5 @@ print(
 #    </details>
 #
 # .. provenance:: q1
+#
+# .. provenance:: live
