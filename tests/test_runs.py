@@ -140,7 +140,7 @@ def test_summary_is_plain_json(run):
     assert json.loads(json.dumps(run.summary()))["photos"] == {"train": 60, "validation": 20, "test": 30}
 
 
-def test_photos_with_unequal_classes():
+def test_another_model_and_number_of_classes():
     photos = make_photos(classes=4)
     run = cnnhw.fit(models.create("q1_deep", 4, size=16), photos, Recipe(epochs=1), progress=False)
     assert run.confusion.shape == (4, 4)

@@ -28,8 +28,8 @@ MEASURES: dict[str, tuple[Measure, str]] = {
     "last": (lambda r, _: r.accuracy(len(r.history["loss"])), ".3f"),
     "validation": (lambda r, epoch: r.history["validation_accuracy"][(epoch or r.best_epoch) - 1], ".3f"),
     "gap": (lambda r, epoch: _at_end(r, "accuracy", epoch) - _at_end(r, "validation_accuracy", epoch), ".3f"),
-    "best_epoch": (lambda r, _: r.best_epoch, ".0f"),
-    "lowest_loss": (lambda r, _: 1 + r.history["validation_loss"].index(min(r.history["validation_loss"])), ".0f"),
+    "best_epoch": (lambda r, _: r.best_epoch, "g"),
+    "lowest_loss": (lambda r, _: 1 + r.history["validation_loss"].index(min(r.history["validation_loss"])), "g"),
     "seconds": (lambda r, _: r.content["seconds"], ",.0f"),
     "minutes": (lambda r, _: r.content["seconds"] / 60, ".1f"),
     "photos_per_second": (
