@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import difflib
 import sys
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 
 import click
 
+from cnnhw import models
 from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
 
 __all__ = ["main"]
@@ -141,12 +143,17 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
     metavar="NAME_OR_FOLDER",
     help="A data set's name, or a folder of class folders.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Passes over the training photos.")
-@click.option("--size", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side length in pixels.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time to train for (best) [default: 10].")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training photos [default: 5; fast 8].")
+@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: 128; fast 64].")
 @click.option("--seed", default=0, show_default=True, help="Decides initial weights and the order of photos.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Photos a step.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--augment/--no-augment", default=False, show_default=True, help="Mirror and shift photos at random.")
+@click.option("--batch-size", type=click.IntRange(1), help="Photos a step [default: 32; fast and best 64].")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.01]."
+)
+@click.option(
+    "--augment/--no-augment", default=None, help="Mirror and shift photos at random [default: fast and best only]."
+)
 @click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
 @click.option(
     "--out",
@@ -156,18 +163,24 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @_ROOT
 def train(
-    model: str, name_or_folder: str, epochs: int, size: int, seed: int, batch_size: int, rate: float, augment: bool,
-    class_weights: bool, out: Path | None, resume: bool, root: Path | None,
+    model: str, name_or_folder: str, minutes: float | None, epochs: int | None, size: int | None, seed: int,
+    batch_size: int | None, rate: float | None, augment: bool | None, class_weights: bool, out: Path | None,
+    resume: bool, root: Path | None,
 ) -> None:  # fmt: skip
     """Train MODEL on photos and save a report.
 
-    It is saved in a folder, with weights, curves, confusion matrix and a diagram. MODEL is q1_shallow or q1_deep. The
-    epoch that does best on the validation photos is kept; the test photos are looked at once, at the end.
+    It is saved in a folder, with weights, curves, confusion matrix and a diagram. The epoch that does best on the
+    validation photos is kept; the test photos are looked at once, at the end.
+
+    MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes, planned from a short
+    measurement of the machine), or one of the book's networks, trained as the original report did: {networks}.
     """
-    from cnnhw import data, models, runs, training
+    from cnnhw import data, presets, runs, training
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
+    if minutes and (model != "best" or epochs):
+        raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     if (folder / "run.json").exists():
         raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
@@ -175,14 +188,21 @@ def train(
         raise click.UsageError(
             f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out."
         )
-    recipe = training.Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=rate,
-        flip=augment,
-        shift=size // 16 if augment else 0,
-        class_weights=class_weights,
-    )
+    if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
+        saved = training.saved_settings(folder)
+        plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
+    elif model == "best" and not epochs:
+        measured = data.load(name_or_folder, size=size or 64, root=root)
+        native = data.native_side(name_or_folder, root=root)
+        click.echo("Measuring how fast this machine is ...")
+        plan = presets.within(minutes or 10, len(measured.train), native=native, size=size)
+    else:
+        plan = presets.plan(model, size=size, epochs=epochs)
+    model, size = plan.model, plan.size
+    wanted: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None}
+    if augment is not None:
+        wanted |= {"flip": augment, "shift": size // 16 if augment else 0}
+    recipe = dataclasses.replace(plan.recipe, **{name: value for name, value in wanted.items() if value is not None})
     photos = data.load(name_or_folder, size=size, root=root)
     try:
         network = models.create(model, len(photos.classes), seed=seed, size=size)
@@ -192,7 +212,9 @@ def train(
         f"{len(getattr(photos, part)):,} photos {purpose}"
         for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
     )
-    click.echo(f"{model}: {models.count_parameters(network):,} parameters.")
+    click.echo(
+        f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels."
+    )
     click.echo(f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}.")
     try:
         run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
@@ -206,14 +228,19 @@ def train(
     low, high = run.summary()["accuracy_interval"]
     click.echo(
         f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) "
-        f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; {run.seconds:.0f} s of training."
+        f"after epoch {run.best_epoch} of {recipe.epochs}, the best on the validation photos; "
+        f"{run.seconds:.0f} s of training."
     )
-    if run.best_epoch == epochs:
+    if run.best_epoch == recipe.epochs and recipe.schedule == "constant":
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
     if photos.licence:
         click.echo(f"Licence of the photos: {photos.licence}")
     click.echo(f"Report:  {folder / 'report.html'}")
     click.echo(f"Next:    cnnhw predict {folder / runs.WEIGHTS} PHOTO...")
+
+
+assert train.help is not None
+train.help = train.help.format(networks=", ".join(name for name in models.names() if name not in ("best", "fast")))
 
 
 @cli.command()
@@ -253,6 +280,45 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
             click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
     if failed:
         sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
+)
+@click.option(
+    "--data", "name_or_folder", default="tiny5", show_default=True, metavar="NAME_OR_FOLDER", help="The photos."
+)
+@click.option("--part", "parts", multiple=True, help="Measure this part only; may be repeated [default: all parts].")
+@click.option(
+    "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
+)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Samples of each thing.")
+@click.option("--keras/--no-keras", default=True, help="Measure Keras, too, if it is installed [default: yes].")
+@click.option("--retrain", is_flag=True, help="Also train the report's network in Keras to the end (half an hour).")
+@_ROOT
+def bench(
+    out: Path | None, name_or_folder: str, parts: Sequence[str], seconds: float, repeats: int, keras: bool,
+    retrain: bool, root: Path | None,
+) -> None:  # fmt: skip
+    """Measure how fast networks train on this machine, beside Keras, and compare with our targets.
+
+    The parts are throughput, accuracy (the time to reach the report's), scaling, processes and profile. Together they
+    take about half an hour; nothing else should run meanwhile. Keras comes with `pip install "cnnhw[keras]"`.
+    """
+    from cnnhw import bench as benchmark
+    from cnnhw import files
+
+    if unknown := [part for part in parts if part not in benchmark.PARTS]:
+        raise UnknownNameError("part", unknown[0], benchmark.PARTS)
+    result = benchmark.run(
+        parts or benchmark.PARTS, name_or_folder=name_or_folder, root=root, seconds=seconds, repeats=repeats,
+        keras=keras, retrain=retrain, say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+    click.echo(benchmark.table(result))
+    if out:
+        files.write_json(out, result)
+        click.echo(f"All figures: {out}")
 
 
 @cli.group(cls=_Group)
@@ -307,7 +373,7 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
 def study_status(canary: bool) -> None:
     """Say which runs have records, and which were measured with earlier code."""
     from cnnhw import studies
-    from cnnhw.studies import queue
+    from cnnhw.studies import queue, store
 
     for name in studies.names():
         jobs = studies.get(name).jobs()
@@ -315,9 +381,17 @@ def study_status(canary: bool) -> None:
         done = [record for record in studies.records(name) if record.key in keys]
         click.echo(f"{name}: {len(done)} of {len(jobs)} runs have records")
         for record in done:
-            if not record.measured_with_present_code():
-                off = f": first losses differ by {queue.canary(record):.1e} nats" if canary else ""
-                click.echo(f"  {record.path.name} was measured with an earlier version{off}")
+            if record.measured_with_present_code():
+                continue
+            said = f"  {record.path.name} was measured with an earlier version"
+            if canary:
+                difference = queue.canary(record)
+                said += f": first losses differ by {difference:.1e} nats"
+                if difference < queue.CANARY_LIMIT:
+                    store.write_canary(record, difference)
+            elif record.repeated_by_present_code():
+                said += "; the present one repeats its first steps"
+            click.echo(said)
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ class Run:
         The classes predicted for the test photos at the best epoch.
     threads : int
         Threads that torch computed with.
+    precision : str
+        Number format of convolutions in training: ``"float32"`` or ``"bfloat16"``.
     first_losses : list of float
         The losses of the first 20 steps, in nats.
     test_predictions : list of list of int
@@ -65,6 +67,7 @@ class Run:
     best_epoch: int
     predictions: Tensor
     threads: int
+    precision: str = "float32"
     first_losses: list[float] = field(default_factory=list)
     test_predictions: list[list[int]] = field(default_factory=list)
 
@@ -117,6 +120,7 @@ class Run:
             "confusion": self.confusion.tolist(),
             "history": self.history,
             "threads": self.threads,
+            "precision": self.precision,
             "processor": processor(),
             "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

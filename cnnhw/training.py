@@ -7,10 +7,11 @@ random is carried over from epoch to epoch, so a run resumed from its last check
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cnnhw import evaluation, files
-from cnnhw.data.augment import augment, to_float
+from cnnhw.data.augment import augment, resize, to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import TrainingError
 from cnnhw.models.blocks import Classifier, device_of
 from cnnhw.runs import Run
 
-__all__ = ["CHECKPOINT", "Recipe", "first_losses", "fit"]
+__all__ = ["CHECKPOINT", "Recipe", "first_losses", "fit", "precision", "saved_settings", "speed", "whiten_"]
 
 CHECKPOINT = "checkpoint.safetensors"
-_OPTIMIZERS = ("adam", "adamw", "sgd")
+_OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 _SCHEDULES = ("constant", "cosine", "one_cycle")
+_PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,13 @@ class Recipe:
         Passes over the training photos, 1 or more.
     batch_size : int
         Photos a step, 1 or more; the last batch of an epoch may be smaller.
-    optimizer : {"adam", "adamw", "sgd"}
-        Update rule; ``"sgd"`` has Nesterov momentum 0.9.
+    optimizer : {"adam", "adamw", "muon", "sgd"}
+        Update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"`` orthogonalises the updates of convolution kernels
+        (Jordan et al. 2024), scaled to the size of AdamW's, and leaves all else to AdamW.
     learning_rate : float
         The rate, or the highest rate of a schedule; above 0.
     weight_decay : float
-        L2 penalty (decoupled for ``"adamw"``), 0 or more.
+        L2 penalty (decoupled for ``"adamw"`` and ``"muon"``), 0 or more.
     epsilon : float
         Adam's epsilon. The default is Keras's 1e-7; PyTorch's own is 1e-8.
     schedule : {"constant", "cosine", "one_cycle"}
@@ -65,6 +68,15 @@ class Recipe:
         Greatest random shift in pixels, each way.
     class_weights : bool
         Weigh the loss by the inverse frequency of the classes, for unbalanced data.
+    whiten : bool
+        Set the first convolution to the whitened principal components of the photos' patches, and freeze it: see
+        :func:`whiten_`.
+    resolutions : tuple of float
+        Progressive resizing: the epochs are cut into equal parts, and each part is trained on photos resized to this
+        share of their side, above 0 to 1. Validation and test are always at the full side.
+    precision : {"float32", "bfloat16", "auto"}
+        Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor computes in it, else
+        float32. Validation and test are always in float32.
     """
 
     epochs: int = 15
@@ -78,8 +90,12 @@ class Recipe:
     flip: bool = False
     shift: int = 0
     class_weights: bool = False
+    whiten: bool = False
+    resolutions: tuple[float, ...] = ()
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "resolutions", tuple(self.resolutions))  # JSON gives a list
         checks = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
@@ -90,10 +106,59 @@ class Recipe:
             "schedule": self.schedule in _SCHEDULES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "shift": self.shift >= 0,
+            "resolutions": all(0 < share <= 1 for share in self.resolutions),
+            "precision": self.precision in _PRECISIONS,
         }
         for field, good in checks.items():
             if not good:
                 raise ValueError(f"Recipe({field}={getattr(self, field)!r}) is not possible; see help(cnnhw.Recipe)")
+
+    @classmethod
+    def fast(cls, epochs: int = 8) -> Recipe:
+        """Return the recipe of the smallest time to accuracy on a CPU, for the model ``fast`` at 64 pixels.
+
+        What each of its parts contributes is measured in the chapter on speed.
+
+        Parameters
+        ----------
+        epochs : int
+            Passes over the training photos; 3 are enough for what the report's best network reached.
+
+        Returns
+        -------
+        Recipe
+            Muon on a one-cycle schedule, whitened first layer, rising resolution, flips and shifts.
+        """
+        return cls(
+            epochs=epochs,
+            batch_size=64,
+            optimizer="muon",
+            learning_rate=0.01,
+            weight_decay=0.25,
+            schedule="one_cycle",
+            label_smoothing=0.1,
+            flip=True,
+            shift=4,
+            whiten=True,
+            resolutions=(0.5, 0.75, 1.0),
+            precision="auto",
+        )
+
+    @classmethod
+    def best(cls, epochs: int = 40) -> Recipe:
+        """Return the recipe of the highest accuracy, for the model ``best``.
+
+        Parameters
+        ----------
+        epochs : int
+            Passes over the training photos: :func:`cnnhw.presets.within` finds how many there is time for.
+
+        Returns
+        -------
+        Recipe
+            `fast`'s.
+        """
+        return cls.fast(epochs)
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step.
@@ -117,6 +182,35 @@ class Recipe:
         if share < warm:
             return self.learning_rate * share / warm
         return self.learning_rate * (1 + math.cos(math.pi * (share - warm) / (1 - warm))) / 2
+
+    def side(self, epoch: int, size: int) -> int:
+        """Return the side length that an epoch is trained at.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 1.
+        size : int
+            The photos' side length in pixels.
+
+        Returns
+        -------
+        int
+            An even number of pixels, or `size` itself.
+        """
+        if not self.resolutions:
+            return size
+        share = self.resolutions[(epoch - 1) * len(self.resolutions) // self.epochs]
+        return size if share == 1 else 2 * round(size * share / 2)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that differ from the defaults, as plain values: what a record keeps of a recipe."""
+        default = dataclasses.asdict(Recipe())
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+            if value != default[name]
+        }
 
 
 def fit(
@@ -172,6 +266,8 @@ def fit(
     evaluation.check_fits(model, photos.size, len(photos.classes))
     if not len(photos.train) or not len(photos.validation):
         raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
+    for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:
+        _check_side(model, side)
     state = _State(model, photos, recipe, seed)
     checkpoint = Path(folder) / CHECKPOINT if folder is not None else None
     if checkpoint is not None and checkpoint.exists():
@@ -193,6 +289,7 @@ def fit(
             row = _train_epoch(state, epoch, bar)
             logits = evaluation.predict(model, photos.validation)
             row["validation_loss"] = evaluation.loss(logits, photos.validation.labels)
+            _check_finite(row["validation_loss"], f"the validation loss became {{}} in epoch {epoch}", recipe)
             row["validation_accuracy"] = evaluation.accuracy(logits.argmax(1), photos.validation.labels)
             state.close_epoch(epoch, row)
             if test_each_epoch:
@@ -214,6 +311,7 @@ def fit(
         best_epoch=state.best_epoch,
         predictions=predictions,
         threads=torch.get_num_threads(),
+        precision=state.precision,
         first_losses=state.first_losses,
         test_predictions=state.test_predictions,
     )
@@ -238,13 +336,144 @@ def first_losses(model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int,
     return [loss for _, (loss, _, _) in zip(range(steps), _steps(state, 1), strict=False)]
 
 
+def speed(
+    model: Classifier, photos: PhotoSet, recipe: Recipe, *, seconds: float = 5.0, epoch: int | None = None
+) -> float:
+    """Measure how fast a model is trained on this machine.
+
+    Parameters
+    ----------
+    model, photos, recipe
+        As for :func:`cnnhw.fit`; the model is trained in place.
+    seconds : float
+        How long to measure, after two steps to warm up.
+    epoch : int, optional
+        Measure as in this epoch, from 1, of a recipe whose resolution rises; by default as in the last one.
+
+    Returns
+    -------
+    float
+        Photos per second.
+    """
+    state = _State(model, photos, recipe, seed=0)
+    steps = itertools.chain.from_iterable(_steps(state, epoch or recipe.epochs) for _ in itertools.count())
+    for _ in range(2):
+        next(steps)
+    seen, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        seen += next(steps)[2]
+    return seen / (time.perf_counter() - start)
+
+
+def precision(recipe: Recipe, device: torch.device) -> str:
+    """Return the number format that a recipe means on this machine.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe.
+    device : torch.device
+        Where the model is.
+
+    Returns
+    -------
+    {"float32", "bfloat16"}
+        ``"bfloat16"`` if the recipe says so, or if it says ``"auto"`` and the hardware computes in it.
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    # older versions of torch cannot tell what the processor has
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
+
+
+def whiten_(model: Classifier, images: Tensor) -> None:
+    """Set a model's first convolution to whitening filters, in place, and freeze it.
+
+    The filters are the principal components of the photos' patches, the strongest first, each divided by its
+    standard deviation (with 0.01 added to the variance): the responses are uncorrelated and of about the same size.
+
+    Parameters
+    ----------
+    model : Classifier
+        Its first convolution, K x K pixels, has 3 input channels and at most ``3 * K * K`` output channels. All that
+        comes before it must be part of ``model.features``.
+    images : Tensor of shape (N, 3, S, S), float
+        Photos in 0..1, some hundreds.
+
+    Raises
+    ------
+    ValueError
+        If the first convolution has more outputs than there are components.
+    """
+    conv = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
+    side = conv.kernel_size[0]
+    if conv.out_channels > 3 * side * side:
+        raise ValueError(
+            f"a {side}x{side} convolution has only {3 * side * side} whitening filters, not {conv.out_channels}"
+        )
+    with torch.no_grad():
+        for part in model.features.children():
+            if part is conv:
+                break
+            images = part(images)
+        patches = F.unfold(images, side, stride=side).transpose(1, 2).flatten(0, 1)  # (P, 3 * K * K)
+        mean = patches.mean(0)
+        variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+        kept = slice(-conv.out_channels, None)
+        filters = (components[:, kept] / (variances[kept] + 0.01).sqrt()).T.flip(0)
+        conv.weight.copy_(filters.view_as(conv.weight))
+        if conv.bias is not None:
+            conv.bias.copy_(-filters @ mean)
+    conv.requires_grad_(False)
+
+
+def saved_settings(folder: str | Path) -> dict[str, Any]:
+    """Return what an interrupted run was started with.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder given to :func:`cnnhw.fit`.
+
+    Returns
+    -------
+    dict
+        ``model`` and ``size``, ``recipe`` (the fields that differ from the defaults), ``seed`` and more.
+
+    Raises
+    ------
+    TrainingError
+        If there is no checkpoint, or it cannot be read.
+    """
+    return _read_checkpoint(Path(folder) / CHECKPOINT)[0]["settings"]
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the JSON and the tensors of a checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads(file.metadata()["cnnhw"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        note["settings"]["recipe"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path} is not a readable checkpoint ({error}): delete it to start anew") from error
+    return note, tensors
+
+
 class _State:
     """Everything that a run carries from epoch to epoch."""
 
     def __init__(self, model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int) -> None:
         self.model = model.to(memory_format=torch.channels_last)  # 1.1 to 1.4 times faster on CPUs
         self.photos, self.recipe, self.seed = photos, recipe, seed
-        self.optimizer = _optimizer(model, recipe)
+        self.precision = precision(recipe, device_of(model))
+        if recipe.whiten:
+            rows = torch.randperm(len(photos.train), generator=torch.Generator().manual_seed(seed))
+            whiten_(model, to_float(photos.train.batch(rows[:500])))
+        self.optimizers, self.kernels = _optimizers(model, recipe)
         self.weights = _class_weights(photos).to(device_of(model)) if recipe.class_weights else None
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
@@ -272,7 +501,9 @@ class _State:
         """Return what has to be the same for a run to be resumed."""
         return {
             "model": self.model.name,
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.changes(),
+            "precision": self.precision,
+            "size": self.photos.size,
             "seed": self.seed,
             "data": self.photos.fingerprint,
         }
@@ -281,8 +512,9 @@ class _State:
         """Write the checkpoint: tensors and, as JSON in the header, all else."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        for which, optimizer in enumerate(self.optimizers):
+            for number, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer{which}.{number}.{name}": value for name, value in moments.items()}
         note = {
             "settings": self.settings(),
             "threads": torch.get_num_threads(),
@@ -297,13 +529,8 @@ class _State:
 
     def restore(self, path: Path) -> None:
         """Go back to a checkpoint, refusing one of another run."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                note = json.loads(file.metadata()["cnnhw"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            saved = note["settings"]
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path} is not a readable checkpoint ({error}): delete it to start anew") from error
+        note, tensors = _read_checkpoint(path)
+        saved = note["settings"]
         if saved != self.settings():
             ours = self.settings()
             differ = ", ".join(f"{k}: {saved.get(k)} there, {v} now" for k, v in ours.items() if saved.get(k) != v)
@@ -319,18 +546,19 @@ class _State:
 
         self.model.load_state_dict(part("model."))
         self.best = part("best.")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
-            number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = value
-        state = self.optimizer.state_dict()
-        state["state"] = moments
-        self.optimizer.load_state_dict(state)
-        # strides are not stored: bring the restored moments back to the layout of their parameters
-        for parameter, values in self.optimizer.state.items():
-            for key, value in values.items():
-                if isinstance(value, Tensor) and value.dim() == 4 and parameter.dim() == 4:
-                    values[key] = value.contiguous(memory_format=torch.channels_last)
+        for which, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in part(f"optimizer{which}.").items():
+                number, key = name.split(".", 1)
+                moments.setdefault(int(number), {})[key] = value
+            state = optimizer.state_dict()
+            state["state"] = moments
+            optimizer.load_state_dict(state)
+            # strides are not stored: bring the restored moments back to the layout of their parameters
+            for parameter, values in optimizer.state.items():
+                for key, value in values.items():
+                    if isinstance(value, Tensor) and value.dim() == 4 and parameter.dim() == 4:
+                        values[key] = value.contiguous(memory_format=torch.channels_last)
         self.epoch, self.history, self.best_epoch = note["epoch"], note["history"], note["best_epoch"]
         self.first_losses, self.test_predictions = note["first_losses"], note["test_predictions"]
 
@@ -341,12 +569,7 @@ def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
     total_loss = total_correct = seen = 0.0
     start = time.perf_counter()
     for step, (loss, correct, count) in enumerate(_steps(state, epoch)):
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {epoch}, step {step + 1}: lower the learning rate "
-                f"(now {state.recipe.learning_rate:g}) and look for broken photos. "
-                "The checkpoint of the last whole epoch is kept."
-            )
+        _check_finite(loss, f"the loss became {{}} in epoch {epoch}, step {step + 1}", state.recipe)
         if epoch == 1 and len(state.first_losses) < 20:
             state.first_losses.append(loss)
         total_loss, total_correct, seen = total_loss + loss * count, total_correct + correct, seen + count
@@ -356,40 +579,83 @@ def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
     return {"loss": total_loss / seen, "accuracy": total_correct / seen, "seconds": round(seconds, 3)}
 
 
+def _check_side(model: Classifier, side: int) -> None:
+    training, _ = model.training, model.eval()
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, side, side, device=device_of(model)))
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{model.name} cannot be trained at {side} pixels, only at {model.size} ({error}): "
+            "choose other resolutions in the recipe, or another model"
+        ) from error
+    finally:
+        model.train(training)
+
+
+def _check_finite(loss: float, what: str, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{what.format(loss)}: lower the learning rate (now {recipe.learning_rate:g}) and look for broken photos. "
+            "The checkpoint of the last whole epoch is kept."
+        )
+
+
 def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
     """Take the steps of one epoch, giving the loss, right predictions and photos of each."""
     model, recipe, train = state.model, state.recipe, state.photos.train
     device = device_of(model)
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
     batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
+    side = recipe.side(epoch, state.photos.size)
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(state.seed * 1_000_003 + epoch)  # dropout draws from the global generator
         for number, rows in enumerate(batches):
             rate = recipe.rate((epoch - 1) * len(batches) + number, recipe.epochs * len(batches))
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
+            for optimizer in state.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             x = augment(train.batch(rows), flip=recipe.flip, shift=recipe.shift, generator=generator)
-            x = to_float(x).to(device, memory_format=torch.channels_last)  # (B, 3, S, S)
+            x = resize(to_float(x), side).to(device, memory_format=torch.channels_last)  # (B, 3, side, side)
             y = train.labels[rows].to(device)
-            logits = model(x)
-            loss = F.cross_entropy(logits, y, weight=state.weights, label_smoothing=recipe.label_smoothing)
-            state.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), y, weight=state.weights, label_smoothing=recipe.label_smoothing)
+            model.zero_grad(set_to_none=True)
             loss.backward()
             value = loss.item()
             if math.isfinite(value):
-                state.optimizer.step()
+                for weight, matrix in state.kernels:
+                    assert weight.grad is not None
+                    matrix.grad = _matrix(weight.grad)
+                for optimizer in state.optimizers:
+                    optimizer.step()
             yield value, int((logits.argmax(1) == y).sum()), len(rows)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizers(
+    model: nn.Module, recipe: Recipe
+) -> tuple[list[torch.optim.Optimizer], list[tuple[nn.Parameter, nn.Parameter]]]:
+    """Return the optimisers, and the kernels that Muon updates, each with the matrix that shares its memory."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
-        )
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, recipe.learning_rate, eps=recipe.epsilon, weight_decay=recipe.weight_decay, fused=True)
+        return [torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay)], []
+    kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
+    optimizers: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
+        kernels = [(p, nn.Parameter(_matrix(p.detach()))) for p in parameters if p.dim() == 4]
+        parameters = [p for p in parameters if p.dim() != 4]
+        matrices = [matrix for _, matrix in kernels]
+        optimizers = [torch.optim.Muon(matrices, rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return [*optimizers, kind(parameters, rate, eps=recipe.epsilon, weight_decay=decay, fused=True)], kernels
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    """Return a kernel (out, in, k, k), channels last, as a matrix (out, k * k * in): a view."""
+    return kernel.permute(0, 2, 3, 1).flatten(1)
 
 
 def _class_weights(photos: PhotoSet) -> Tensor:

@@ -198,7 +198,7 @@ def test_committed_records_are_readable_and_belong_to_their_studies():
         study = studies.get(record.study)
         assert record.key in {job.key for job in study.jobs()}
         assert sum(map(len, record.content["test_predictions"].values())) % len(record.labels) == 0
-        epochs = record.content["configuration"]["recipe"]["epochs"]
+        epochs = record.content["recipe"]["epochs"]
         assert {len(values) for values in record.history.values()} == {epochs}
         if study.every_epoch:
             assert len(record.content["test_predictions"]) == epochs

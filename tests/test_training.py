@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import math
 import random
 import signal
@@ -26,11 +28,18 @@ RECIPES = {
     "adamw": Recipe(epochs=3, batch_size=16, optimizer="adamw", weight_decay=0.01, schedule="one_cycle"),
     "sgd": Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.01, schedule="cosine", flip=True, shift=2),
     "weighted": Recipe(epochs=3, batch_size=7, class_weights=True, label_smoothing=0.1),
+    "fast": dataclasses.replace(Recipe.fast(3), batch_size=16, precision="float32"),
+    "bfloat16": Recipe(epochs=2, batch_size=16, precision="bfloat16"),
 }
 
 
 def fresh(photos, name="q1_shallow", seed=0):
     return models.create(name, len(photos.classes), seed=seed, size=photos.size)
+
+
+def subject(kind):
+    """Return photos and the name of a model to try a recipe on: not every model takes photos of any size."""
+    return (make_photos(size=32), "fast") if RECIPES[kind].resolutions else (make_photos(), "q1_shallow")
 
 
 def same(a, b):
@@ -49,12 +58,13 @@ def test_learns_what_can_be_learnt():
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_same_seed_gives_the_same_weights(photos, kind):
-    runs = [cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=5, progress=False) for _ in range(2)]
+def test_same_seed_gives_the_same_weights(kind):
+    photos, name = subject(kind)
+    runs = [cnnhw.fit(fresh(photos, name), photos, RECIPES[kind], seed=5, progress=False) for _ in range(2)]
     assert same(runs[0].model, runs[1].model)
     for measure in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
         assert runs[0].history[measure] == runs[1].history[measure]
-    other = cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=6, progress=False)
+    other = cnnhw.fit(fresh(photos, name), photos, RECIPES[kind], seed=6, progress=False)
     assert other.history["loss"] != runs[0].history["loss"]
 
 
@@ -81,16 +91,17 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_interrupted_and_resumed_is_bitwise_the_same(photos, kind, tmp_path):
-    whole = cnnhw.fit(fresh(photos), photos, RECIPES[kind], seed=1, progress=False, test_each_epoch=True)
+def test_interrupted_and_resumed_is_bitwise_the_same(kind, tmp_path):
+    photos, name = subject(kind)
+    whole = cnnhw.fit(fresh(photos, name), photos, RECIPES[kind], seed=1, progress=False, test_each_epoch=True)
 
     def stop(epoch, row):
-        if epoch == 2:
+        if epoch == RECIPES[kind].epochs - 1:
             raise Stop
 
     with pytest.raises(Stop):
         cnnhw.fit(
-            fresh(photos),
+            fresh(photos, name),
             photos,
             RECIPES[kind],
             seed=1,
@@ -100,7 +111,7 @@ def test_interrupted_and_resumed_is_bitwise_the_same(photos, kind, tmp_path):
             test_each_epoch=True,
         )
     resumed = cnnhw.fit(
-        fresh(photos, seed=99), photos, RECIPES[kind], seed=1, folder=tmp_path, resume=True, progress=False,
+        fresh(photos, name, seed=99), photos, RECIPES[kind], seed=1, folder=tmp_path, resume=True, progress=False,
         test_each_epoch=True,
     )  # fmt: skip
     assert same(whole.model, resumed.model)
@@ -199,7 +210,7 @@ def test_photos_that_do_not_fit_the_model_are_refused(photos):
 
 @pytest.mark.parametrize(
     "bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"optimizer": "adm"},
-            {"schedule": "linear"}, {"label_smoothing": 1.0}, {"shift": -1}, {"weight_decay": -1.0}, {"epsilon": 0.0}]
+            {"schedule": "linear"}, {"resolutions": (0.5, 1.5)}, {"resolutions": (0,)}, {"precision": "half"}, {"label_smoothing": 1.0}, {"shift": -1}, {"weight_decay": -1.0}, {"epsilon": 0.0}]
 )  # fmt: skip
 def test_impossible_recipe_is_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -216,6 +227,102 @@ def test_schedules_by_hand():
     assert rates[149] == pytest.approx(0.5, abs=0.01)
     assert rates[-1] < 1e-4
     assert all(a >= b for a, b in itertools.pairwise(rates[300:]))
+
+
+def test_resolution_rises_with_the_epochs():
+    recipe = Recipe(epochs=8, resolutions=(0.5, 0.75, 1.0))
+    assert [recipe.side(epoch, 64) for epoch in range(1, 9)] == [32, 32, 32, 48, 48, 48, 64, 64]
+    assert {Recipe().side(epoch, 65) for epoch in range(1, 16)} == {65}
+    assert [Recipe(epochs=2, resolutions=(0.5, 1.0)).side(epoch, 37) for epoch in (1, 2)] == [18, 37]
+
+
+def test_training_at_a_lower_resolution_sees_smaller_photos():
+    photos = make_photos(size=32)
+    seen = []
+    model = fresh(photos, "fast")
+    model.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0].shape[-1])))
+    cnnhw.fit(model, photos, Recipe(epochs=2, resolutions=(0.5, 1.0)), progress=False)
+    assert {side for training_mode, side in seen if training_mode} == {16, 32}
+    assert {side for training_mode, side in seen if not training_mode} == {32}
+
+
+def test_changes_are_what_differs_from_the_defaults_and_make_the_recipe_again():
+    assert Recipe().changes() == {}
+    recipe = Recipe.fast(3)
+    plain = json.loads(json.dumps(recipe.changes()))
+    assert Recipe(**plain) == recipe
+    assert plain["epochs"] == 3
+    assert "epsilon" not in plain
+
+
+def test_whitening_filters_whiten():
+    images = make_photos(train=200, size=32).train.images.float() / 255
+    model = models.create("q1_shallow", 3, size=32)
+    training.whiten_(model, images)
+    conv = model.features.conv1
+    assert not conv.weight.requires_grad
+    patches = torch.nn.functional.unfold(images, 3, stride=3).transpose(1, 2).flatten(0, 1)
+    responses = patches @ conv.weight.flatten(1).T + conv.bias  # (P, 16)
+    assert responses.mean(0).abs().max() < 1e-3
+    covariance = torch.cov(responses.T)
+    variances = torch.linalg.eigvalsh(torch.cov(patches.T)).flip(0)[:16]
+    assert torch.allclose(covariance, torch.diag(variances / (variances + 0.01)), atol=1e-3)
+
+
+def test_whitening_needs_as_many_components_as_filters():
+    model = models.create("q1_shallow", 3, size=32)
+    model.features.conv1 = torch.nn.Conv2d(3, 28, 3)
+    with pytest.raises(ValueError, match="only 27 whitening filters, not 28"):
+        training.whiten_(model, torch.rand(4, 3, 32, 32))
+
+
+def test_muon_orthogonalises_the_updates_of_kernels_only(photos):
+    model = fresh(photos)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training.first_losses(model, photos, Recipe(optimizer="muon", learning_rate=0.1), seed=0, steps=1)
+    update = (model.features.conv2.weight - before["features.conv2.weight"]).detach()
+    singular = torch.linalg.svdvals(update.flatten(1))
+    assert singular[-1] > 0.4 * singular[0]  # Newton-Schulz gives singular values from 0.7 to 1.2 times the same
+    gradient_like = (model.head.dense1.weight - before["head.dense1.weight"]).detach()
+    assert gradient_like.abs().max() == pytest.approx(0.1, rel=0.01)  # AdamW's first step: the rate itself
+
+
+def test_auto_precision_is_what_the_processor_computes_in(monkeypatch):
+    cpu = torch.device("cpu")
+    for able, expected in (({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        assert training.precision(Recipe(precision="auto"), cpu) == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert training.precision(Recipe(precision="auto"), cpu) == "float32"
+    assert training.precision(Recipe(precision="bfloat16"), cpu) == "bfloat16"
+
+
+def test_validation_loss_that_is_not_finite_stops_with_a_clear_error(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "loss", lambda *_: math.inf)
+    with pytest.raises(TrainingError, match=r"validation loss became inf in epoch 1: lower the learning rate"):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False)
+
+
+def test_saved_settings_are_those_of_the_interrupted_run(photos, tmp_path):
+    photos = make_photos(size=32)
+    cnnhw.fit(fresh(photos, "fast"), photos, RECIPES["fast"], seed=4, folder=tmp_path, progress=False)
+    saved = training.saved_settings(tmp_path)
+    assert (saved["model"], saved["size"], saved["seed"]) == ("fast", 32, 4)
+    assert Recipe(**saved["recipe"]) == RECIPES["fast"]
+    with pytest.raises(TrainingError, match="not a readable checkpoint"):
+        training.saved_settings(tmp_path / "nowhere")
+
+
+def test_a_model_for_one_size_only_is_not_trained_at_another(photos):
+    with pytest.raises(TrainingError, match="q1_shallow cannot be trained at 8 pixels"):
+        cnnhw.fit(fresh(photos), photos, Recipe(resolutions=(0.5, 1.0)), progress=False)
+
+
+def test_speed_is_that_of_the_epoch_asked_for():
+    photos = make_photos(size=64)
+    recipe = Recipe(epochs=2, resolutions=(0.5, 1.0), batch_size=20)
+    slow, quick = (training.speed(fresh(photos, "fast"), photos, recipe, seconds=0.5, epoch=e) for e in (2, 1))
+    assert quick > slow > 0
 
 
 def test_first_losses_are_those_of_the_run(photos):

@@ -6,7 +6,7 @@ import operator
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ __all__ = [
     "flower_credits",
     "load",
     "names",
+    "native_side",
     "photo_files",
     "read_photo",
 ]
@@ -102,14 +103,10 @@ def load(
 
         return scenes.load(size=size, split_seed=split_seed, progress=progress)
 
-    container: Container
-    if source := SOURCES.get(str(name_or_folder)):
-        container = source.open(size, root, progress)
-        name, licence, choose = str(name_or_folder), source.licence, partial(source.select, container)
-    else:
-        container = folder = Folder(_own(name_or_folder))
-        name, licence, choose = folder.path.resolve().name, "", partial(own_folder, folder)
+    source = SOURCES.get(str(name_or_folder))
+    container, choose = _open(name_or_folder, size, root, progress)
     path = container.path
+    name, licence = (str(name_or_folder), source.licence) if source else (path.resolve().name, "")
     key = cache.key(decode.VERSION, name if source else "", container.identity(), size, bool(crop))
     images, meta = cache.load(key) or _decode(key, container, choose(), size, bool(crop), progress)
 
@@ -129,6 +126,33 @@ def load(
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
     train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
+
+
+def native_side(name_or_folder: str | Path, root: str | Path | None = None, count: int = 50) -> int:
+    """Return how large the photos of a data set are before they are scaled.
+
+    Parameters
+    ----------
+    name_or_folder : str or Path
+        As for :func:`load`.
+    root : str or Path, optional
+        As for :func:`load`.
+    count : int
+        How many photos to look at, spread evenly.
+
+    Returns
+    -------
+    int
+        The median of their shorter sides in pixels; 1024 for ``"scenes"``, which are drawn at any size.
+    """
+    if name_or_folder == "scenes":
+        return 1024
+    container, choose = _open(name_or_folder, 1024, root, progress=False)
+    names = [photo.name for photo in choose().photos]
+    chosen = names[:: max(1, len(names) // count)]
+    sides = [decode.shorter_side(content) for _, content in container.read(chosen)]
+    known = sorted(side for side in sides if side)
+    return known[len(known) // 2] if known else 1024
 
 
 def photo_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -156,6 +180,17 @@ def photo_files(paths: Iterable[str | Path]) -> list[Path]:
             raise DataError(f"folder {path} holds no files")
         found += [path] if below is None else [path / name for name in below]
     return found
+
+
+def _open(
+    name_or_folder: str | Path, size: int, root: str | Path | None, progress: bool
+) -> tuple[Container, Callable[[], Selection]]:
+    """Return where the photos lie, and a function that chooses those to be used."""
+    if source := SOURCES.get(str(name_or_folder)):
+        container = source.open(size, root, progress)
+        return container, partial(source.select, container)
+    folder = Folder(_own(name_or_folder))
+    return folder, partial(own_folder, folder)
 
 
 def _whole(what: str, value: Any) -> int:

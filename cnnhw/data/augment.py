@@ -1,4 +1,4 @@
-"""From stored uint8 photos to what a network takes: conversion to 0..1, random flips and shifts of whole batches."""
+"""From stored uint8 photos to what a network takes: conversion to 0..1, resizing, random changes of whole batches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["augment", "to_float"]
+__all__ = ["augment", "resize", "to_float"]
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -23,6 +23,26 @@ def to_float(images: Tensor) -> Tensor:
         The photos in 0..1.
     """
     return images.float().div_(255)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Scale a batch of square photos, bilinearly and without aliasing.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, C, S, S), float
+        The photos.
+    side : int
+        The new side length in pixels.
+
+    Returns
+    -------
+    Tensor of shape (N, C, side, side)
+        The scaled photos; `images` itself if they have that size.
+    """
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def augment(images: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:

@@ -77,6 +77,15 @@ def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
         raise DataError(f"damaged: {error or type(error).__name__}") from error
 
 
+def shorter_side(data: bytes | OSError) -> int:
+    """Return the shorter side of a photo in pixels, read from its header; 0 if it is not a photo."""
+    try:
+        with Image.open(BytesIO(data if isinstance(data, bytes) else b""), formats=FORMATS) as image:
+            return min(image.size)
+    except Exception:  # as in `decode`
+        return 0
+
+
 def _upright(image: Image.Image) -> Image.Image:
     with contextlib.suppress(Exception):  # damaged EXIF data are no reason to refuse a whole photo
         return ImageOps.exif_transpose(image)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import UnknownNameError
-from cnnhw.models import report
+from cnnhw.models import fast, report
 from cnnhw.models.blocks import Classifier, count_parameters, glorot_
 
 __all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
+    "fast": fast.fast,
+    "best": fast.best,
     "q1_shallow": report.q1_shallow,
     "q1_deep": report.q1_deep,
 }

@@ -6,7 +6,6 @@ is shown in the book is computed from records alone.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +82,12 @@ class Job:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """All that decides the run, as plain values."""
+        """All that decides the run, as plain values; of the recipe, what differs from the default."""
         return {
             "model": self.arm.model,
             "data": self.study.data,
             "size": self.study.size,
-            "recipe": dataclasses.asdict(self.arm.recipe),
+            "recipe": self.arm.recipe.changes(),
             "seed": self.seed,
         }
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,8 +25,9 @@ from cnnhw import data, files, models, training
 from cnnhw.errors import TrainingError
 from cnnhw.studies import Job, get, store
 
-__all__ = ["BUSY", "canary", "estimate", "pending", "run", "run_job"]
+__all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job"]
 
+CANARY_LIMIT = 1e-4  # nats
 BUSY = 75  # exit code of a job that another process is running: "try again later" in sysexits.h
 
 
@@ -72,13 +72,9 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
     try:
         for kind, job in arms.items():
             photos = _photos(job)
-            model = _model(job, photos)
-            training.first_losses(model, photos, job.arm.recipe, job.seed, steps=2)
-            steps, start = 0, time.perf_counter()
-            while steps == 0 or time.perf_counter() - start < seconds / len(arms):
-                training.first_losses(model, photos, job.arm.recipe, job.seed, steps=4)
-                steps += 4
-            rates[kind] = (time.perf_counter() - start) / (steps * job.arm.recipe.batch_size) * len(photos.train)
+            rates[kind] = len(photos.train) / training.speed(
+                _model(job, photos), photos, job.arm.recipe, seconds=seconds / len(arms)
+            )
     finally:
         torch.set_num_threads(threads)
     return {job: rates[job.study.data, job.study.size, job.arm] * job.arm.recipe.epochs for job in jobs}
@@ -197,7 +193,7 @@ def canary(record: store.Record) -> float:
     Returns
     -------
     float
-        The greatest difference of a loss, in nats; below 1e-4 on the recorded processor the record still stands.
+        The greatest difference of a loss, in nats; below `CANARY_LIMIT`, the record still stands.
     """
     job = next(job for job in get(record.study).jobs() if job.key == record.key)
     threads = torch.get_num_threads()

@@ -21,7 +21,7 @@ from cnnhw import evaluation, files, models
 from cnnhw.errors import CnnhwError
 from cnnhw.runs import Run, processor, versions
 
-__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_run", "read", "write"]
+__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_run", "read", "write", "write_canary"]
 
 _FORMAT = 1
 _SHARED_CODE = (
@@ -116,6 +116,10 @@ class Record:
         """Whether the code that the figures depend on is still the same."""
         return self.content["code"] == code_fingerprint(self.content["configuration"]["model"])
 
+    def repeated_by_present_code(self) -> bool:
+        """Whether the present code was seen to repeat the run's first steps (see `cnnhw.studies.queue.canary`)."""
+        return self.content.get("canary", {}).get("code") == code_fingerprint(self.content["configuration"]["model"])
+
 
 def folder() -> Path:
     """Return the folder of the records: ``docs/records`` of a checkout, else the copy inside the package.
@@ -193,6 +197,7 @@ def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], c
         "arm": arm,
         "key": configuration_key(configuration),
         "configuration": configuration,
+        "recipe": run.recipe,
         "code": code,
         "data": {
             "name": photos.name,
@@ -211,6 +216,7 @@ def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], c
         "test_labels": _to_digits(photos.test.labels.tolist()),
         "test_predictions": {epoch: _to_digits(values) for epoch, values in by_epoch.items()},
         "threads": run.threads,
+        "precision": run.precision,
         "processor": processor(),
         "versions": versions(),
         "date": summary["date"],
@@ -236,6 +242,20 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     path = (where or folder()) / content["study"] / name
     files.write_json(path, content)
     return path
+
+
+def write_canary(record: Record, difference: float) -> None:
+    """Note in a record's file that the present code repeats its first steps.
+
+    Parameters
+    ----------
+    record : Record
+        The record.
+    difference : float
+        The greatest difference of a loss, in nats.
+    """
+    code = code_fingerprint(record.content["configuration"]["model"])
+    files.write_json(record.path, record.content | {"canary": {"code": code, "difference": difference}})
 
 
 def configuration_key(configuration: dict[str, Any]) -> str:

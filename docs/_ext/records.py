@@ -189,7 +189,8 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         done = [record.seed for record in found if record.arm == arm.name]
         seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
         arms.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned{seeds}")
-    earlier = sum(not record.measured_with_present_code() for record in found)
+    earlier = [record for record in found if not record.measured_with_present_code()]
+    repeated = sum(record.repeated_by_present_code() for record in earlier)
     dates = sorted(content["date"][:10] for content in contents)
     return {
         "Study": f"{study.name}. {study.question}",
@@ -204,7 +205,8 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         "When": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         "Training time": f"{sum(content['seconds'] for content in contents) / 3600:.1f} hours in all",
         "Code": (
-            f"{earlier} of {len(found)} runs were measured with an earlier version of the code."
+            f"{len(earlier)} of {len(found)} runs were measured with an earlier version of the code; the present one "
+            f"was seen to repeat the first 20 steps of {repeated} of them."
             if earlier
             else "All runs were measured with the present version of the code."
         ),

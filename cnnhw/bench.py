@@ -1,0 +1,490 @@
+"""The benchmark: how fast the networks train here, beside the report's own recipe in Keras, and where the time goes.
+
+Each sample is taken in a fresh process. What is compared is measured in turns, so that a machine that gets slower for a
+while slows down both sides; ratios are of neighbouring samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnhw import data, evaluation, models, runs, studies, training
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.errors import CnnhwError
+from cnnhw.presets import noise, plan
+
+__all__ = ["LEVELS", "PARTS", "flops", "keras_curve", "peak", "record", "run", "seconds_to", "table"]
+
+LEVELS = (0.621, 0.679)  # the report's test accuracies for Q1
+PARTS = ("throughput", "accuracy", "scaling", "processes", "profile")
+_REPORTED_EPOCHS = {"q1_shallow": 15, "q1_deep": 13}
+_KERAS_SCRIPT = Path(__file__).with_name("keras_reference.py")
+
+
+def flops(name: str, side: int) -> float:
+    """Count the floating-point operations of one photo's training step: forward and backward, 2 a multiply-add.
+
+    Parameters
+    ----------
+    name : str
+        A registered model.
+    side : int
+        Side length in pixels.
+
+    Returns
+    -------
+    float
+        Operations of convolutions and matrix products.
+    """
+    model = models.create(name, size=side)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(4, 3, side, side)).sum().backward()
+    return counter.get_total_flops() / 4
+
+
+def peak(threads: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Measure the highest rate of arithmetic of this machine, by products of 1024x1024 matrices.
+
+    Parameters
+    ----------
+    threads : int
+        Threads to compute with.
+    dtype : torch.dtype
+        Number format.
+    seconds : float
+        How long to try.
+
+    Returns
+    -------
+    float
+        Billions of floating-point operations a second (GFLOP/s): the best of many products.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        a, b = torch.randn(2, 1024, 1024).to(dtype)
+        best, end = float("inf"), time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best = min(best, time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return 2 * 1024**3 / best / 1e9
+
+
+def record() -> dict[str, Any]:
+    """Return the benchmark that the book shows: the content of ``bench.json`` beside the records.
+
+    Raises
+    ------
+    CnnhwError
+        If it is not there or cannot be read.
+    """
+    path = studies.store.folder() / "bench.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CnnhwError(
+            f"{path} cannot be read ({error}): restore it, or measure with `cnnhw bench --json`"
+        ) from error
+
+
+def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
+    """Return the seconds after which a curve of (seconds, accuracy) first reaches a level, or None if it never does."""
+    return next((seconds for seconds, accuracy in curve if accuracy >= level), None)
+
+
+def run(
+    parts: Sequence[str] = PARTS,
+    *,
+    name_or_folder: str = "tiny5",
+    root: Path | None = None,
+    seconds: float = 20.0,
+    repeats: int = 3,
+    keras: bool = True,
+    retrain: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measure.
+
+    Parameters
+    ----------
+    parts : sequence of str
+        Some of :data:`PARTS`.
+    name_or_folder : str
+        The photos, as for :func:`cnnhw.data.load`.
+    root : Path, optional
+        As for :func:`cnnhw.data.load`.
+    seconds : float
+        Length of one sample.
+    repeats : int
+        Samples of each thing.
+    keras : bool
+        Measure Keras, too, if it is installed.
+    retrain : bool
+        Train the report's network in Keras to the end, instead of taking its accuracy after each epoch from the record
+        (accuracy does not depend on the machine; the time of an epoch is measured in any case).
+    say : callable
+        Gets a line of text whenever something begins.
+
+    Returns
+    -------
+    dict
+        Plain values: ``machine`` and one entry a part.
+    """
+    if unknown := set(parts) - set(PARTS):
+        raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
+    keras = keras and importlib.util.find_spec("keras") is not None
+    bench = _Bench(name_or_folder, root, seconds, repeats, keras, retrain, say)
+    say("peak arithmetic")
+    result: dict[str, Any] = {"machine": _machine(), "data": name_or_folder, "photos": bench.photos, "seconds": seconds}
+    for part in parts:
+        result[part] = getattr(bench, part)()
+    return result
+
+
+class _Bench:
+    """What one benchmark needs to know, with a method for each part."""
+
+    def __init__(
+        self, name_or_folder: str, root: Path | None, seconds: float, repeats: int, keras: bool, retrain: bool,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.name_or_folder, self.root, self.seconds, self.repeats = name_or_folder, root, seconds, repeats
+        self.keras, self.retrain, self.say = keras, retrain, say
+        self.threads = os.cpu_count() or 1
+        self.photos = len(data.load(name_or_folder, size=128, root=root).train)  # decoded here, once for all processes
+
+    def throughput(self) -> list[dict[str, Any]]:
+        """Photos a second of each network, ours and Keras's in turns."""
+        rows = []
+        for name in ("q1_shallow", "q1_deep", "fast"):
+            sides = ["cnnhw", "keras"] if self.keras and name != "fast" else ["cnnhw"]
+            samples: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+            for turn in range(self.repeats):
+                for side in sides:
+                    self.say(f"throughput: {name} in {side}, {turn + 1} of {self.repeats}")
+                    samples[side].append(self._ours(name) if side == "cnnhw" else self._keras_sample(name))
+            operations = flops(name, plan(name).size)
+            for side in sides:
+                rates = [sample["photos_per_second"] for sample in samples[side]]
+                rows.append(
+                    {
+                        "model": name,
+                        "side": side,
+                        "size": plan(name).size,
+                        "photos_per_second": rates,
+                        "gflops": [rate * operations / 1e9 for rate in rates],
+                        "precision": samples[side][0].get("precision", "float32"),
+                        "peak_mb": max(sample["peak_mb"] for sample in samples[side]),
+                        "versions": samples[side][0].get("versions", runs.versions()),
+                    }
+                )
+        return rows
+
+    def accuracy(self) -> list[dict[str, Any]]:
+        """Test accuracy against seconds of training, of the fast recipe and of the report's in Keras."""
+        rows = []
+        for seed in range(2 * self.repeats):
+            self.say(f"time to accuracy: fast, seed {seed}")
+            figures = self._worker("fit", "fast", "--seed", str(seed))
+            rows.append({"model": "fast", "side": "cnnhw", "seed": seed} | figures)
+        if self.retrain:
+            for name in ("q1_deep",):
+                self.say(f"time to accuracy: {name} in Keras, {_REPORTED_EPOCHS[name]} epochs")
+                lines = self._keras(name, "--epochs", str(_REPORTED_EPOCHS[name]))
+                rows.append(
+                    {
+                        "model": name,
+                        "side": "keras",
+                        "seed": 0,
+                        "curve": [(line["seconds"], line["test_accuracy"]) for line in lines],
+                        "peak_mb": lines[-1]["peak_mb"],
+                    }
+                )
+        return rows
+
+    def scaling(self) -> dict[str, list[dict[str, Any]]]:
+        """Photos a second against the number of photos and against their side length."""
+        by_count, by_side = [], []
+        for count in (1_000, 5_000, 20_000, 50_000):
+            self.say(f"scaling: fast, {count:,} photos")
+            by_count.append({"model": "fast", "photos": count} | self._ours("fast", "--count", str(count)))
+        for name in ("q1_shallow", "q1_deep", "fast"):
+            for side in (32, 64, 128, 192, 256):
+                self.say(f"scaling: {name} at {side} px")
+                sample = self._ours(name, "--size", str(side), "--count", "1000")
+                by_side.append({"model": name, "size": side, "gflop": flops(name, side) / 1e9} | sample)
+        return {"photos": by_count, "side": by_side}
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Photos a second of two processes with one thread each, and of one process with two threads, in turns."""
+        rows = []
+        for name in ("fast", "q1_shallow", "q1_deep"):
+            one, many = [], []
+            for turn in range(self.repeats):
+                self.say(f"processes: {name}, {turn + 1} of {self.repeats}")
+                one.append(self._ours(name)["photos_per_second"])
+                many.append(self._side_by_side(name))
+            rows.append({"model": name, "size": plan(name).size, "one_process": one, "one_thread_each": many})
+        return rows
+
+    def profile(self) -> list[dict[str, Any]]:
+        """Share of the training time that each kind of operation takes."""
+        rows = []
+        for name in ("q1_shallow", "q1_deep", "fast"):
+            self.say(f"profile: {name}")
+            rows.append({"model": name, "size": plan(name).size, **self._worker("profile", name)})
+        return rows
+
+    def _ours(self, name: str, *options: str) -> dict[str, Any]:
+        return self._worker("sample", name, *options)
+
+    def _side_by_side(self, name: str) -> float:
+        command, environment = self._command("sample", name, threads=1)
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(self.threads)
+        ]
+        return sum(json.loads(process.communicate()[0])["photos_per_second"] for process in processes)
+
+    def _worker(self, task: str, name: str, *options: str) -> dict[str, Any]:
+        command, environment = self._command(task, name, *options, threads=self.threads)
+        return _json_lines(command, environment)[-1]
+
+    def _command(self, task: str, name: str, *options: str, threads: int) -> tuple[list[str], dict[str, str]]:
+        command = [sys.executable, "-m", "cnnhw.bench", task, name, "--data", self.name_or_folder]
+        command += ["--seconds", str(self.seconds), *options]
+        if self.root is not None:
+            command += ["--root", str(self.root)]
+        return command, os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+    def _keras_sample(self, name: str) -> dict[str, Any]:
+        return self._keras(name, "--seconds", str(self.seconds))[-1]
+
+    def _keras(self, name: str, *options: str) -> list[dict[str, Any]]:
+        photos = data.load(self.name_or_folder, size=128, root=self.root, progress=False)
+        with tempfile.TemporaryDirectory() as folder:
+            for part in ("train", "validation", "test"):
+                split = getattr(photos, part)
+                np.save(Path(folder, f"{part}.npy"), split.images.permute(0, 2, 3, 1).numpy())
+                np.save(Path(folder, f"{part}_labels.npy"), split.labels.numpy())
+            command = [sys.executable, str(_KERAS_SCRIPT), name, folder, "--threads", str(self.threads), *options]
+            return _json_lines(command, dict(os.environ))
+
+
+def _json_lines(command: list[str], environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Run a command and return the JSON lines that it prints."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CnnhwError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _machine() -> dict[str, Any]:
+    """Describe the machine and its peak rate of arithmetic."""
+    threads = os.cpu_count() or 1
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return {
+        "processor": runs.processor(),
+        "threads": threads,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "peak_gflops": {name: peak(threads, dtype) for name, dtype in formats.items()},
+        "peak_gflops_one_thread": {name: peak(1, dtype) for name, dtype in formats.items()},
+        "versions": runs.versions(),
+    }
+
+
+_KINDS = {
+    "convolution": ("convolution", "mkldnn_conv"),
+    "batch norm": ("batch_norm",),
+    "pooling": ("pool",),
+    "activation": ("threshold", "relu", "clamp"),
+    "dense layer": ("addmm", "aten::mm", "linear"),
+    "optimiser": ("_fused_adam", "newton", "aten::bmm", "_foreach"),
+    "photos": ("index", "flip", "where", "pad", "div_", "upsample", "randperm", "rand"),
+    "number format": ("_to_copy", "copy_"),
+}
+
+
+def _profile(name: str, photos: PhotoSet, seconds: float) -> dict[str, Any]:
+    """Return the share of processor time of each kind of operation, and of Python between them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model = models.create(name, len(photos.classes), size=photos.size)
+    training.speed(model, photos, plan(name).recipe, seconds=1)
+    start = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU]) as watched:
+        rate = training.speed(model, photos, plan(name).recipe, seconds=seconds)
+    wall = time.perf_counter() - start
+    kinds: dict[str, float] = {}
+    for event in watched.key_averages():
+        kind = next((kind for kind, marks in _KINDS.items() if any(mark in event.key for mark in marks)), "other")
+        kinds[kind] = kinds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
+    kinds["Python"] = max(0.0, wall - sum(kinds.values()))
+    return {"photos_per_second": rate, "shares": {kind: value / wall for kind, value in kinds.items()}}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a benchmark as lines of text, with its targets.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb']} GB; peak "
+        + ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in machine["peak_gflops"].items())
+    ]
+    rows = {(row["model"], row["side"]): row for row in result.get("throughput", [])}
+    if rows:
+        lines += ["", f"{'':24}{'photos/s':>22}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"]
+    for (name, side), row in rows.items():
+        rates, middle = row["photos_per_second"], statistics.median(row["gflops"])
+        share = middle / machine["peak_gflops"][row["precision"]]
+        lines.append(
+            f"{name + ' in ' + side:24}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(46)
+            + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
+        )
+    for name in _REPORTED_EPOCHS:
+        if (name, "keras") in rows:
+            pairs = zip(rows[name, "cnnhw"]["photos_per_second"], rows[name, "keras"]["photos_per_second"], strict=True)
+            ratios = sorted(ours / theirs for ours, theirs in pairs)
+            lines.append(_target(f"{name}: cnnhw to Keras", ratios, 1.2))
+    lines += _accuracy_lines(result)
+    for row in result.get("processes", []):
+        ratios = sorted(many / one for many, one in zip(row["one_thread_each"], row["one_process"], strict=True))
+        lines.append(_target(f"{row['model']}: one-thread processes to one process", ratios, 1.7))
+    return "\n".join(lines)
+
+
+def _target(what: str, ratios: Sequence[float], goal: float) -> str:
+    middle = statistics.median(ratios)
+    verdict = "met" if middle >= goal else "missed"
+    return f"{what}: {middle:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); target {goal:g}: {verdict}"
+
+
+def _accuracy_lines(result: dict[str, Any]) -> list[str]:
+    """Return the lines on time to accuracy: seconds to each level, and the ratio to Keras's recipe."""
+    curves = [row["curve"] for row in result.get("accuracy", []) if row["side"] == "cnnhw"]
+    if not curves:
+        return []
+    keras = keras_curve(result)
+    lines = [""]
+    for level in LEVELS:
+        times = [seconds_to(level, curve) for curve in curves]
+        reached = sorted(seconds for seconds in times if seconds is not None)
+        if 2 * len(reached) <= len(times):
+            lines.append(f"test accuracy {level}: fast reached it in {len(reached)} of {len(times)} runs")
+            continue
+        # runs that never got there count as slower than all others
+        middle = statistics.median_low([*reached, *[float("inf")] * (len(times) - len(reached))])
+        lines.append(
+            f"test accuracy {level}: fast after {middle:.1f} s "
+            f"({reached[0]:.1f} to {reached[-1]:.1f}; {len(reached)} of {len(times)} runs)"
+        )
+        if keras:
+            theirs, bound = seconds_to(level, keras), ""
+            if theirs is None:
+                theirs, bound = keras[-1][0], "at least "
+            verdict = "met" if theirs / middle >= 75 else "missed"
+            lines.append(
+                f"  q1_deep in Keras: {bound}{theirs:.0f} s, best {max(a for _, a in keras):.3f}; "
+                f"{bound}{theirs / middle:.0f} times as long; target 75: {verdict}"
+            )
+    return lines
+
+
+def keras_curve(result: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return (seconds, test accuracy) after each epoch of the report's q1_deep in Keras, as of a benchmark's machine.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned. Where it holds no training of Keras, the accuracies are taken from :func:`record`,
+        if the photos are the same, and the time of an epoch from this benchmark's photos a second.
+
+    Returns
+    -------
+    list of (float, float)
+        Empty if neither is there.
+    """
+
+    def trained(where: dict[str, Any]) -> list[tuple[float, float]]:
+        rows = [row for row in where.get("accuracy", []) if row["side"] == "keras"]
+        return [(seconds, accuracy) for seconds, accuracy in rows[0]["curve"]] if rows else []
+
+    if here := trained(result):
+        return here
+    rates = [
+        statistics.median(row["photos_per_second"])
+        for row in result.get("throughput", [])
+        if (row["model"], row["side"]) == ("q1_deep", "keras")
+    ]
+    known = record()
+    if not rates or known["data"] != result["data"]:
+        return []
+    epoch = known["photos"] / rates[0]
+    return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(known), start=1)]
+
+
+def _main(arguments: Sequence[str] | None = None) -> None:
+    """Take one sample in this process and print it as a JSON line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("sample", "fit", "profile"))
+    parser.add_argument("name")
+    parser.add_argument("--data", default="scenes")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--count", type=int, help="measure on so many photos of noise")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    side = options.size or plan(options.name).size
+    photos = (
+        noise(options.count, side)
+        if options.count
+        else data.load(options.data, size=side, root=options.root, progress=False)
+    )
+    model = models.create(options.name, len(photos.classes), seed=options.seed, size=side)
+    recipe = plan(options.name).recipe
+    if options.task == "sample":
+        figures: dict[str, Any] = {"photos_per_second": training.speed(model, photos, recipe, seconds=options.seconds)}
+    elif options.task == "profile":
+        figures = _profile(options.name, photos, options.seconds)
+    else:
+        done = training.fit(model, photos, recipe, seed=options.seed, test_each_epoch=True, progress=False)
+        truth = photos.test.labels
+        by_epoch = [evaluation.accuracy(torch.tensor(guess), truth) for guess in done.test_predictions]
+        spent = np.cumsum(done.history["seconds"]).tolist()
+        figures = {"curve": list(zip(spent, by_epoch, strict=True)), "accuracy": done.accuracy}
+    figures["precision"] = training.precision(recipe, torch.device("cpu"))
+    figures["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,126 @@
+"""The report's networks and recipe in Keras: what the benchmark and the cross-checks compare ours with.
+
+Needs the optional extra ``keras`` and nothing else of this package, so that a process that measures Keras holds no
+PyTorch. Run as a script it trains one network and prints one JSON line an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["build"]
+
+
+def build(name: str, size: int = 128, num_classes: int = 5) -> Any:
+    """Build a network of the report in Keras, with Keras's default initialisation, compiled as in the report.
+
+    Parameters
+    ----------
+    name : {"q1_shallow", "q1_deep"}
+        Which network.
+    size : int
+        Side length S of the photos in pixels.
+    num_classes : int
+        Number of logits.
+
+    Returns
+    -------
+    keras.Model
+        Takes photos, array of shape (N, S, S, 3) in 0..255, and returns logits.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    from keras import layers
+
+    shallow = name == "q1_shallow"
+    stages = ((3, 16), (3, 32), (3, 64)) if shallow else ((3, 16), (5, 32), (7, 64), (7, 128))
+    pool = layers.MaxPooling2D if shallow else layers.AveragePooling2D
+    stack: list[Any] = [keras.Input((size, size, 3)), layers.Rescaling(1 / 255)]
+    for kernel, channels in stages:
+        stack += [layers.Conv2D(channels, kernel, padding="same", activation="relu"), pool(2)]
+    stack += [layers.Flatten(), layers.Dense(64 if shallow else 256, activation="relu"), layers.Dense(num_classes)]
+    model = keras.Sequential(stack)
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, threads: int, seconds: float) -> None:
+    """Train a network and print, after each epoch, a JSON line with its figures.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`build`.
+    photos : Path
+        Folder with ``train.npy``, ``validation.npy`` and ``test.npy``, uint8 arrays of shape (N, S, S, 3), and
+        ``train_labels.npy`` and so on.
+    epochs, batch_size, seed, threads : int
+        How to train.
+    seconds : float
+        If above 0, take steps for that long instead, after a warm-up, and print photos/s only.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    keras.utils.set_random_seed(seed)
+
+    data = {path.stem: np.load(path) for path in photos.glob("*.npy")}
+    model = build(name, data["train"].shape[1], int(data["train_labels"].max()) + 1)
+
+    def show(**figures: Any) -> None:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        print(json.dumps(figures | {"peak_mb": round(memory), "versions": _versions()}), flush=True)
+
+    x, y = data["train"], data["train_labels"]
+    if seconds > 0:
+        sample = slice(0, 20 * batch_size)
+        model.fit(x[sample], y[sample], batch_size, verbose=0)  # traces the graph
+        start, taken = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            model.fit(x[sample], y[sample], batch_size, verbose=0)
+            taken += len(x[sample])
+        show(photos_per_second=taken / (time.perf_counter() - start))
+        return
+    spent = 0.0
+    for epoch in range(1, epochs + 1):
+        start = time.perf_counter()
+        history = model.fit(x, y, batch_size, verbose=0).history
+        spent += time.perf_counter() - start
+        figures = {"epoch": epoch, "seconds": round(spent, 2), "accuracy": history["accuracy"][0]}
+        for part in ("validation", "test"):
+            _, figures[f"{part}_accuracy"] = model.evaluate(data[part], data[f"{part}_labels"], 250, verbose=0)
+        show(**figures)
+
+
+def _versions() -> dict[str, str]:
+    import keras
+    import tensorflow as tf
+
+    return {"keras": keras.__version__, "tensorflow": tf.__version__}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=0.0)
+    arguments = parser.parse_args()
+    train(**vars(arguments))
