@@ -10,13 +10,13 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,35 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnhw import data, evaluation, models, runs, studies, training
+from cnnhw import data, evaluation, memory, models, runs, studies, training
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
 from cnnhw.presets import noise, plan
 
-__all__ = ["LEVELS", "PARTS", "flops", "keras_curve", "peak", "record", "run", "seconds_to", "table"]
+__all__ = [
+    "LEVELS",
+    "PARTS",
+    "flops",
+    "keras_curve",
+    "levels",
+    "peak",
+    "record",
+    "run",
+    "seconds_to",
+    "table",
+    "times_to",
+]
 
 LEVELS = (0.621, 0.679)  # the report's test accuracies for Q1
 PARTS = ("throughput", "accuracy", "scaling", "processes", "profile")
-_REPORTED_EPOCHS = {"q1_shallow": 15, "q1_deep": 13}
+_NETWORKS = ("q1_shallow", "q1_deep", "fast")
+_KERAS_EPOCHS = 13  # what the report gave q1_deep
+# the fast recipe: as short as the report's accuracy allows, as it is by default, and at the report's resolution
+_SETTINGS = {
+    "fast, 2 epochs, 48 px": ("--size", "48", "--epochs", "2"),
+    "fast, 8 epochs, 64 px": ("--size", "64", "--epochs", "8"),
+    "fast, 3 epochs, 128 px throughout": ("--size", "128", "--epochs", "3", "--one-resolution"),
+}
 _KERAS_SCRIPT = Path(__file__).with_name("keras_reference.py")
 
 
@@ -114,7 +133,7 @@ def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
 def run(
     parts: Sequence[str] = PARTS,
     *,
-    name_or_folder: str = "tiny5",
+    sets: Sequence[str] = ("tiny5",),
     root: Path | None = None,
     seconds: float = 20.0,
     repeats: int = 3,
@@ -128,8 +147,8 @@ def run(
     ----------
     parts : sequence of str
         Some of :data:`PARTS`.
-    name_or_folder : str
-        The photos, as for :func:`cnnhw.data.load`.
+    sets : sequence of str
+        The photos, as for :func:`cnnhw.data.load`: all for the time to accuracy, the first for all else.
     root : Path, optional
         As for :func:`cnnhw.data.load`.
     seconds : float
@@ -152,9 +171,9 @@ def run(
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
     keras = keras and importlib.util.find_spec("keras") is not None
-    bench = _Bench(name_or_folder, root, seconds, repeats, keras, retrain, say)
+    bench = _Bench(sets, root, seconds, repeats, keras, retrain, say)
     say("peak arithmetic")
-    result: dict[str, Any] = {"machine": _machine(), "data": name_or_folder, "photos": bench.photos, "seconds": seconds}
+    result: dict[str, Any] = {"machine": _machine(), "photos": bench.photos, "seconds": seconds}
     for part in parts:
         result[part] = getattr(bench, part)()
     return result
@@ -164,24 +183,25 @@ class _Bench:
     """What one benchmark needs to know, with a method for each part."""
 
     def __init__(
-        self, name_or_folder: str, root: Path | None, seconds: float, repeats: int, keras: bool, retrain: bool,
+        self, sets: Sequence[str], root: Path | None, seconds: float, repeats: int, keras: bool, retrain: bool,
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.name_or_folder, self.root, self.seconds, self.repeats = name_or_folder, root, seconds, repeats
+        self.sets, self.root, self.seconds, self.repeats = sets, root, seconds, repeats
         self.keras, self.retrain, self.say = keras, retrain, say
         self.threads = os.cpu_count() or 1
-        self.photos = len(data.load(name_or_folder, size=128, root=root).train)  # decoded here, once for all processes
+        # decoded here, once for all processes
+        self.photos = {name: len(data.load(name, size=128, root=root).train) for name in sets}
 
     def throughput(self) -> list[dict[str, Any]]:
         """Photos a second of each network, ours and Keras's in turns."""
         rows = []
-        for name in ("q1_shallow", "q1_deep", "fast"):
-            sides = ["cnnhw", "keras"] if self.keras and name != "fast" else ["cnnhw"]
+        for name in _NETWORKS:
+            sides = ["cnnhw"] if name == "fast" else ["cnnhw", "cnnhw, bfloat16"] + ["keras"] * self.keras
             samples: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
             for turn in range(self.repeats):
                 for side in sides:
                     self.say(f"throughput: {name} in {side}, {turn + 1} of {self.repeats}")
-                    samples[side].append(self._ours(name) if side == "cnnhw" else self._keras_sample(name))
+                    samples[side].append(self._sample(name, side))
             operations = flops(name, plan(name).size)
             for side in sides:
                 rates = [sample["photos_per_second"] for sample in samples[side]]
@@ -199,26 +219,20 @@ class _Bench:
                 )
         return rows
 
-    def accuracy(self) -> list[dict[str, Any]]:
-        """Test accuracy against seconds of training, of the fast recipe and of the report's in Keras."""
-        rows = []
-        for seed in range(2 * self.repeats):
-            self.say(f"time to accuracy: fast, seed {seed}")
-            figures = self._worker("fit", "fast", "--seed", str(seed))
-            rows.append({"model": "fast", "side": "cnnhw", "seed": seed} | figures)
-        if self.retrain:
-            for name in ("q1_deep",):
-                self.say(f"time to accuracy: {name} in Keras, {_REPORTED_EPOCHS[name]} epochs")
-                lines = self._keras(name, "--epochs", str(_REPORTED_EPOCHS[name]))
-                rows.append(
-                    {
-                        "model": name,
-                        "side": "keras",
-                        "seed": 0,
-                        "curve": [(line["seconds"], line["test_accuracy"]) for line in lines],
-                        "peak_mb": lines[-1]["peak_mb"],
-                    }
-                )
+    def accuracy(self) -> dict[str, list[dict[str, Any]]]:
+        """Test accuracy against seconds of training, of the fast recipe and of the report's in Keras, by data set."""
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self.sets}
+        for photos in self.sets:
+            for setting, options in _SETTINGS.items():
+                for seed in range(2 * self.repeats if "48" in options else self.repeats):
+                    self.say(f"time to accuracy on {photos}: {setting}, seed {seed}")
+                    figures = self._worker("fit", "fast", "--seed", str(seed), *options, photos=photos)
+                    rows[photos].append({"setting": setting, "side": "cnnhw", "seed": seed} | figures)
+            if self.keras and self.retrain:
+                self.say(f"time to accuracy on {photos}: q1_deep in Keras")
+                lines = self._keras("q1_deep", "--epochs", str(_KERAS_EPOCHS), photos=photos)
+                curve = [(line["seconds"], line["test_accuracy"]) for line in lines]
+                rows[photos].append({"setting": "q1_deep", "side": "keras", "seed": 0, "curve": curve} | lines[-1])
         return rows
 
     def scaling(self) -> dict[str, list[dict[str, Any]]]:
@@ -227,7 +241,7 @@ class _Bench:
         for count in (1_000, 5_000, 20_000, 50_000):
             self.say(f"scaling: fast, {count:,} photos")
             by_count.append({"model": "fast", "photos": count} | self._ours("fast", "--count", str(count)))
-        for name in ("q1_shallow", "q1_deep", "fast"):
+        for name in _NETWORKS:
             for side in (32, 64, 128, 192, 256):
                 self.say(f"scaling: {name} at {side} px")
                 sample = self._ours(name, "--size", str(side), "--count", "1000")
@@ -237,7 +251,7 @@ class _Bench:
     def processes(self) -> list[dict[str, Any]]:
         """Photos a second of two processes with one thread each, and of one process with two threads, in turns."""
         rows = []
-        for name in ("fast", "q1_shallow", "q1_deep"):
+        for name in _NETWORKS:
             one, many = [], []
             for turn in range(self.repeats):
                 self.say(f"processes: {name}, {turn + 1} of {self.repeats}")
@@ -249,10 +263,15 @@ class _Bench:
     def profile(self) -> list[dict[str, Any]]:
         """Share of the training time that each kind of operation takes."""
         rows = []
-        for name in ("q1_shallow", "q1_deep", "fast"):
+        for name in _NETWORKS:
             self.say(f"profile: {name}")
             rows.append({"model": name, "size": plan(name).size, **self._worker("profile", name)})
         return rows
+
+    def _sample(self, name: str, side: str) -> dict[str, Any]:
+        if side == "keras":
+            return self._keras(name, "--seconds", str(self.seconds))[-1]
+        return self._ours(name, *(("--precision", "bfloat16") if side == "cnnhw, bfloat16" else ()))
 
     def _ours(self, name: str, *options: str) -> dict[str, Any]:
         return self._worker("sample", name, *options)
@@ -264,25 +283,25 @@ class _Bench:
         ]
         return sum(json.loads(process.communicate()[0])["photos_per_second"] for process in processes)
 
-    def _worker(self, task: str, name: str, *options: str) -> dict[str, Any]:
-        command, environment = self._command(task, name, *options, threads=self.threads)
+    def _worker(self, task: str, name: str, *options: str, photos: str = "") -> dict[str, Any]:
+        command, environment = self._command(task, name, *options, threads=self.threads, photos=photos)
         return _json_lines(command, environment)[-1]
 
-    def _command(self, task: str, name: str, *options: str, threads: int) -> tuple[list[str], dict[str, str]]:
-        command = [sys.executable, "-m", "cnnhw.bench", task, name, "--data", self.name_or_folder]
+    def _command(
+        self, task: str, name: str, *options: str, threads: int, photos: str = ""
+    ) -> tuple[list[str], dict[str, str]]:
+        command = [sys.executable, "-m", "cnnhw.bench", task, name, "--data", photos or self.sets[0]]
         command += ["--seconds", str(self.seconds), *options]
         if self.root is not None:
             command += ["--root", str(self.root)]
         return command, os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
-    def _keras_sample(self, name: str) -> dict[str, Any]:
-        return self._keras(name, "--seconds", str(self.seconds))[-1]
-
-    def _keras(self, name: str, *options: str) -> list[dict[str, Any]]:
-        photos = data.load(self.name_or_folder, size=128, root=self.root, progress=False)
+    def _keras(self, name: str, *options: str, photos: str = "") -> list[dict[str, Any]]:
+        """Run the script in a process that holds no PyTorch; return what it says."""
+        loaded = data.load(photos or self.sets[0], size=128, root=self.root, progress=False)
         with tempfile.TemporaryDirectory() as folder:
             for part in ("train", "validation", "test"):
-                split = getattr(photos, part)
+                split = getattr(loaded, part)
                 np.save(Path(folder, f"{part}.npy"), split.images.permute(0, 2, 3, 1).numpy())
                 np.save(Path(folder, f"{part}_labels.npy"), split.labels.numpy())
             command = [sys.executable, str(_KERAS_SCRIPT), name, folder, "--threads", str(self.threads), *options]
@@ -369,7 +388,7 @@ def table(result: dict[str, Any]) -> str:
             f"{name + ' in ' + side:24}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(46)
             + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
         )
-    for name in _REPORTED_EPOCHS:
+    for name in _NETWORKS:
         if (name, "keras") in rows:
             pairs = zip(rows[name, "cnnhw"]["photos_per_second"], rows[name, "keras"]["photos_per_second"], strict=True)
             ratios = sorted(ours / theirs for ours, theirs in pairs)
@@ -387,45 +406,73 @@ def _target(what: str, ratios: Sequence[float], goal: float) -> str:
     return f"{what}: {middle:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); target {goal:g}: {verdict}"
 
 
+def levels(result: dict[str, Any], photos: str) -> tuple[float, ...]:
+    """Return the accuracies that the time to accuracy is measured to, on one data set.
+
+    They are the report's for Q1 on ``tiny5``, else the best that Keras reached.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned.
+    photos : str
+        The data set.
+
+    Returns
+    -------
+    tuple of float
+        None if nothing is known of Keras.
+    """
+    if photos == "tiny5":
+        return LEVELS
+    curve = keras_curve(result, photos)
+    return (max(accuracy for _, accuracy in curve),) if curve else ()
+
+
 def _accuracy_lines(result: dict[str, Any]) -> list[str]:
     """Return the lines on time to accuracy: seconds to each level, and the ratio to Keras's recipe."""
-    curves = [row["curve"] for row in result.get("accuracy", []) if row["side"] == "cnnhw"]
-    if not curves:
-        return []
-    keras = keras_curve(result)
-    lines = [""]
-    for level in LEVELS:
-        times = [seconds_to(level, curve) for curve in curves]
-        reached = sorted(seconds for seconds in times if seconds is not None)
-        if 2 * len(reached) <= len(times):
-            lines.append(f"test accuracy {level}: fast reached it in {len(reached)} of {len(times)} runs")
-            continue
-        # runs that never got there count as slower than all others
-        middle = statistics.median_low([*reached, *[float("inf")] * (len(times) - len(reached))])
-        lines.append(
-            f"test accuracy {level}: fast after {middle:.1f} s "
-            f"({reached[0]:.1f} to {reached[-1]:.1f}; {len(reached)} of {len(times)} runs)"
-        )
-        if keras:
-            theirs, bound = seconds_to(level, keras), ""
-            if theirs is None:
-                theirs, bound = keras[-1][0], "at least "
-            verdict = "met" if theirs / middle >= 75 else "missed"
-            lines.append(
-                f"  q1_deep in Keras: {bound}{theirs:.0f} s, best {max(a for _, a in keras):.3f}; "
-                f"{bound}{theirs / middle:.0f} times as long; target 75: {verdict}"
-            )
+    lines = []
+    for photos, rows in result.get("accuracy", {}).items():
+        keras = keras_curve(result, photos)
+        for level in levels(result, photos):
+            lines += ["", f"seconds to test accuracy {level:.3f} on {photos}"]
+            bound = theirs = None
+            if keras:
+                theirs = seconds_to(level, keras)
+                bound = "" if theirs is not None else "more than "
+                theirs = theirs or keras[-1][0]
+                lines.append(f"  q1_deep in Keras: {bound}{theirs:.0f} s; its best is {max(a for _, a in keras):.3f}")
+            for setting in _SETTINGS:
+                times = times_to(level, [row["curve"] for row in rows if row["setting"] == setting])
+                reached = [seconds for seconds in times if seconds < float("inf")]
+                middle = statistics.median_high(times)
+                text = f"  {setting}: reached in {len(reached)} of {len(times)} runs"
+                if middle < float("inf"):
+                    text += f", after {middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
+                    if theirs:
+                        text += f"; Keras takes {bound}{theirs / middle:.0f} times as long"
+                        if photos == "tiny5" and level == LEVELS[-1]:
+                            text += f"; target 75: {'met' if theirs / middle >= 75 else 'missed'}"
+                lines.append(text)
     return lines
 
 
-def keras_curve(result: dict[str, Any]) -> list[tuple[float, float]]:
+def times_to(level: float, curves: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+    """Return, sorted, the seconds after which curves first reach a level; infinity for those that never do."""
+    times = (seconds_to(level, curve) for curve in curves)
+    return sorted(float("inf") if seconds is None else seconds for seconds in times)
+
+
+def keras_curve(result: dict[str, Any], photos: str) -> list[tuple[float, float]]:
     """Return (seconds, test accuracy) after each epoch of the report's q1_deep in Keras, as of a benchmark's machine.
 
     Parameters
     ----------
     result : dict
         What :func:`run` returned. Where it holds no training of Keras, the accuracies are taken from :func:`record`,
-        if the photos are the same, and the time of an epoch from this benchmark's photos a second.
+        and the time of an epoch from this benchmark's photos a second.
+    photos : str
+        The data set.
 
     Returns
     -------
@@ -433,22 +480,21 @@ def keras_curve(result: dict[str, Any]) -> list[tuple[float, float]]:
         Empty if neither is there.
     """
 
-    def trained(where: dict[str, Any]) -> list[tuple[float, float]]:
-        rows = [row for row in where.get("accuracy", []) if row["side"] == "keras"]
-        return [(seconds, accuracy) for seconds, accuracy in rows[0]["curve"]] if rows else []
+    def trained(where: dict[str, Any]) -> list[list[float]]:
+        rows = [row for row in where.get("accuracy", {}).get(photos, []) if row["side"] == "keras"]
+        return rows[0]["curve"] if rows else []
 
     if here := trained(result):
-        return here
+        return [(seconds, accuracy) for seconds, accuracy in here]
     rates = [
         statistics.median(row["photos_per_second"])
         for row in result.get("throughput", [])
         if (row["model"], row["side"]) == ("q1_deep", "keras")
     ]
-    known = record()
-    if not rates or known["data"] != result["data"]:
+    if not rates:
         return []
-    epoch = known["photos"] / rates[0]
-    return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(known), start=1)]
+    epoch = result["photos"][photos] / rates[0]
+    return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(record()), start=1)]
 
 
 def _main(arguments: Sequence[str] | None = None) -> None:
@@ -462,15 +508,19 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, help="measure on so many photos of noise")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--one-resolution", action="store_true")
+    parser.add_argument("--precision")
     options = parser.parse_args(arguments)
-    side = options.size or plan(options.name).size
+    chosen = plan(options.name, size=options.size, epochs=options.epochs)
+    recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
+    recipe = replace(recipe, precision=options.precision or recipe.precision)
     photos = (
-        noise(options.count, side)
+        noise(options.count, chosen.size)
         if options.count
-        else data.load(options.data, size=side, root=options.root, progress=False)
+        else data.load(options.data, size=chosen.size, root=options.root, progress=False)
     )
-    model = models.create(options.name, len(photos.classes), seed=options.seed, size=side)
-    recipe = plan(options.name).recipe
+    model = models.create(options.name, len(photos.classes), seed=options.seed, size=chosen.size)
     if options.task == "sample":
         figures: dict[str, Any] = {"photos_per_second": training.speed(model, photos, recipe, seconds=options.seconds)}
     elif options.task == "profile":
@@ -482,7 +532,7 @@ def _main(arguments: Sequence[str] | None = None) -> None:
         spent = np.cumsum(done.history["seconds"]).tolist()
         figures = {"curve": list(zip(spent, by_epoch, strict=True)), "accuracy": done.accuracy}
     figures["precision"] = training.precision(recipe, torch.device("cpu"))
-    figures["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    figures["peak_mb"] = memory.peak_mb()
     print(json.dumps(figures))
 
 

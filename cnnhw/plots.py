@@ -27,8 +27,12 @@ __all__ = [
     "contact_sheet",
     "curves",
     "diagram",
+    "effects",
     "per_class",
     "save",
+    "scaling",
+    "shares",
+    "time_to_accuracy",
 ]
 
 History = Mapping[str, Sequence[float]]
@@ -208,6 +212,145 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def time_to_accuracy(
+    runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], levels: Sequence[float] = (), title: str = ""
+) -> Figure:
+    """Draw test accuracy against seconds of training.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of curves
+        One colour a name; each curve is a sequence of (seconds, accuracy), one pair an epoch.
+    levels : sequence of float
+        Accuracies to mark by a horizontal line.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; the seconds are on a logarithmic scale.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, curves), colour in zip(runs.items(), COLOURS, strict=False):
+        for number, curve in enumerate(curves):
+            seconds, accuracies = zip(*curve, strict=True)
+            label = name if number == 0 else None
+            axis.plot(seconds, accuracies, ".-", color=colour, linewidth=0.9, markersize=5, label=label)
+    for level in levels:
+        axis.axhline(level, color="0.6", linewidth=1, zorder=0)
+        axis.annotate(
+            f"{level:.3f}", (1, level), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4"
+        )
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_xlabel("seconds of training")
+    axis.set_ylabel("test accuracy")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right", fontsize="small")
+    return figure
+
+
+def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
+    """Draw effects with their intervals, one a line.
+
+    Parameters
+    ----------
+    rows : mapping of str to (float, float, float)
+        For each name the effect and the lower and upper end of its interval.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes, with a line at 0.
+    """
+    figure = _figure(8, 0.36 * len(rows) + 1.4, title)
+    axis = figure.subplots()
+    for height, (effect, low, high) in enumerate(reversed(list(rows.values()))):
+        axis.plot((low, high), (height, height), color=COLOURS[0], linewidth=2)
+        axis.plot(effect, height, "o", color=COLOURS[0])
+    axis.axvline(0, color="0.5", linewidth=1, zorder=0)
+    axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
+    axis.set_xlabel(axis_label)
+    axis.grid(axis="x", alpha=0.25)
+    return figure
+
+
+def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
+    """Draw how a whole is shared out, one bar a line.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to float
+        For each name the share, 0 to 1, of each kind.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; shares above 5 % carry their figure.
+    """
+    figure = _figure(9, 0.7 * len(rows) + 1.6, title)
+    axis = figure.subplots()
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    palette = [*COLOURS, "#999999", "#F0E442", "#444444", "#bbbbbb"]
+    for height, row in enumerate(reversed(list(rows.values()))):
+        left = 0.0
+        for kind, colour in zip(kinds, palette, strict=False):
+            share = row.get(kind, 0.0)
+            axis.barh(height, share, 0.7, left, color=colour, label=kind if height == 0 else None)
+            if share > 0.05:
+                axis.text(left + share / 2, height, f"{share:.0%}", ha="center", va="center", fontsize="small")
+            left += share
+    axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
+    axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
+    axis.set_xlim(0, 1)
+    figure.legend(frameon=False, ncols=5, fontsize="small", loc="outside lower center")
+    return figure
+
+
+def scaling(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
+) -> Figure:
+    """Draw how something grows, on logarithmic scales.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to (sequence of float, sequence of float)
+        For each panel, named after what is varied, the values along both axes by name.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes a panel.
+    """
+    figure = _figure(5 * len(panels), 3.8, title)
+    for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for (name, (along, up)), colour in zip(lines.items(), COLOURS, strict=False):
+            axis.plot(along, up, "o-", color=colour, label=name)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        ticks = sorted({value for along, _ in lines.values() for value in along})
+        axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_xlabel(varied)
+        axis.set_ylabel(axis_label)
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cnnhw import evaluation, files
+from cnnhw import evaluation, files, memory
 from cnnhw.data.augment import augment, resize, to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import TrainingError
@@ -66,6 +66,11 @@ class Recipe:
         Mirror photos left to right at random.
     shift : int
         Greatest random shift in pixels, each way.
+    cutout : float
+        Cover a random square of each photo, of this share of its side, with grey; 0 to 1.
+    mixup : float
+        Blend each photo and its target with another of the batch; the share is drawn from Beta(`mixup`, `mixup`)
+        (Zhang et al. 2018), for each batch. 0 blends nothing.
     class_weights : bool
         Weigh the loss by the inverse frequency of the classes, for unbalanced data.
     whiten : bool
@@ -89,6 +94,8 @@ class Recipe:
     label_smoothing: float = 0.0
     flip: bool = False
     shift: int = 0
+    cutout: float = 0.0
+    mixup: float = 0.0
     class_weights: bool = False
     whiten: bool = False
     resolutions: tuple[float, ...] = ()
@@ -106,6 +113,8 @@ class Recipe:
             "schedule": self.schedule in _SCHEDULES,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "shift": self.shift >= 0,
+            "cutout": 0 <= self.cutout <= 1,
+            "mixup": 0 <= self.mixup < math.inf,
             "resolutions": all(0 < share <= 1 for share in self.resolutions),
             "precision": self.precision in _PRECISIONS,
         }
@@ -122,7 +131,7 @@ class Recipe:
         Parameters
         ----------
         epochs : int
-            Passes over the training photos; 3 are enough for what the report's best network reached.
+            Passes over the training photos; 2 are enough for what the report's best network reached.
 
         Returns
         -------
@@ -133,7 +142,7 @@ class Recipe:
             epochs=epochs,
             batch_size=64,
             optimizer="muon",
-            learning_rate=0.01,
+            learning_rate=0.02,
             weight_decay=0.25,
             schedule="one_cycle",
             label_smoothing=0.1,
@@ -156,9 +165,10 @@ class Recipe:
         Returns
         -------
         Recipe
-            `fast`'s.
+            That of :meth:`fast`, with a square of each photo covered and photos blended in pairs, so that many epochs
+            do not teach the photos by heart.
         """
-        return cls.fast(epochs)
+        return dataclasses.replace(cls.fast(epochs), cutout=0.375, mixup=0.3)
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step.
@@ -200,7 +210,8 @@ class Recipe:
         """
         if not self.resolutions:
             return size
-        share = self.resolutions[(epoch - 1) * len(self.resolutions) // self.epochs]
+        # rounded up, so that the last epoch is at the full side however few there are
+        share = self.resolutions[math.ceil(epoch * len(self.resolutions) / self.epochs) - 1]
         return size if share == 1 else 2 * round(size * share / 2)
 
     def changes(self) -> dict[str, Any]:
@@ -467,6 +478,7 @@ class _State:
     """Everything that a run carries from epoch to epoch."""
 
     def __init__(self, model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int) -> None:
+        memory.keep_freed()
         self.model = model.to(memory_format=torch.channels_last)  # 1.1 to 1.4 times faster on CPUs
         self.photos, self.recipe, self.seed = photos, recipe, seed
         self.precision = precision(recipe, device_of(model))
@@ -608,6 +620,7 @@ def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
     batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
     side = recipe.side(epoch, state.photos.size)
+    criterion = nn.CrossEntropyLoss(state.weights, label_smoothing=recipe.label_smoothing)
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(state.seed * 1_000_003 + epoch)  # dropout draws from the global generator
@@ -616,12 +629,20 @@ def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
             for optimizer in state.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-            x = augment(train.batch(rows), flip=recipe.flip, shift=recipe.shift, generator=generator)
+            x = augment(
+                train.batch(rows), flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout, generator=generator
+            )
             x = resize(to_float(x), side).to(device, memory_format=torch.channels_last)  # (B, 3, side, side)
             y = train.labels[rows].to(device)
+            if recipe.mixup:
+                share = torch.distributions.Beta(recipe.mixup, recipe.mixup).sample().to(device)
+                partner = torch.randperm(len(rows), generator=generator).to(device)
+                x = share * x + (1 - share) * x[partner]
             with torch.autocast(device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
-                logits = model(x)
-            loss = F.cross_entropy(logits.float(), y, weight=state.weights, label_smoothing=recipe.label_smoothing)
+                logits = model(x).float()
+            loss = criterion(logits, y)
+            if recipe.mixup:
+                loss = share * loss + (1 - share) * criterion(logits, y[partner])
             model.zero_grad(set_to_none=True)
             loss.backward()
             value = loss.item()

@@ -51,3 +51,15 @@ def test_same_generator_same_result():
 def test_float_range():
     x = to_float(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8))
     assert x.flatten().tolist() == [0.0, 1.0, torch.tensor(0.2).item()]
+
+
+def test_cutout_covers_a_square_with_grey():
+    images = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    out = augment(images, flip=False, shift=0, cutout=0.5, generator=torch.Generator().manual_seed(0))
+    covered = (out == 115).all(1)  # (N, H, W)
+    assert torch.equal(covered, (out != 0).any(1))  # nothing else has changed
+    rows, columns = covered.any(2).sum(1), covered.any(1).sum(1)
+    assert torch.equal(covered.sum((1, 2)), rows * columns)  # a rectangle
+    assert rows.max() == columns.max() == 15
+    assert rows.min() >= 7  # the centre is in the photo
+    assert len(covered.flatten(1).unique(dim=0)) > 100

@@ -210,7 +210,8 @@ def test_photos_that_do_not_fit_the_model_are_refused(photos):
 
 @pytest.mark.parametrize(
     "bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"optimizer": "adm"},
-            {"schedule": "linear"}, {"resolutions": (0.5, 1.5)}, {"resolutions": (0,)}, {"precision": "half"}, {"label_smoothing": 1.0}, {"shift": -1}, {"weight_decay": -1.0}, {"epsilon": 0.0}]
+            {"schedule": "linear"}, {"label_smoothing": 1.0}, {"shift": -1}, {"weight_decay": -1.0}, {"epsilon": 0.0},
+            {"resolutions": (0.5, 1.5)}, {"resolutions": (0,)}, {"precision": "half"}, {"cutout": 2}, {"mixup": -1}]
 )  # fmt: skip
 def test_impossible_recipe_is_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -231,7 +232,9 @@ def test_schedules_by_hand():
 
 def test_resolution_rises_with_the_epochs():
     recipe = Recipe(epochs=8, resolutions=(0.5, 0.75, 1.0))
-    assert [recipe.side(epoch, 64) for epoch in range(1, 9)] == [32, 32, 32, 48, 48, 48, 64, 64]
+    assert [recipe.side(epoch, 64) for epoch in range(1, 9)] == [32, 32, 48, 48, 48, 64, 64, 64]
+    assert [Recipe.fast(2).side(epoch, 64) for epoch in (1, 2)] == [48, 64]
+    assert Recipe.fast(1).side(1, 64) == 64
     assert {Recipe().side(epoch, 65) for epoch in range(1, 16)} == {65}
     assert [Recipe(epochs=2, resolutions=(0.5, 1.0)).side(epoch, 37) for epoch in (1, 2)] == [18, 37]
 
@@ -240,10 +243,10 @@ def test_training_at_a_lower_resolution_sees_smaller_photos():
     photos = make_photos(size=32)
     seen = []
     model = fresh(photos, "fast")
-    model.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0].shape[-1])))
+    model.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, *inputs[0].shape)))
     cnnhw.fit(model, photos, Recipe(epochs=2, resolutions=(0.5, 1.0)), progress=False)
-    assert {side for training_mode, side in seen if training_mode} == {16, 32}
-    assert {side for training_mode, side in seen if not training_mode} == {32}
+    assert {side for training_mode, *_, side in seen if training_mode} == {16, 32}
+    assert {side for training_mode, count, *_, side in seen if not training_mode and count > 1} == {32}
 
 
 def test_changes_are_what_differs_from_the_defaults_and_make_the_recipe_again():

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_GREY = 115  # about the mean of photographs
+
 __all__ = ["augment", "resize", "to_float"]
 
 
@@ -45,18 +47,21 @@ def resize(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def augment(images: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
-    """Mirror and shift each photo of a batch at random, independently.
+def augment(images: Tensor, *, flip: bool, shift: int, cutout: float = 0.0, generator: torch.Generator) -> Tensor:
+    """Mirror and shift each photo of a batch at random, and cover part of it, independently.
 
     Parameters
     ----------
-    images : Tensor of shape (N, C, H, W)
-        The batch, of any type.
+    images : Tensor of shape (N, C, H, W), uint8
+        The batch.
     flip : bool
         Mirror each photo left to right with probability 1/2.
     shift : int
         Greatest shift in pixels, down and right alike, drawn uniformly from -shift..shift; the edge is filled by
         reflection.
+    cutout : float
+        Side of a grey square that covers part of each photo, as a share of the photo's side (DeVries and Taylor 2017).
+        Its centre is drawn uniformly, so it may stick out.
     generator : torch.Generator
         Source of the random choices.
 
@@ -78,4 +83,9 @@ def augment(images: Tensor, *, flip: bool, shift: int, generator: torch.Generato
         sample = torch.arange(n)[:, None, None]
         # advanced indices apart from each other put the indexed axes first: (N, H, W, C)
         images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    if cutout:
+        reach = round(cutout * height / 2)
+        y, x = torch.randint(0, height, (2, n, 1), generator=generator)
+        down, right = ((torch.arange(height) - centre).abs() < reach for centre in (y, x))  # (N, H), (N, W)
+        images = images.masked_fill((down[:, :, None] & right[:, None, :])[:, None], _GREY)
     return images

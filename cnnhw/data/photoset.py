@@ -53,7 +53,7 @@ class Split:
         Tensor of shape (B, 3, S, S), uint8
             A copy of the photos.
         """
-        return self.store[self.index[torch.as_tensor(rows)]]
+        return self.store.index_select(0, self.index[torch.as_tensor(rows)])
 
     @cached_property
     def images(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The queue: runs the jobs of studies in one-thread processes side by side, and goes on where it stopped.
+"""The queue: runs the jobs of studies in processes side by side, and goes on where it stopped.
 
 A job trains with a checkpoint in the cache folder, writes its record at the end and then deletes the checkpoint.
 Whatever is killed, the next start finds either the record, or a checkpoint to go on from, or nothing; a lock keeps two
@@ -51,7 +51,7 @@ def pending(jobs: Sequence[Job], where: Path | None = None) -> list[Job]:
 
 
 def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
-    """Estimate how long jobs take with one thread each, from a short measurement of each arm.
+    """Estimate how long jobs take with their study's threads, from a short measurement of each arm.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
     threads = torch.get_num_threads()
     arms = {(job.study.data, job.study.size, job.arm): job for job in jobs}
     rates: dict[Any, float] = {}
-    torch.set_num_threads(1)
     try:
         for kind, job in arms.items():
+            torch.set_num_threads(job.study.threads)
             photos = _photos(job)
             rates[kind] = len(photos.train) / training.speed(
                 _model(job, photos), photos, job.arm.recipe, seconds=seconds / len(arms)
@@ -90,7 +90,7 @@ def run(
     jobs : sequence of Job
         Jobs of any studies; those with a record are passed over.
     processes : int, optional
-        How many at a time; by default the number of processors.
+        How many threads at a time: as many runs, where a run has one thread; by default the number of processors.
     where : Path, optional
         The folder of the records.
     progress : bool
@@ -123,14 +123,17 @@ def run(
                 bar.write(f"{job} failed:\n{said}", file=sys.stderr)
             return code
 
-        with ThreadPoolExecutor(processes or os.cpu_count() or 1) as pool:
-            try:
-                codes = dict(zip(todo, pool.map(work, todo), strict=True))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in running:
-                    process.terminate()
-                raise
+        codes: dict[Job, int] = {}
+        for threads in sorted({job.study.threads for job in todo}):
+            group = [job for job in todo if job.study.threads == threads]
+            with ThreadPoolExecutor(max(1, (processes or os.cpu_count() or 1) // threads)) as pool:
+                try:
+                    codes |= zip(group, pool.map(work, group), strict=True)
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for process in running:
+                        process.terminate()
+                    raise
     failed = [job for job, code in codes.items() if code not in (0, BUSY)]
     if failed:
         raise TrainingError(f"{len(failed)} of {len(todo)} runs failed: {', '.join(map(str, failed))}; see above")
@@ -138,7 +141,7 @@ def run(
 
 
 def run_job(job: Job, where: Path | None = None) -> Path:
-    """Run one job in this process with one thread, going on from its checkpoint if there is one.
+    """Run one job in this process with its study's threads, going on from its checkpoint if there is one.
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ def run_job(job: Job, where: Path | None = None) -> Path:
     filelock.Timeout
         If another process is running the job.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(job.study.threads)
     checkpoints = files.cache_folder() / "studies" / job.key
     checkpoints.mkdir(parents=True, exist_ok=True)
     with FileLock(checkpoints.with_suffix(".lock"), timeout=0):
@@ -219,7 +222,8 @@ def _run_process(
 ) -> tuple[int, str]:
     """Run a job in a process of its own; return its exit code and what it said at the end."""
     command = [sys.executable, "-m", "cnnhw.studies.worker", job.study.name, job.key, str(where or "")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = str(job.study.threads)
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     running.append(process)
     assert process.stdout is not None

@@ -1,0 +1,37 @@
+"""How the process treats memory that it has freed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+__all__ = ["keep_freed", "peak_mb"]
+
+# names and numbers from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_freed() -> None:
+    """Have glibc keep what is freed, for the next step of training to use again; elsewhere, do nothing.
+
+    By default glibc gives large blocks back to the system at once, and each step gets fresh pages, which the system has
+    to clear first: up to a third of the time of a step. Resident memory stays at its peak instead.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 2**28)
+
+
+def peak_mb() -> int:
+    """Return the most memory that this process has had resident, in MB (2**20 bytes)."""
+    if sys.platform == "linux":  # ru_maxrss would count the parent's memory, too
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
