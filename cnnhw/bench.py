@@ -7,6 +7,7 @@ while slows down both sides; ratios are of neighbouring samples.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.util
 import json
 import os
@@ -173,7 +174,12 @@ def run(
     keras = keras and importlib.util.find_spec("keras") is not None
     bench = _Bench(sets, root, seconds, repeats, keras, retrain, say)
     say("peak arithmetic")
-    result: dict[str, Any] = {"machine": _machine(), "photos": bench.photos, "seconds": seconds}
+    result: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "photos": bench.photos,
+        "seconds": seconds,
+    }
     for part in parts:
         result[part] = getattr(bench, part)()
     return result

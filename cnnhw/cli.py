@@ -42,8 +42,8 @@ class _Group(click.Group):
 def cli() -> None:
     """Train convolutional networks on photographs, and look at what they do.
 
-    Start with `cnnhw train q1_shallow`: it needs neither files nor network. With photos of your own in a folder of
-    class folders, `cnnhw train q1_shallow --data FOLDER`.
+    Start with `cnnhw train fast`: it needs neither files nor network. With photos of your own in a folder of class
+    folders, `cnnhw train best --data FOLDER`.
     """
 
 

@@ -80,6 +80,46 @@ def test_train_then_predict(folder, run):
         assert row["class"] == max(("cats", "dogs"), key=lambda name: float(row[name]))
 
 
+def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch):
+    code, out, err = run("train", "fast", "--data", "pets", "--epochs", 2, "--size", 32)
+    assert code == 0, err
+    summary = json.loads((folder.parent / "runs/fast-pets-0/run.json").read_text())
+    assert summary["recipe"]["optimizer"] == "muon"
+    assert (summary["recipe"]["epochs"], summary["recipe"]["batch_size"], summary["size"]) == (2, 64, 32)
+    code, out, err = run("train", "fast", "--data", "pets", "--epochs", 1, "--size", 32, "--seed", 1, "--no-augment")
+    assert code == 0, err
+    summary = json.loads((folder.parent / "runs/fast-pets-1/run.json").read_text())
+    assert (summary["recipe"]["flip"], summary["recipe"]["shift"]) == (False, 0)
+
+    from cnnhw import presets
+
+    monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 20 / 54)  # 20 epochs a minute's nine tenths
+    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
+    assert code == 0, err
+    assert "best: " in out
+    assert "20 epochs at 32x32 pixels" in out
+    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 0.1, "--seed", 3)
+    assert code == 0, err
+    assert "fast: " in out  # too little time for the larger network
+
+
+def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
+    from cnnhw import presets, training
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 12 / 54)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.evaluation, "predict", interrupt)
+        code, _, _ = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
+    assert code == 130
+    monkeypatch.setattr(presets.training, "speed", interrupt)
+    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1, "--resume")
+    assert code == 0, err
+    assert "12 epochs" in out
+
+
 def test_predict_goes_on_after_a_file_that_is_no_photo(folder, run):
     run(*TRAIN)
     (folder / "dogs" / "note.txt").write_text("hello")
@@ -136,6 +176,9 @@ def test_interrupted_training_resumes(folder, run):
         (("predict", "nothing", "x.png"), "no weights at nothing"),
         (("data", "show", "pet"), "unknown data set or folder 'pet'"),
         (("train", "q1_shallow", "--epochs", "0"), "--epochs"),
+        (("train", "fast", "--minutes", "3"), "--minutes plans the training of best"),
+        (("train", "best", "--minutes", "3", "--epochs", "2"), "use --epochs"),
+        (("bench", "--part", "troughput"), "Did you mean 'throughput'"),
     ],
 )
 def test_mistakes_get_one_clear_line(folder, run, words, message):
@@ -165,7 +208,7 @@ def test_study_list_and_status(run):
     assert "of 9 runs have records" in out
 
 
-@pytest.mark.parametrize("words", [(), ("data",), ("train",), ("predict",), ("study",), ("study", "run")])
+@pytest.mark.parametrize("words", [(), ("data",), ("train",), ("predict",), ("bench",), ("study",), ("study", "run")])
 def test_help_reads_well(run, words):
     code, out, _ = run(*words, "--help")
     assert code == 0

@@ -458,6 +458,15 @@ def test_photos_are_decoded_once(place, monkeypatch):
     assert not list(cache.folder().glob("*.tmp"))
 
 
+def test_native_side_is_that_of_the_files(place):
+    for k, size in enumerate(((20, 16), (30, 24), (40, 50))):
+        write(place / "a" / f"{k}.png", encoded(picture(k, size)))
+        write(place / "b" / f"{k}.png", encoded(picture(k, size)))
+    write(place / "b" / "broken.png", b"")
+    assert cnnhw.data.native_side(place) == 24
+    assert cnnhw.data.native_side("scenes") == 1024
+
+
 def test_the_fingerprint_does_not_depend_on_the_place(place):
     assert load(fill(place / "a")).fingerprint == load(fill(place / "b" / "c")).fingerprint
 

@@ -240,6 +240,7 @@ def test_provenance_says_what_is_missing_and_what_is_old():
     assert lines["Reduced"].startswith("Yes")
     old = Record({**found[0].content, "code": "0" * 16}, found[0].path)
     assert records.provenance([old])["Code"].startswith("1 of 1 runs were measured with an earlier version")
+    assert "first 20 steps of 0 of them" in records.provenance([Record(old.content | {"canary": {}}, old.path)])["Code"]
 
 
 def test_inventories_are_what_sphinx_reads(tmp_path):

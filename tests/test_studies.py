@@ -113,6 +113,36 @@ def test_queue_runs_what_is_missing_and_records_it(tiny_study, tmp_path):
     assert queue.canary(record) < 1e-6
 
 
+def test_canary_that_passes_is_noted_in_the_record(tiny_study, tmp_path):
+    where = tmp_path / "records"
+    queue.run(tiny_study.jobs()[:1], 1, where, progress=False)
+    (record,) = store.read("tiny", where)
+    store.write_canary(record, 1e-7)
+    (same,) = store.read("tiny", where)
+    assert same.repeated_by_present_code()
+    assert same.content["canary"]["difference"] == 1e-7
+    old = store.Record(same.content | {"canary": {"code": "0" * 16, "difference": 0.0}}, same.path)
+    assert not old.repeated_by_present_code()
+    assert not record.repeated_by_present_code()
+
+
+def test_studies_of_time_may_use_several_threads(folder, tmp_path, monkeypatch):
+    started = []
+
+    def run_process(job, where, running, report):
+        started.append(("start", job.study.name))
+        time.sleep(0.05)
+        started.append(("end", job.study.name))
+        return 0, ""
+
+    monkeypatch.setattr(queue, "_run_process", run_process)
+    wide = tiny(folder, name="wide", threads=2)
+    assert wide.jobs()[0].key != tiny(folder).jobs()[0].key
+    queue.run(wide.jobs() + tiny(folder).jobs(), 2, tmp_path / "records", progress=False)
+    assert [what for what, study in started if study == "wide"] == ["start", "end"] * 3
+    assert [what for what, study in started if study == "tiny"][:2] == ["start", "start"]
+
+
 def test_a_failing_job_is_named_and_the_others_are_finished(tiny_study, tmp_path, monkeypatch, capfd):
     jobs = tiny_study.jobs()
     (files.cache_folder() / "studies" / jobs[0].key).mkdir(parents=True)

@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import report, runs, studies
+from cnnhw import bench, report, runs, studies
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import Record
 
@@ -151,7 +151,8 @@ class ReportedRole(SphinxRole):
 class Provenance(SphinxDirective):
     """``.. provenance:: STUDY``: the box that says what a page's figures come from.
 
-    ``.. provenance:: live`` is the box of what a page computes while the site is built.
+    ``.. provenance:: live`` is the box of what a page computes while the site is built, ``.. provenance:: bench`` that
+    of the benchmark.
     """
 
     required_arguments = 1
@@ -159,6 +160,8 @@ class Provenance(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         if self.arguments[0] == "live":
             title, lines = "What was computed for this page", live_provenance()
+        elif self.arguments[0] == "bench":
+            title, lines = "Where the benchmark comes from", bench_provenance(bench.record())
         else:
             found = studies.records(self.arguments[0])
             if not found:
@@ -211,6 +214,22 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
             else "All runs were measured with the present version of the code."
         ),
         "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
+    }
+
+
+def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the benchmark."""
+    machine = result["machine"]
+    keras = next(row["versions"] for row in result["throughput"] if row["side"] == "keras")
+    versions = machine["versions"] | keras
+    return {
+        "Data": ", ".join(f"{name} ({count:,} photos to train on)" for name, count in result["photos"].items())
+        + "; noise, where only speed is measured.",
+        "Machine": f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb']} GB of memory",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "When": result["date"][:10],
+        "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
+        "Measure again": "cnnhw bench --data tiny5 --data flowers --retrain --json bench.json",
     }
 
 

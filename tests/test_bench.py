@@ -1,0 +1,144 @@
+"""The benchmark counts right, reads its own record, and says what was reached."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from cnnhw import bench, keras_reference, memory
+from cnnhw.errors import CnnhwError
+
+
+def test_operations_by_hand():
+    # q1_shallow at 16 px: three convolutions and two dense layers; the photo needs no gradient
+    convolutions = [16 * 16 * 9 * 3 * 16, 8 * 8 * 9 * 16 * 32, 4 * 4 * 9 * 32 * 64]
+    dense = [64 * 2 * 2 * 64, 64 * 5]
+    expected = 6 * sum(convolutions + dense) - 2 * convolutions[0]
+    assert bench.flops("q1_shallow", 16) == expected
+
+
+def test_seconds_to_a_level():
+    curve = [(1.0, 0.3), (2.0, 0.7), (3.0, 0.6), (4.0, 0.8)]
+    assert bench.seconds_to(0.65, curve) == 2.0
+    assert bench.seconds_to(0.75, curve) == 4.0
+    assert bench.seconds_to(0.9, curve) is None
+    assert bench.times_to(0.75, [curve, curve[:2], [(0.5, 0.76)]]) == [0.5, 4.0, float("inf")]
+
+
+def test_peak_is_plausible():
+    assert 0.5 < bench.peak(1, torch.float32, seconds=0.2) < 10_000
+    assert torch.get_num_threads() == 1
+
+
+def made_up():
+    """Return a small benchmark with known ratios."""
+    return {
+        "machine": {
+            "processor": "X", "threads": 2, "memory_gb": 8.0,
+            "peak_gflops": {"float32": 100.0, "bfloat16": 200.0},
+        },
+        "photos": {"tiny5": 1000},
+        "throughput": [
+            {"model": "q1_deep", "side": "cnnhw", "size": 128, "photos_per_second": [130.0, 120.0, 110.0],
+             "gflops": [50.0, 50.0, 50.0], "precision": "float32", "peak_mb": 1000},
+            {"model": "q1_deep", "side": "keras", "size": 128, "photos_per_second": [100.0, 100.0, 100.0],
+             "gflops": [40.0, 40.0, 40.0], "precision": "float32", "peak_mb": 1200},
+        ],
+        "accuracy": {"tiny5": [
+            {"setting": "fast, 2 epochs, 48 px", "side": "cnnhw", "curve": [[1.0, 0.5], [2.0 + seed, 0.7]]}
+            for seed in range(3)
+        ]},
+        "processes": [{"model": "fast", "size": 64, "one_process": [100.0], "one_thread_each": [150.0]}],
+    }  # fmt: skip
+
+
+def test_table_says_what_was_reached(monkeypatch):
+    result = made_up()
+    result["accuracy"]["tiny5"].append({"setting": "q1_deep", "side": "keras", "curve": [[100.0, 0.6], [240.0, 0.65]]})
+    text = bench.table(result)
+    assert "q1_deep: cnnhw to Keras: 1.20 times (1.10 to 1.30); target 1.2: met" in text
+    assert "q1_deep in Keras: more than 240 s; its best is 0.650" in text
+    assert "after 3.0 s (2.0 to 4.0); Keras takes more than 80 times as long; target 75: met" in text
+    assert "fast: one-thread processes to one process: 1.50 times (1.50 to 1.50); target 1.7: missed" in text
+    assert "50%" in text
+
+
+def test_without_training_keras_its_accuracies_come_from_the_record(monkeypatch):
+    known = {"accuracy": {"tiny5": [{"side": "keras", "curve": [[7.0, 0.55], [14.0, 0.63]]}]}}
+    monkeypatch.setattr(bench, "record", lambda: known)
+    assert bench.keras_curve(made_up(), "tiny5") == [(10.0, 0.55), (20.0, 0.63)]  # 1,000 photos at 100 a second
+    nothing = made_up() | {"throughput": []}
+    assert bench.keras_curve(nothing, "tiny5") == []
+    assert "Keras" not in bench.table(nothing)
+
+
+def test_a_level_reached_by_few_runs_has_no_time():
+    result = made_up()
+    result["accuracy"]["tiny5"][0]["curve"] = result["accuracy"]["tiny5"][1]["curve"] = [[1.0, 0.5]]
+    assert "reached in 1 of 3 runs\n" in bench.table(result) + "\n"
+
+
+def test_committed_benchmark_is_complete():
+    result = bench.record()
+    assert set(bench.PARTS) <= result.keys()
+    assert {row["side"] for row in result["accuracy"]["tiny5"]} == {"cnnhw", "keras"}
+    for row in result["profile"]:
+        assert sum(row["shares"].values()) == pytest.approx(1, abs=0.05)
+    assert "target 75" in bench.table(result)
+
+
+def test_record_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.studies.store, "folder", lambda: tmp_path)
+    with pytest.raises(CnnhwError, match="cannot be read"):
+        bench.record()
+
+
+def test_unknown_part():
+    with pytest.raises(ValueError, match="unknown parts"):
+        bench.run(["speed"])
+
+
+@pytest.mark.slow
+def test_parts_run_and_give_a_table():
+    said = []
+    result = bench.run(
+        ("throughput", "processes", "profile"), sets=("scenes",), seconds=0.2, repeats=1, keras=False, say=said.append
+    )
+    assert any("throughput: fast" in line for line in said)
+    assert json.loads(json.dumps(result)) == result
+    text = bench.table(result)
+    assert "q1_deep in cnnhw" in text
+    assert "one-thread processes" in text
+
+
+@pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])
+@pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed")
+@pytest.mark.slow
+def test_keras_script_trains_the_same_network(name, tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 64), ("validation", 10), ("test", 10)):
+        np.save(tmp_path / f"{part}.npy", rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
+        np.save(tmp_path / f"{part}_labels.npy", np.arange(count) % 5)
+    command = [sys.executable, keras_reference.__file__, name, str(tmp_path), "--epochs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[1]["seconds"] > lines[0]["seconds"] > 0
+    assert 0 <= lines[1]["test_accuracy"] <= 1
+
+
+def test_peak_memory_counts_this_process_only():
+    code = "from cnnhw import memory; memory.keep_freed(); memory.keep_freed(); print(memory.peak_mb())"
+    block = bytearray(600 * 2**20)  # not the child's
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert memory.peak_mb() > 600
+    assert 50 < child < memory.peak_mb()
+    assert len(block)
