@@ -387,7 +387,7 @@ def diagram(model: Classifier) -> Svg:
     """Draw a model's layers as a graph.
 
     Each box is a layer with what follows from it: the shape of its output for one photo, and its parameters. A bar
-    shows the layer's share of all parameters.
+    shows the layer's share of all parameters; a curve on the left is a connection that skips layers.
 
     Parameters
     ----------
@@ -399,7 +399,7 @@ def diagram(model: Classifier) -> Svg:
     Svg
         The picture, a str.
     """
-    traced = fx.symbolic_trace(model)
+    traced = fx.GraphModule(model, _Tracer().trace(model))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -410,7 +410,8 @@ def diagram(model: Classifier) -> Svg:
     total = max(1, count_parameters(model))
 
     box: dict[fx.Node, int] = {}  # node -> number of the box that draws it
-    labels: list[list[str]] = []
+    labels: list[tuple[str, str]] = []  # what it is, shape of the output
+    counts: list[int] = []
     sources: list[list[int]] = []
     for node in traced.graph.nodes:
         if node.op == "output":
@@ -418,15 +419,17 @@ def diagram(model: Classifier) -> Svg:
         inputs = [box[source] for source in node.all_input_nodes if source in box]
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         shape = "×".join(map(str, node.meta["tensor_meta"].shape[1:]))
-        if isinstance(module, nn.ReLU) and len(inputs) == 1 and len(node.all_input_nodes[0].users) == 1:
-            labels[inputs[0]][0] += " + ReLU"
-            box[node] = inputs[0]
+        parameters = count_parameters(module) if module is not None else 0
+        added = {nn.ReLU: " + ReLU", nn.BatchNorm2d: " + norm"}.get(type(module))
+        if added and len(inputs) == 1 and len(node.all_input_nodes[0].users) == 1:
+            (at,) = inputs
+            labels[at] = labels[at][0] + added, shape
+            counts[at] += parameters
+            box[node] = at
             continue
         box[node] = len(labels)
-        parameters = count_parameters(module) if module is not None else 0
-        labels.append(
-            [_describe(node, module), shape, f"{parameters:,}" if parameters else "", str(parameters / total)]
-        )
+        labels.append((_describe(node, module), shape))
+        counts.append(parameters)
         sources.append(inputs)
 
     depth: list[int] = []
@@ -434,7 +437,9 @@ def diagram(model: Classifier) -> Svg:
         depth.append(1 + max((depth[i] for i in inputs), default=-1))
     lanes = [depth[:i].count(d) for i, d in enumerate(depth)]
     width, height, gap = 300, 34, 16
-    place = [(20 + lane * (width + 200), 20 + d * (height + gap)) for lane, d in zip(lanes, depth, strict=True)]
+    skips = any(depth[i] - depth[source] > 1 for i, inputs in enumerate(sources) for source in inputs)
+    margin = 60 if skips else 20
+    place = [(margin + lane * (width + 200), 20 + d * (height + gap)) for lane, d in zip(lanes, depth, strict=True)]
     full_width = max(x for x, _ in place) + width + 200
     full_height = max(y for _, y in place) + height + 20
     parts = [
@@ -448,21 +453,35 @@ def diagram(model: Classifier) -> Svg:
     for inputs, (x, y) in zip(sources, place, strict=True):
         for source in inputs:
             from_x, from_y = place[source]
+            if y - from_y > height + gap + 1 and from_x == x:
+                start, end = from_y + height / 2, y + height / 2
+                parts.append(
+                    f'<path d="M{x} {start}C{x - 45} {start} {x - 45} {end} {x - 1} {end}" fill="none" '
+                    'stroke="#666" marker-end="url(#tip)"/>'
+                )
+                continue
             parts.append(
                 f'<line x1="{from_x + width / 2}" y1="{from_y + height}" x2="{x + width / 2}" y2="{y - 1}" '
                 'stroke="#666" marker-end="url(#tip)"/>'
             )
-    for (label, shape, weights, share), (x, y) in zip(labels, place, strict=True):
+    for (label, shape), count, (x, y) in zip(labels, counts, place, strict=True):
         colour = "#cfe3f3" if "conv" in label else "#fbe3c8" if "linear" in label else "#eeeeee"
-        bar = max(1.0, 160 * float(share)) if weights else 0
+        bar = max(1.0, 160 * count / total) if count else 0
         parts.append(
             f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5" fill="{colour}" stroke="#888"/>'
             f'<text x="{x + 10}" y="{y + 22}">{html.escape(label)}</text>'
             f'<text x="{x + width - 10}" y="{y + 22}" text-anchor="end" fill="#444">{shape}</text>'
             f'<rect x="{x + width + 8}" y="{y + 4}" width="{bar:.1f}" height="10" fill="#0072B2"/>'
-            f'<text x="{x + width + 8}" y="{y + 29}" font-size="12" fill="#444">{weights}</text>'
+            f'<text x="{x + width + 8}" y="{y + 29}" font-size="12" fill="#444">{f"{count:,}" if count else ""}</text>'
         )
     return Svg("".join(parts) + "</svg>\n")
+
+
+class _Tracer(fx.Tracer):
+    """Takes a module without parts as one step, also one of our own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not any(True for _ in m.children())
 
 
 def _describe(node: fx.Node, module: nn.Module | None) -> str:
@@ -475,6 +494,8 @@ def _describe(node: fx.Node, module: nn.Module | None) -> str:
         case nn.MaxPool2d() | nn.AvgPool2d():
             kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
             return f"{module.kernel_size}×{module.kernel_size} {kind} pool"
+        case nn.AdaptiveAvgPool2d():
+            return "average over all positions"
         case None:
             return "photo" if node.op == "placeholder" else str(getattr(node.target, "__name__", node.target))
         case _:

@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cnnhw import bench, keras_reference, memory
+from cnnhw import bench, keras_reference, memory, training
 from cnnhw.errors import CnnhwError
 
 
@@ -98,6 +99,17 @@ def test_record_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setattr(bench.studies.store, "folder", lambda: tmp_path)
     with pytest.raises(CnnhwError, match="cannot be read"):
         bench.record()
+
+
+def test_samples_of_py_spy_are_told_by_place():
+    source = Path(training.__file__).read_text().splitlines()
+    line = 1 + next(i for i, text in enumerate(source) if text.strip() == "loss.backward()")
+    stacks = (
+        f"main (x.py:1);_steps (cnnhw/training.py:{line});backward (torch/_tensor.py:3) 6\n"
+        "main (x.py:1);_steps (cnnhw/training.py:9);augment (cnnhw/data/augment.py:5);flip (torch/y.py:2) 2\n"
+        "main (x.py:1);load (cnnhw/data/cache.py:5) 90\n"
+    )
+    assert bench._innermost(stacks) == {"loss.backward()": 0.75, "augment": 0.25}
 
 
 def test_unknown_part():

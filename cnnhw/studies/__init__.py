@@ -162,7 +162,7 @@ _MINUTES = Study(
     size=64,
     arms=(
         Arm("two_minutes", "best", Recipe.best(12), seeds=(0, 1, 2)),
-        Arm("ten_minutes", "best", Recipe.best(40), seeds=(0, 1)),
+        Arm("ten_minutes", "best", Recipe.best(60), seeds=(0, 1)),
     ),
     every_epoch=True,
     threads=2,
