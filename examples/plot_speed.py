@@ -32,7 +32,8 @@ at 128 pixels, and on ``flowers``, whose photos are larger.
 # first layer takes patches of four pixels apart and halves the map; each stage halves it again right after its first
 # convolution, so that most of the work is done on small maps; residual blocks :cite:p:`he2016deep` follow in the last
 # two stages; an average over all positions and one linear layer end it, so that the same weights serve photos of any
-# size. Each response of the first layer is kept with both signs :cite:p:`shang2016understanding`, as ReLU would drop one.
+# size. Each response of the first layer is kept with both signs :cite:p:`shang2016understanding`, as ReLU would drop
+# one.
 
 from matplotlib import pyplot as plt
 
@@ -43,9 +44,9 @@ model = cnnhw.models.create("fast", size=64)
 plots.diagram(model)
 
 # %%
-# Its first layer is not learnt. The patches of photographs have far more contrast in slow gradients than in fine detail;
-# the *whitening* filters are the principal components of patches, each divided by its standard deviation, so that all
-# details reach the next layer equally strong. With patches as rows of :math:`X`, mean removed, and
+# Its first layer is not learnt. The patches of photographs have far more contrast in slow gradients than in fine
+# detail; the *whitening* filters are the principal components of patches, each divided by its standard deviation, so
+# that all details reach the next layer equally strong. With patches as rows of :math:`X`, mean removed, and
 # :math:`X^\top X / n = V \operatorname{diag}(\lambda) V^\top`, filter :math:`i` is
 #
 # .. math:: w_i = v_i / \sqrt{\lambda_i + \varepsilon},
@@ -75,10 +76,10 @@ plt.show()
 # What each part of the recipe contributes
 # ----------------------------------------
 #
-# Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe was
-# chosen on validation photos before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are differences to the full recipe with the same seed, with
-# the interval in which their mean lies with a confidence of 95 in 100 (Student's t over the seeds). It covers the choice
-# of seeds and not that of test photos.
+# Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe
+# was chosen on validation photos before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are
+# differences to the full recipe with the same seed, with the interval in which their mean lies with a confidence of 95
+# in 100 (Student's t over the seeds). It covers the choice of seeds and not that of test photos.
 
 from statistics import fmean
 
@@ -89,8 +90,6 @@ arms = {
     "adamw": "AdamW in place of Muon",
     "one_resolution": "64 pixels throughout",
     "no_augmentation": "no flips and shifts",
-    "no_smoothing": "no label smoothing",
-    "constant_rate": "constant learning rate",
     "float32": "float32 throughout",
     "cutout": "with a square covered (cutout)",
 }
@@ -127,18 +126,19 @@ plt.show()
 
 # %%
 # Seconds are of one thread, two runs side by side. Rising resolution and bfloat16 are there for the sake of time: what
-# they cost in accuracy has to be weighed against the last column. What was tried and left out of the recipe, after a look
-# at validation photos only: larger batches, GELU, crops at random scales, CutMix, weight averaging (no gain once the rate
-# has come down to zero), and averaging over a photo and its mirror image at test time, a gain that costs twice the time of
-# every prediction. For the longer trainings of :meth:`cnnhw.Recipe.best`, a covered square :cite:p:`devries2017cutout`
-# and photos blended in pairs :cite:p:`zhang2018mixup` are added, which teach the photos less by heart.
+# they cost in accuracy has to be weighed against the last column. What was tried and left out of the recipe, after a
+# look at validation photos only: larger batches, GELU, crops at random scales, CutMix, weight averaging (no gain once
+# the rate has come down to zero), and averaging over a photo and its mirror image at test time, a gain that costs twice
+# the time of every prediction. For the longer trainings of :meth:`cnnhw.Recipe.best`, a covered square
+# :cite:p:`devries2017cutout` and photos blended in pairs :cite:p:`zhang2018mixup` are added, which teach the photos
+# less by heart.
 #
 # Time to accuracy
 # ----------------
 #
 # How soon is a network as accurate as the report's two networks were, :reported:`q1_shallow test_accuracy` and
-# :reported:`q1_deep test_accuracy`? On the other side stands the report's better recipe in Keras, with TensorFlow, on the same photos and the same machine, run
-# once. Curves were drawn afterwards; nothing was decided by them.
+# :reported:`q1_deep test_accuracy`? On the other side stands the report's better recipe in Keras, with TensorFlow, on
+# the same photos and the same machine, run once. Curves were drawn afterwards; nothing was decided by them.
 
 result = bench.record()
 curves = {}
@@ -187,18 +187,18 @@ print(bench.table(result))
 # Near the peak, or far from it
 # -----------------------------
 #
-# A training step of a network with :math:`M` multiply-adds a photo costs about :math:`6M` floating-point operations: two
-# each for the forward pass, for the gradient of the maps and for that of the weights. The machine's peak was measured by
-# large matrix products and convolutions. What a network reaches of it says how much could still be gained without
-# computing less.
+# A training step of a network with :math:`M` multiply-adds a photo costs about :math:`6M` floating-point operations:
+# two each for the forward pass, for the gradient of the maps and for that of the weights. The machine's peak was
+# measured by large matrix products and convolutions. What a network reaches of it says how much could still be gained
+# without computing less.
 #
-# The target of one fifth more photos a second than Keras, with the report's networks trained as reported, is **missed**:
-# the two sides are about even. Both call the same library for convolutions (oneDNN), and ``q1_deep`` runs so near to the
-# peak on both sides that a fifth more would need more arithmetic than the processor has. ``q1_shallow`` is further from it:
-# its first convolution sees three channels only, too few for the processor's vectors, and its large first maps cost memory
-# traffic more than arithmetic. Tried without success for it: padding the photos to four and to eight channels, ReLU in
-# place, and binding threads to processors. In bfloat16, which the report did not use and which halves the size of numbers,
-# there is twice as much arithmetic, and both networks gain a good part of it.
+# The target of one fifth more photos a second than Keras, with the report's networks trained as reported, is
+# **missed**: the two sides are about even. Both call the same library for convolutions (oneDNN), and ``q1_deep`` runs
+# so near to the peak on both sides that a fifth more would need more arithmetic than the processor has. ``q1_shallow``
+# is further from it: its first convolution sees three channels only, too few for the processor's vectors, and its large
+# first maps cost memory traffic more than arithmetic. Tried without success for it: padding the photos to four and to
+# eight channels, ReLU in place, and binding threads to processors. In bfloat16, which the report did not use and which
+# halves the size of numbers, there is twice as much arithmetic, and both networks gain a good part of it.
 
 names = {
     row["model"]: f"{row['model']}, {row['size']} pixels" for row in result["profile"]
@@ -260,18 +260,19 @@ plt.show()
 # Many runs at once
 # -----------------
 #
-# A claim takes many runs. With two threads for one run, the threads wait for each other at every operation, and what has
-# not been divided among them is done by one; with one run a thread neither happens. So ``cnnhw study run`` starts as many
-# one-thread processes as there are processors. The last lines of the table above compare both ways, in turns. The target
-# was missed: since freed memory is kept, one run with two threads has become so much better that less is left to be
-# gained. One-thread processes still come out ahead for every network, most of all for the small one, and are used.
+# A claim takes many runs. With two threads for one run, the threads wait for each other at every operation, and what
+# has not been divided among them is done by one; with one run a thread neither happens. So ``cnnhw study run`` starts
+# as many one-thread processes as there are processors. The last lines of the table above compare both ways, in turns.
+# The target was missed: since freed memory is kept, one run with two threads has become so much better that less is
+# left to be gained. One-thread processes still come out ahead for every network, most of all for the small one, and are
+# used.
 #
 # Within a budget of time
 # -----------------------
 #
-# For photos of your own, ``cnnhw train best --minutes 10 --data FOLDER`` measures the machine for five seconds and plans:
-# the largest resolution, up to that of the photos, which leaves time for a dozen passes, and as many passes as fit. What
-# the plan would be here for a thousand photos, in half a minute and in ten:
+# For photos of your own, ``cnnhw train best --minutes 10 --data FOLDER`` measures the machine for five seconds and
+# plans: the largest resolution, up to that of the photos, which leaves time for a dozen passes, and as many passes as
+# fit. What the plan would be here for a thousand photos, in half a minute and in ten:
 
 from cnnhw import presets
 
@@ -285,15 +286,15 @@ for minutes in (0.5, 10):
 # What would have refuted it
 # --------------------------
 #
-# That the recipe is quick because it computes less, and not because of this machine, would be refuted by a machine on which
-# the ratio to Keras vanishes: run ``cnnhw bench`` on yours. That each part of the recipe pays would be refuted by an interval
-# above that lies on the wrong side of zero; where one includes zero, six seeds do not tell.
+# That the recipe is quick because it computes less, and not because of this machine, would be refuted by a machine on
+# which the ratio to Keras vanishes: run ``cnnhw bench`` on yours. That each part of the recipe pays would be refuted by
+# an interval above that lies on the wrong side of zero; where one includes zero, six seeds do not tell.
 #
 # Exercises
 # ---------
 #
-# **1. Operations by hand.** How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128 pixels,
-# and what share of a training step's operations is that?
+# **1. Operations by hand.** How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
+# pixels, and what share of a training step's operations is that?
 #
 # .. raw:: html
 #
@@ -332,8 +333,8 @@ print(
 #
 #    </details>
 #
-# **3. Whitening, checked.** Show that the responses of the filters above to patches that they were not computed from are
-# nearly uncorrelated.
+# **3. Whitening, checked.** Show that the responses of the filters above to patches that they were not computed from
+# are nearly uncorrelated.
 #
 # .. raw:: html
 #

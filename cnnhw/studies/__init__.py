@@ -137,8 +137,6 @@ _FAST_PARTS = Study(
             "adamw": replace(_FAST, optimizer="adamw", learning_rate=4e-3, weight_decay=0.05),
             "one_resolution": replace(_FAST, resolutions=()),
             "no_augmentation": replace(_FAST, flip=False, shift=0),
-            "no_smoothing": replace(_FAST, label_smoothing=0.0),
-            "constant_rate": replace(_FAST, schedule="constant"),
             "float32": replace(_FAST, precision="float32"),
             "cutout": replace(_FAST, cutout=0.375),
         }.items()
@@ -162,9 +160,8 @@ _MINUTES = Study(
     size=64,
     arms=(
         Arm("two_minutes", "best", Recipe.best(12), seeds=(0, 1, 2)),
-        Arm("ten_minutes", "best", Recipe.best(60), seeds=(0, 1)),
+        Arm("ten_minutes", "best", Recipe.best(40), seeds=(0, 1)),
     ),
-    every_epoch=True,
     threads=2,
 )
 
