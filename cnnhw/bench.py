@@ -497,7 +497,8 @@ def _accuracy_lines(result: dict[str, Any]) -> list[str]:
                 bound = "" if theirs is not None else "more than "
                 theirs = theirs or keras[-1][0]
                 lines.append(f"  q1_deep in Keras: {bound}{theirs:.0f} s; its best is {max(a for _, a in keras):.3f}")
-            for setting in _SETTINGS:
+            measured = [setting for setting in _SETTINGS if any(row["setting"] == setting for row in rows)]
+            for setting in measured:
                 times = times_to(level, [row["curve"] for row in rows if row["setting"] == setting])
                 reached = [seconds for seconds in times if seconds < float("inf")]
                 middle = statistics.median_high(times)

@@ -73,12 +73,21 @@ def test_diagram_shows_every_layer_with_weights(name):
     model = models.create(name)
     picture = plots.diagram(model)
     root = ET.fromstring(picture)
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    texts = list(root.iter("{http://www.w3.org/2000/svg}text"))
+    counts = [int(text.text.replace(",", "")) for text in texts if text.get("font-size") == "12" and text.text]
+    assert sum(counts) == models.count_parameters(model)
     for module in model.modules():
-        if not list(module.children()) and (own := models.count_parameters(module)):
-            assert f"{own:,}" in texts
+        if isinstance(module, torch.nn.Linear):
+            assert models.count_parameters(module) in counts
+    weighty = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len([text for text in texts if text.text and ("conv" in text.text or "linear" in text.text)]) == len(weighty)
     assert f"{models.count_parameters(model):,} parameters" in picture
     assert model.training  # left as it was
+
+
+def test_diagram_draws_connections_that_skip_layers():
+    assert plots.diagram(models.create("fast", size=64)).count("<path d") == 1 + 2  # the arrow's tip, two blocks
+    assert plots.diagram(models.create("q1_deep", size=64)).count("<path d") == 1
 
 
 def test_diagram_shows_branches_side_by_side():
