@@ -301,7 +301,8 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     """
     figure = _figure(9, 0.7 * len(rows) + 1.6, title)
     axis = figure.subplots()
-    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    found = dict.fromkeys(kind for row in rows.values() for kind in row)
+    kinds = sorted(found, key=lambda kind: -sum(row.get(kind, 0.0) for row in rows.values()))
     palette = [*COLOURS, "#999999", "#F0E442", "#444444", "#bbbbbb"]
     for height, row in enumerate(reversed(list(rows.values()))):
         left = 0.0

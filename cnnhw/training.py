@@ -75,7 +75,7 @@ class Recipe:
         Weigh the loss by the inverse frequency of the classes, for unbalanced data.
     whiten : bool
         Set the first convolution to the whitened principal components of the photos' patches, and freeze it: see
-        :func:`whiten_`.
+        :func:`cnnhw.training.whiten_`.
     resolutions : tuple of float
         Progressive resizing: the epochs are cut into equal parts, and each part is trained on photos resized to this
         share of their side, above 0 to 1. Validation and test are always at the full side.

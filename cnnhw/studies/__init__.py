@@ -136,7 +136,6 @@ _FAST_PARTS = Study(
             "no_whitening": replace(_FAST, whiten=False),
             "adamw": replace(_FAST, optimizer="adamw", learning_rate=4e-3, weight_decay=0.05),
             "one_resolution": replace(_FAST, resolutions=()),
-            "no_augmentation": replace(_FAST, flip=False, shift=0),
             "float32": replace(_FAST, precision="float32"),
             "cutout": replace(_FAST, cutout=0.375),
         }.items()
