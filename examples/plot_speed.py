@@ -14,8 +14,8 @@ accurate as the report's best one, how accurate does one get in two and in ten m
 * With the larger network of :meth:`cnnhw.Recipe.best` it is :record:`minutes/two_minutes accuracy` after
   :record:`minutes/two_minutes minutes` minutes, and :record:`minutes/ten_minutes accuracy` after
   :record:`minutes/ten_minutes minutes` minutes.
-* Most of the time of a step goes into convolutions, and in the report's larger network those run at what the processor
-  can do at all. So what is gained is gained by *computing less*: fewer passes, smaller pictures first, shorter numbers,
+* Most of the time of a step goes into convolutions, and in the report's larger network those run near what the
+  processor can do at all. So what is gained is gained by *computing less*: fewer passes, smaller pictures first, shorter numbers,
   and a better use of each step.
 
 ``cnnhw bench`` measures all of it on your machine. Everything on this page is an observation; none of it is a promise
@@ -128,9 +128,9 @@ plt.show()
 # they cost in accuracy has to be weighed against the last column. What was tried and left out of the recipe, after a
 # look at validation photos only: larger batches, GELU, crops at random scales, CutMix, weight averaging (no gain once
 # the rate has come down to zero), and averaging over a photo and its mirror image at test time, a gain that costs twice
-# the time of every prediction. For the longer trainings of :meth:`cnnhw.Recipe.best`, a covered square
-# :cite:p:`devries2017cutout` and photos blended in pairs :cite:p:`zhang2018mixup` are added, which teach the photos
-# less by heart.
+# the time of every prediction. In a training as short as this, a covered square :cite:p:`devries2017cutout` does not
+# help. In the longer ones of :meth:`cnnhw.Recipe.best` the validation photos spoke for it, and for photos blended in
+# pairs :cite:p:`zhang2018mixup`: both keep the network from learning the photos by heart.
 #
 # Time to accuracy
 # ----------------
@@ -194,8 +194,8 @@ print(bench.table(result))
 #
 # The target of one fifth more photos a second than Keras, with the report's networks trained as reported, is
 # **missed**: the two sides are about even. Both call the same library for convolutions (oneDNN), and ``q1_deep`` runs
-# so near to the peak on both sides that a fifth more would need more arithmetic than the processor has. ``q1_shallow``
-# is further from it: its first convolution sees three channels only, too few for the processor's vectors, and its large
+# so near to the peak on both sides that a fifth more would need all of it, to the last operation. ``q1_shallow`` is
+# further from it: its first convolution sees three channels only, too few for the processor's vectors, and its large
 # first maps cost memory traffic more than arithmetic. Tried without success for it: padding the photos to four and to
 # eight channels, ReLU in place, and binding threads to processors. In bfloat16, which the report did not use and which
 # halves the size of numbers, there is twice as much arithmetic, and both networks gain a good part of it.
