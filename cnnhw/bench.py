@@ -182,7 +182,9 @@ def run(
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
-    keras = keras and importlib.util.find_spec("keras") is not None
+    if keras and importlib.util.find_spec("keras") is None:
+        say("Keras is not installed and is left out")
+        keras = False
     bench = _Bench(sets, root, seconds, repeats, keras, retrain, say)
     say("peak arithmetic")
     result: dict[str, Any] = {
@@ -376,7 +378,7 @@ def _machine() -> dict[str, Any]:
     return {
         "processor": runs.processor(),
         "threads": threads,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gb": memory.installed_gb(),
         "peak_gflops": {name: peak(threads, dtype) for name, dtype in formats.items()},
         "peak_gflops_one_thread": {name: peak(1, dtype) for name, dtype in formats.items()},
         "versions": runs.versions(),
@@ -428,7 +430,7 @@ def table(result: dict[str, Any]) -> str:
     """
     machine = result["machine"]
     lines = [
-        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb']} GB; peak "
+        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB; peak "
         + ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in machine["peak_gflops"].items())
     ]
     rows = {(row["model"], row["side"]): row for row in result.get("throughput", [])}

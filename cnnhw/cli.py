@@ -149,7 +149,7 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 @click.option("--seed", default=0, show_default=True, help="Decides initial weights and the order of photos.")
 @click.option("--batch-size", type=click.IntRange(1), help="Photos a step [default: 32; fast and best 64].")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.01]."
+    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.02]."
 )
 @click.option(
     "--augment/--no-augment", default=None, help="Mirror and shift photos at random [default: fast and best only]."

@@ -15,8 +15,8 @@ accurate as the report's best one, how accurate does one get in two and in ten m
   :record:`minutes/two_minutes minutes` minutes, and :record:`minutes/ten_minutes accuracy` after
   :record:`minutes/ten_minutes minutes` minutes.
 * Most of the time of a step goes into convolutions, and in the report's larger network those run near what the
-  processor can do at all. So what is gained is gained by *computing less*: fewer passes, smaller pictures first, shorter numbers,
-  and a better use of each step.
+  processor can do at all. So what is gained is gained by *computing less*: fewer passes, smaller pictures first, shorter
+  numbers, and a better use of each step.
 
 ``cnnhw bench`` measures all of it on your machine. Everything on this page is an observation; none of it is a promise
 for other machines or other photos. In particular ``tiny5`` consists of photos of 64x64 pixels, enlarged where a network
@@ -77,7 +77,7 @@ plt.show()
 # ----------------------------------------
 #
 # Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe
-# was chosen on validation photos before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are
+# was chosen on photos held out from training before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are
 # differences to the full recipe with the same seed, with the interval in which their mean lies with a confidence of 95
 # in 100 (Student's t over the seeds). It covers the choice of seeds and not that of test photos.
 
@@ -126,11 +126,12 @@ plt.show()
 # %%
 # Seconds are of one thread, two runs side by side. Rising resolution and bfloat16 are there for the sake of time: what
 # they cost in accuracy has to be weighed against the last column. What was tried and left out of the recipe, after a
-# look at validation photos only: larger batches, GELU, crops at random scales, CutMix, weight averaging (no gain once
-# the rate has come down to zero), and averaging over a photo and its mirror image at test time, a gain that costs twice
-# the time of every prediction. In a training as short as this, a covered square :cite:p:`devries2017cutout` does not
-# help. In the longer ones of :meth:`cnnhw.Recipe.best` the validation photos spoke for it, and for photos blended in
-# pairs :cite:p:`zhang2018mixup`: both keep the network from learning the photos by heart.
+# few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
+# weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
+# test time, a gain that costs twice the time of every prediction. In a training as short as this, a covered square
+# :cite:p:`devries2017cutout` does not help. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
+# for it, and for photos blended in pairs :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
+# heart.
 #
 # Time to accuracy
 # ----------------
@@ -140,33 +141,33 @@ plt.show()
 # the same photos and the same machine, run once. Curves were drawn afterwards; nothing was decided by them.
 
 result = bench.record()
-curves = {}
-for row in result["accuracy"]["tiny5"]:
-    name = (
-        "q1_deep, the report's recipe in Keras"
-        if row["side"] == "keras"
-        else row["setting"]
-    )
-    curves.setdefault(name, []).append(row["curve"])
+
+
+def curves(photos):
+    """Return the curves of one data set by name, one for each run."""
+    found = {}
+    for row in result["accuracy"][photos]:
+        keras = row["side"] == "keras"
+        name = "q1_deep, the report's recipe in Keras" if keras else row["setting"]
+        found.setdefault(name, []).append(row["curve"])
+    return found
+
+
 figure = plots.time_to_accuracy(
-    curves, bench.LEVELS, "tiny5: accuracy against seconds, from random weights"
+    curves("tiny5"),
+    bench.LEVELS,
+    "tiny5: accuracy against seconds, from random weights",
 )
 figure.set_label(
     "Test accuracy on tiny5 against seconds of training on a logarithmic scale. The fast recipe crosses both of the "
-    "report's accuracies within seconds; the report's recipe in Keras takes minutes and ends below the higher one."
+    "report's accuracies within seconds; the report's recipe in Keras takes minutes and ends below both."
 )
 plt.show()
 
-curves = {}
-for row in result["accuracy"]["flowers"]:
-    name = (
-        "q1_deep, the report's recipe in Keras"
-        if row["side"] == "keras"
-        else row["setting"]
-    )
-    curves.setdefault(name, []).append(row["curve"])
 figure = plots.time_to_accuracy(
-    curves, bench.levels(result, "flowers"), "flowers: the same, on larger photos"
+    curves("flowers"),
+    bench.levels(result, "flowers"),
+    "flowers: the same, on larger photos",
 )
 figure.set_label(
     "Test accuracy on flowers against seconds of training. The line marks the best that the report's recipe in Keras "
@@ -215,7 +216,7 @@ plt.show()
 
 # %%
 # The same from outside, by sampling which line of the package a training process is in (py-spy); what a line calls in
-# other packages is counted to it. In ``fast``, ``optimizer.step()`` is the price of Muon: its matrix products.
+# other packages is counted to it. In ``fast``, the optimiser's step is the price of Muon: its matrix products.
 
 for row in result["profile"]:
     print(names[row["model"]])
