@@ -336,7 +336,9 @@ def study_list() -> None:
         which = studies.get(name)
         click.echo(f"{name}: {which.question}")
         for arm in which.arms:
-            click.echo(f"  {arm.name}: {arm.model}, {arm.recipe.epochs} epochs, {len(arm.seeds)} seeds on {which.data}")
+            click.echo(
+                f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {arm.data or which.data}"
+            )
 
 
 @study.command("run")
@@ -388,9 +390,12 @@ def study_status(canary: bool) -> None:
             said = f"  {record.path.name} was measured with an earlier version"
             if canary:
                 difference = queue.canary(record)
-                said += f": first losses differ by {difference:.1e} nats"
-                if difference < queue.CANARY_LIMIT:
-                    store.write_canary(record, difference)
+                if difference is None:
+                    said += "; its first steps need weights that are not in the cache folder"
+                else:
+                    said += f": first losses differ by {difference:.1e} nats"
+                    if difference < queue.CANARY_LIMIT:
+                        store.write_canary(record, difference)
             elif record.repeated_by_present_code():
                 said += "; the present one repeats its first steps"
             click.echo(said)

@@ -6,6 +6,7 @@ import datetime
 import html
 import importlib.metadata
 import json
+import math
 import platform
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +58,8 @@ class Run:
         The losses of the first 20 steps, in nats.
     test_predictions : list of list of int
         The test predictions after each epoch, if they were asked for.
+    trainable : int
+        Number of parameters that were trained.
     """
 
     model: Classifier
@@ -70,6 +73,7 @@ class Run:
     precision: str = "float32"
     first_losses: list[float] = field(default_factory=list)
     test_predictions: list[list[int]] = field(default_factory=list)
+    trainable: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,6 +112,7 @@ class Run:
             "seconds": self.seconds,
             "model": self.model.name,
             "parameters": models.count_parameters(self.model),
+            "trainable": self.trainable,
             "data": self.photos.name,
             "data_fingerprint": self.photos.fingerprint,
             "data_note": self.photos.note,
@@ -174,7 +179,9 @@ def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence
         "num_classes": str(model.num_classes),
         "classes": json.dumps(model.classes),
         "size": str(model.size),
-        "normalisation": "RGB, divided by 255",
+        "options": json.dumps(model.options),
+        "normalisation": "RGB, divided by 255" if model.pixel_scale == 1 else "RGB",
+        "pixel_scale": str(model.pixel_scale),
         "data": data,
         "licence": licence,
     }
@@ -223,12 +230,17 @@ def load(weights: str | Path) -> Classifier:
         classes = json.loads(metadata["classes"])
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError("the class names are not a list of strings")
+        options = json.loads(metadata.get("options", "{}"))
+        scale = float(metadata.get("pixel_scale", "1"))
+        if not math.isfinite(scale):
+            raise ValueError("the scale of the pixels is not a number")
         with torch.device("meta"):
-            model = models.builder(metadata["model"])(int(metadata["num_classes"]), int(metadata["size"]))
+            build = models.builder(metadata["model"])
+            model = build(int(metadata["num_classes"]), int(metadata["size"]), **options)
         model.load_state_dict(tensors, assign=True)
-    except (KeyError, ValueError, RuntimeError, CnnhwError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, CnnhwError) as error:
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
-    model.name, model.classes = metadata["model"], tuple(classes)
+    model.name, model.options, model.classes, model.pixel_scale = metadata["model"], options, tuple(classes), scale
     return model.requires_grad_().eval()
 
 

@@ -13,10 +13,15 @@ from cnnhw.errors import UnknownNameError
 every_model = pytest.mark.parametrize("name", models.names())
 
 
+def side(name):
+    """Return a side length that the model can be built for, as small as may be."""
+    return 100 if name == "q2_concat_skip" else 64
+
+
 @every_model
 def test_returns_finite_logits_of_the_right_shape(name):
-    model = models.create(name, num_classes=7, size=64)
-    logits = model(torch.rand(2, 3, 64, 64))
+    model = models.create(name, num_classes=7, size=side(name))
+    logits = model(torch.rand(2, 3, side(name), side(name)))
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
     assert model.num_classes == 7
@@ -24,8 +29,8 @@ def test_returns_finite_logits_of_the_right_shape(name):
 
 @every_model
 def test_features_and_head_make_up_the_whole(name):
-    model = models.create(name, size=64).eval()
-    x = torch.rand(2, 3, 64, 64)
+    model = models.create(name, size=side(name)).eval()
+    x = torch.rand(2, 3, side(name), side(name))
     features = model.forward_features(x)
     assert features.dim() == 4
     assert torch.equal(model.forward_head(features), model(x))
@@ -33,8 +38,8 @@ def test_features_and_head_make_up_the_whole(name):
 
 @every_model
 def test_every_parameter_gets_a_gradient(name):
-    model = models.create(name, size=64)
-    F.cross_entropy(model(torch.rand(8, 3, 64, 64)), torch.arange(8) % 5).backward()
+    model = models.create(name, size=side(name))
+    F.cross_entropy(model(torch.rand(8, 3, side(name), side(name))), torch.arange(8) % 5).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -46,7 +51,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone(name):
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    first, second, other = (models.create(name, seed=seed, size=64).state_dict() for seed in (3, 3, 4))
+    first, second, other = (models.create(name, seed=seed, size=side(name)).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
@@ -54,10 +59,10 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone(name):
 
 @every_model
 def test_reset_classifier_changes_the_last_layer_only(name):
-    model = models.create(name, size=64).eval()
+    model = models.create(name, size=side(name)).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.reset_classifier(9)
-    assert model(torch.rand(1, 3, 64, 64)).shape == (1, 9)
+    assert model(torch.rand(1, 3, side(name), side(name))).shape == (1, 9)
     changed = [k for k, v in model.state_dict().items() if v.shape != before[k].shape or not torch.equal(v, before[k])]
     assert len(changed) <= 2
     assert model.state_dict()[changed[0]].shape[0] == 9
@@ -67,14 +72,18 @@ def test_reset_classifier_changes_the_last_layer_only(name):
 
 @every_model
 def test_evaluation_is_deterministic(name):
-    model = models.create(name, size=64).eval()
-    x = torch.rand(2, 3, 64, 64)
+    model = models.create(name, size=side(name)).eval()
+    x = torch.rand(2, 3, side(name), side(name))
     assert torch.equal(model(x), model(x))
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("q1_shallow", 1_072_549), ("q1_deep", 2_613_925)])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("q1_shallow", 1_072_549), ("q1_deep", 2_613_925), ("q2_concat_skip", 887_717), ("q4_inception", 33_871_333)],
+)
 def test_parameters_as_reported(name, parameters):
-    assert models.count_parameters(models.create(name)) == parameters == report.get(name).parameters
+    assert models.count_parameters(models.create(name)) == parameters
+    assert report.get(name).parameters in (parameters, None)  # the report does not state that of Q2
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,7 @@ def test_glorot_initialisation(name):
         if isinstance(part, nn.Conv2d | nn.Linear):
             receptive = part.weight[0, 0].numel()
             bound = (6 / (receptive * (part.weight.shape[0] + part.weight.shape[1]))) ** 0.5
-            assert part.weight.abs().max().item() <= bound
+            assert part.weight.abs().max().item() <= bound * (1 + 1e-6)
             if part.weight.numel() > 2000:
                 assert part.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
             assert part.bias is None or part.bias.abs().max() == 0

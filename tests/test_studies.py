@@ -57,7 +57,9 @@ def tiny_study(folder, tmp_path, monkeypatch):
     (site / "sitecustomize.py").write_text(
         textwrap.dedent(f"""
         import cnnhw.studies as studies
-        from cnnhw.studies import Arm, Recipe, Study
+        from cnnhw.studies import Arm, Study
+        from cnnhw.training import Recipe
+        from cnnhw.transfer import Stage
         studies._STUDIES["tiny"] = {study!r}
         """)
     )
@@ -220,7 +222,9 @@ def test_code_fingerprint_sees_code_and_not_comments():
     assert store._bare(source) == store._bare(reworded)
     assert store._bare(source) != store._bare(changed)
     assert '"b"' in store._bare(source)
-    assert store.code_fingerprint("q1_deep") == store.code_fingerprint("q1_deep")
+    assert store.code_fingerprint({"model": "q1_deep", "recipe": {}}) == store.code_fingerprint(
+        {"recipe": {}, "model": "q1_deep"}
+    )
 
 
 def test_committed_records_are_readable_and_belong_to_their_studies():

@@ -17,14 +17,14 @@ def to_float(images: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor of shape (N, 3, H, W), uint8
-        Photos in 0..255.
+        Photos in 0..255. Floating-point values, such as cached features, are left as they are.
 
     Returns
     -------
     Tensor of shape (N, 3, H, W), float32
         The photos in 0..1.
     """
-    return images.float().div_(255)
+    return images if images.is_floating_point() else images.float().div_(255)
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -6,6 +6,7 @@ Every model takes RGB photos, Tensor of shape (N, 3, S, S), float in 0..1, and r
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -21,6 +22,8 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "best": fast.best,
     "q1_shallow": report.q1_shallow,
     "q1_deep": report.q1_deep,
+    "q2_concat_skip": report.q2_concat_skip,
+    "q4_inception": report.q4_inception,
 }
 
 
@@ -40,7 +43,7 @@ def builder(name: str) -> Callable[..., Classifier]:
     Returns
     -------
     callable
-        Takes ``num_classes`` and ``size``.
+        Takes ``num_classes``, ``size``, and the model's options by name.
 
     Raises
     ------
@@ -52,7 +55,9 @@ def builder(name: str) -> Callable[..., Classifier]:
     return _BUILDERS[name]
 
 
-def create(name: str, num_classes: int = 5, seed: int = 0, size: int = 128) -> Classifier:
+def create(
+    name: str, num_classes: int = 5, seed: int = 0, size: int = 128, **options: bool | int | float | str
+) -> Classifier:
     """Build a registered model with freshly initialised weights.
 
     Parameters
@@ -65,6 +70,8 @@ def create(name: str, num_classes: int = 5, seed: int = 0, size: int = 128) -> C
         Decides the initial weights; torch's global generator is left as it was.
     size : int
         The photos' side length S in pixels.
+    **options
+        What the function that builds the model takes beside these: see :func:`builder`.
 
     Returns
     -------
@@ -76,14 +83,17 @@ def create(name: str, num_classes: int = 5, seed: int = 0, size: int = 128) -> C
     UnknownNameError
         If there is no such model.
     ValueError
-        If the model cannot be built for that `size` or `num_classes`.
+        If the model cannot be built for that `size` or `num_classes`, or has no such option.
     """
     build = builder(name)
+    known = list(inspect.signature(build).parameters)[2:]
+    if unknown := set(options) - set(known):
+        raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(num_classes=num_classes, size=size)
+        model = build(num_classes=num_classes, size=size, **options)
         glorot_(model)
-    model.name = name
+    model.name, model.options = name, options
     return model

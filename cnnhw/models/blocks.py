@@ -24,8 +24,13 @@ class Classifier(nn.Module):
     ----------
     name : str
         The name under which :func:`cnnhw.models.create` made the model, or ``""``.
+    options : dict of str to bool, int, float or str
+        The options that :func:`cnnhw.models.create` was given.
     classes : tuple of str
         The class names, once trained on a data set; empty before.
+    pixel_scale : float
+        What photos in 0..1 are multiplied by before the first layer: 1, or 255 for a network that was trained on raw
+        pixels (see :class:`cnnhw.Recipe`).
     """
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
@@ -34,7 +39,9 @@ class Classifier(nn.Module):
         self.head = head
         self.size = size
         self.name = ""
+        self.options: dict[str, bool | int | float | str] = {}
         self.classes: tuple[str, ...] = ()
+        self.pixel_scale = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -54,7 +61,7 @@ class Classifier(nn.Module):
         Tensor of shape (N, C, H, W)
             The feature maps that the head sees.
         """
-        return self.features(x)
+        return self.features(x if self.pixel_scale == 1 else x * self.pixel_scale)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return the logits of all that comes after the last map.

@@ -21,9 +21,12 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import data, files, models, training
+from cnnhw import data, files, models, training, transfer
+from cnnhw.data import protocols
 from cnnhw.errors import TrainingError
+from cnnhw.runs import load, save_weights
 from cnnhw.studies import Job, get, store
+from cnnhw.training import Recipe
 
 __all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job"]
 
@@ -66,18 +69,22 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
         Seconds of training for each job.
     """
     threads = torch.get_num_threads()
-    arms = {(job.study.data, job.study.size, job.arm): job for job in jobs}
-    rates: dict[Any, float] = {}
+    arms = {(job.study.name, job.arm): job for job in jobs}
+    costs: dict[Any, float] = {}
     try:
         for kind, job in arms.items():
             torch.set_num_threads(job.study.threads)
             photos = _photos(job)
-            rates[kind] = len(photos.train) / training.speed(
-                _model(job, photos), photos, job.arm.recipe, seconds=seconds / len(arms)
-            )
+            costs[kind] = 0.0
+            for stage in job.arm.stages:
+                model = models.create(job.arm.model, len(photos.classes), size=job.size, **job.arm.options)
+                few = protocols.prepare(photos, ["every_fifth"]) if stage.train != "all" else photos
+                network, inputs = transfer.freeze(model, few, stage, cache=job.arm.cache)
+                rate = training.speed(network, inputs, stage.recipe, seconds=seconds / len(arms) / len(job.arm.stages))
+                costs[kind] += stage.recipe.epochs * len(photos.train) / rate
     finally:
         torch.set_num_threads(threads)
-    return {job: rates[job.study.data, job.study.size, job.arm] * job.arm.recipe.epochs for job in jobs}
+    return {job: costs[job.study.name, job.arm] for job in jobs}
 
 
 def run(
@@ -107,9 +114,9 @@ def run(
         If a job fails; the message ends with what it said. The others are finished first.
     """
     todo = pending(jobs, where)
-    for job in {(job.study.data, job.study.size): job for job in todo}.values():
-        _photos(job, progress)  # decoded once, here, and not by all processes at the same time
-    epochs = sum(job.arm.recipe.epochs for job in todo)
+    for name, size in dict.fromkeys((job.data, job.size) for job in todo):
+        data.load(name, size=size, progress=progress)  # decoded once, and not by all processes at the same time
+    epochs = sum(job.arm.epochs for job in todo)
     running: list[subprocess.Popen[str]] = []
     with tqdm(total=epochs, unit="epoch", disable=not progress) as bar:
 
@@ -140,15 +147,22 @@ def run(
     return [job for job, code in codes.items() if code == BUSY]
 
 
-def run_job(job: Job, where: Path | None = None) -> Path:
+def run_job(
+    job: Job, where: Path | None = None, *, wait: bool = False, on_epoch: Callable[[int, dict[str, float]], None]
+) -> Path:
     """Run one job in this process with its study's threads, going on from its checkpoint if there is one.
 
     Parameters
     ----------
     job : Job
-        The job.
+        The job. If its weights are the source of others, they are kept in the cache folder; if it has a source whose
+        weights are not there, that is run first.
     where : Path, optional
         The folder of the records.
+    wait : bool
+        Wait for another process that is running the job.
+    on_epoch : callable
+        Called after each epoch with its number, from 1, and its row of the history.
 
     Returns
     -------
@@ -158,34 +172,45 @@ def run_job(job: Job, where: Path | None = None) -> Path:
     Raises
     ------
     filelock.Timeout
-        If another process is running the job.
+        If another process is running the job, and it is not waited for.
     """
     torch.set_num_threads(job.study.threads)
     checkpoints = files.cache_folder() / "studies" / job.key
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with FileLock(checkpoints.with_suffix(".lock"), timeout=0):
-        code = store.code_fingerprint(job.arm.model)  # now: files may be edited while the run goes on
+    with FileLock(checkpoints.with_suffix(".lock"), timeout=-1 if wait else 0):
+        done = [record for record in store.read(job.study.name, where) if record.key == job.key]
+        if done and (_weights(job).exists() or not job.is_source):
+            shutil.rmtree(checkpoints)
+            return done[0].path
+        code = store.code_fingerprint(job.configuration)  # now: files may be edited while the run goes on
         photos = _photos(job)
-        result = training.fit(
-            _model(job, photos),
-            photos,
-            job.arm.recipe,
-            seed=job.seed,
-            folder=checkpoints,
-            resume=True,
-            test_each_epoch=job.study.every_epoch,
-            progress=False,
-            on_epoch=lambda epoch, row: print(json.dumps({"epoch": epoch, **row}), flush=True),
+        model = _model(job, photos, where)
+        common: dict[str, Any] = {
+            "seed": job.seed,
+            "folder": checkpoints,
+            "resume": True,
+            "test_each_epoch": job.study.every_epoch,
+            "progress": False,
+            "on_epoch": on_epoch,
+        }
+        if isinstance(job.arm.recipe, Recipe):
+            runs = [training.fit(model, photos, job.arm.recipe, **common)]
+        else:
+            runs = transfer.transfer(
+                model, photos, job.arm.stages,
+                new_classifier=job.arm.new_classifier, cache=job.arm.cache, **common,
+            )  # fmt: skip
+        if job.is_source:
+            save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
+        content = store.from_runs(
+            runs, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
         )
-        content = store.from_run(
-            result, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
-        )
-        path = store.write(content, where)
+        path = done[0].path if done else store.write(content, where)
         shutil.rmtree(checkpoints)
     return path
 
 
-def canary(record: store.Record) -> float:
+def canary(record: store.Record) -> float | None:
     """Repeat the first 20 steps of a record's run and say how far their losses are off.
 
     Parameters
@@ -195,26 +220,45 @@ def canary(record: store.Record) -> float:
 
     Returns
     -------
-    float
-        The greatest difference of a loss, in nats; below `CANARY_LIMIT`, the record still stands.
+    float or None
+        The greatest difference of a loss, in nats; below `CANARY_LIMIT`, the record still stands. None for a transfer
+        whose source's weights are not in the cache folder.
     """
     job = next(job for job in get(record.study).jobs() if job.key == record.key)
+    if job.source and not _weights(job.source).exists():
+        return None
     threads = torch.get_num_threads()
     torch.set_num_threads(record.content["threads"])
     try:
         photos = _photos(job)
-        now = training.first_losses(_model(job, photos), photos, job.arm.recipe, job.seed)
+        model, stage = _model(job, photos), job.arm.stages[0]
+        if not isinstance(job.arm.recipe, Recipe):
+            if job.arm.new_classifier:
+                transfer.renew(model, len(photos.classes), job.seed)
+            model, photos = transfer.freeze(model, photos, stage, cache=job.arm.cache)
+        now = training.first_losses(model, photos, stage.recipe, job.seed)
     finally:
         torch.set_num_threads(threads)
     return max(abs(a - b) for a, b in zip(now, record.content["first_losses"], strict=True))
 
 
-def _photos(job: Job, progress: bool = False) -> data.PhotoSet:
-    return data.load(job.study.data, size=job.study.size, progress=progress)
+def _photos(job: Job) -> data.PhotoSet:
+    return protocols.prepare(data.load(job.data, size=job.size, progress=False), job.arm.protocols, job.seed)
 
 
-def _model(job: Job, photos: data.PhotoSet) -> models.Classifier:
-    return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.study.size)
+def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models.Classifier:
+    """Return a new model, or that of the job's source, which is run if its weights are not in the cache folder."""
+    source = job.source
+    if source is None:
+        return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
+    if not _weights(source).exists():
+        run_job(source, where, wait=True, on_epoch=lambda epoch, row: None)
+        torch.set_num_threads(job.study.threads)
+    return load(_weights(source))
+
+
+def _weights(job: Job) -> Path:
+    return files.cache_folder() / "studies" / "weights" / f"{job.key}.safetensors"
 
 
 def _run_process(

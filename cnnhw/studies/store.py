@@ -8,7 +8,7 @@ import importlib
 import io
 import json
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from cnnhw import evaluation, files, models
 from cnnhw.errors import CnnhwError
 from cnnhw.runs import Run, processor, versions
 
-__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_run", "read", "write", "write_canary"]
+__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
 _SHARED_CODE = (
@@ -79,6 +79,11 @@ class Record:
         return self.content["best_epoch"]
 
     @property
+    def stages(self) -> list[dict[str, int]]:
+        """The stages of a transfer: ``epochs``, ``trainable`` parameters and ``best_epoch``; empty for others."""
+        return self.content.get("stages", [])
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the labels."""
         return tuple(self.content["data"]["classes"])
@@ -114,11 +119,11 @@ class Record:
 
     def measured_with_present_code(self) -> bool:
         """Whether the code that the figures depend on is still the same."""
-        return self.content["code"] == code_fingerprint(self.content["configuration"]["model"])
+        return self.content["code"] == code_fingerprint(self.content["configuration"])
 
     def repeated_by_present_code(self) -> bool:
         """Whether the present code was seen to repeat the run's first steps (see `cnnhw.studies.queue.canary`)."""
-        return self.content.get("canary", {}).get("code") == code_fingerprint(self.content["configuration"]["model"])
+        return self.content.get("canary", {}).get("code") == code_fingerprint(self.content["configuration"])
 
 
 def folder() -> Path:
@@ -168,13 +173,14 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     return sorted(found, key=lambda record: (record.study, record.arm, record.seed))
 
 
-def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], code: str) -> dict[str, Any]:
+def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[str, Any], code: str) -> dict[str, Any]:
     """Return the content of a record for a finished run.
 
     Parameters
     ----------
-    run : Run
-        The run; its test predictions are kept for each epoch if it has them, else for the best one.
+    runs : sequence of Run
+        The run, or the stages of a transfer, whose epochs are counted through. Test predictions are kept for each
+        epoch if there are any, else for the best one.
     study, arm : str
         What it was made for.
     configuration : dict
@@ -187,10 +193,21 @@ def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], c
     dict
         Plain values, ready to be written as JSON.
     """
-    by_epoch = {str(epoch): predictions for epoch, predictions in enumerate(run.test_predictions, start=1)}
-    by_epoch.setdefault(str(run.best_epoch), run.predictions.tolist())
+    run = runs[-1]
+    before = [sum(len(earlier.history["loss"]) for earlier in runs[:number]) for number in range(len(runs))]
+    by_epoch = {
+        str(start + epoch): predictions
+        for start, part in zip(before, runs, strict=True)
+        for epoch, predictions in enumerate(part.test_predictions, start=1)
+    }
+    best_epoch = before[-1] + run.best_epoch
+    by_epoch.setdefault(str(best_epoch), run.predictions.tolist())
     summary = run.summary()
     photos = run.photos
+    stages = [
+        {"epochs": len(part.history["loss"]), "trainable": part.trainable, "best_epoch": start + part.best_epoch}
+        for start, part in zip(before, runs, strict=True)
+    ]
     return {
         "format": _FORMAT,
         "study": study,
@@ -198,6 +215,7 @@ def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], c
         "key": configuration_key(configuration),
         "configuration": configuration,
         "recipe": run.recipe,
+        **({"stages": stages} if len(runs) > 1 else {}),
         "code": code,
         "data": {
             "name": photos.name,
@@ -209,10 +227,10 @@ def from_run(run: Run, *, study: str, arm: str, configuration: dict[str, Any], c
             "licence": photos.licence,
         },
         "parameters": summary["parameters"],
-        "best_epoch": run.best_epoch,
-        "seconds": summary["seconds"],
-        "history": {name: [round(value, 5) for value in values] for name, values in run.history.items()},
-        "first_losses": [round(value, 6) for value in run.first_losses],
+        "best_epoch": best_epoch,
+        "seconds": sum(part.seconds for part in runs),
+        "history": {name: [round(value, 5) for part in runs for value in part.history[name]] for name in run.history},
+        "first_losses": [round(value, 6) for value in runs[0].first_losses],
         "test_labels": _to_digits(photos.test.labels.tolist()),
         "test_predictions": {epoch: _to_digits(values) for epoch, values in by_epoch.items()},
         "threads": run.threads,
@@ -229,7 +247,7 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     Parameters
     ----------
     content : dict
-        What :func:`cnnhw.studies.store.from_run` returned.
+        What :func:`cnnhw.studies.store.from_runs` returned.
     where : Path, optional
         The folder of the records; by default :func:`cnnhw.studies.store.folder`.
 
@@ -254,7 +272,7 @@ def write_canary(record: Record, difference: float) -> None:
     difference : float
         The greatest difference of a loss, in nats.
     """
-    code = code_fingerprint(record.content["configuration"]["model"])
+    code = code_fingerprint(record.content["configuration"])
     files.write_json(record.path, record.content | {"canary": {"code": code, "difference": difference}})
 
 
@@ -264,16 +282,16 @@ def configuration_key(configuration: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_fingerprint(model: str) -> str:
+def code_fingerprint(configuration: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that stand for the code a run's figures depend on.
 
-    That is the model's file, the shared blocks, training, evaluation, augmentation and decoding, without comments,
-    docstrings and layout.
+    That is the model's file, the shared blocks, training, evaluation, augmentation and decoding, and where they are
+    used also protocols and transfer; without comments, docstrings and layout.
 
     Parameters
     ----------
-    model : str
-        A registered model's name.
+    configuration : mapping
+        All that decides the run.
 
     Returns
     -------
@@ -281,7 +299,12 @@ def code_fingerprint(model: str) -> str:
         The fingerprint.
     """
     digest = hashlib.sha256()
-    for name in (models.builder(model).__module__, *_SHARED_CODE):
+    used = [models.builder(configuration["model"]).__module__, *_SHARED_CODE]
+    if "protocols" in configuration:
+        used.append("cnnhw.data.protocols")
+    if isinstance(configuration["recipe"], list):
+        used.append("cnnhw.transfer")
+    for name in used:
         file = importlib.import_module(name).__file__
         assert file is not None
         digest.update(_bare(Path(file).read_text(encoding="utf-8")).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,10 +16,14 @@ def main(study: str, key: str, where: str = "") -> int:
     """Run the job of `study` with that `key`; return the exit code."""
     job = next(job for job in get(study).jobs() if job.key == key)
     try:
-        run_job(job, Path(where) if where else None)
+        run_job(job, Path(where) if where else None, on_epoch=_tell)
     except Timeout:
         return BUSY
     return 0
+
+
+def _tell(epoch: int, row: dict[str, float]) -> None:
+    print(json.dumps({"epoch": epoch, **row}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,166 @@
+"""What can be done to a data set before training, each by name: ways of splitting and ordering that a study compares.
+
+Some are faults of the original report, kept so that their effect can be measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.errors import UnknownNameError
+
+__all__ = ["bgr", "every_fifth", "last_tenth", "names", "prepare", "random_split"]
+
+
+def bgr(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Return the photos with red and blue exchanged, as OpenCV reads them.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    seed : int
+        Not used.
+
+    Returns
+    -------
+    PhotoSet
+        The same photos and splits, with channels in the order blue, green, red.
+    """
+    store = photos.train.store.flip(1)
+    return _with(photos, *(dataclasses.replace(split, store=store) for split in _splits(photos)))
+
+
+def last_tenth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Return the photos with the last tenth of the unshuffled training photos for validation.
+
+    That is what Keras's ``validation_split=0.1`` takes. Where the photos are ordered by class, it is a tenth of one
+    class alone, and most of what the training photos have of it.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    seed : int
+        Not used.
+
+    Returns
+    -------
+    PhotoSet
+        Training and validation photos put together in the order of classes and names, and cut again; the same test.
+    """
+    pool = _join(photos.train, photos.validation)
+    order = torch.tensor(sorted(range(len(pool)), key=lambda row: (int(pool.labels[row]), int(pool.index[row]))))
+    cut = len(pool) - len(pool) // 10
+    return _with(photos, _take(pool, order[:cut]), _take(pool, order[cut:]), photos.test)
+
+
+def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Return the photos split anew at random, without regard to classes: 72 % train, 8 % validation, 20 % test.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    seed : int
+        Decides the split.
+
+    Returns
+    -------
+    PhotoSet
+        All photos, in three other parts.
+    """
+    pool = _join(*_splits(photos))
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
+    test = round(len(pool) * 0.2)
+    validation = (len(pool) - test) // 10
+    parts = order.split([len(pool) - test - validation, validation, test])
+    return _with(photos, *(_take(pool, rows.sort().values) for rows in parts))
+
+
+def every_fifth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Return every fifth photo of each part: enough to see that something runs.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    seed : int
+        Not used.
+
+    Returns
+    -------
+    PhotoSet
+        A fifth of the photos, of all classes where a part has at least five photos of each.
+    """
+    # by class, so that a set whose classes take turns does not lose all but one of them
+    return _with(
+        photos,
+        *(_take(split, split.labels.argsort(stable=True)[::5].sort().values) for split in _splits(photos)),
+    )
+
+
+_PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
+    function.__name__: function for function in (bgr, every_fifth, last_tenth, random_split)
+}
+
+
+def names() -> list[str]:
+    """Return the names of all protocols, sorted."""
+    return sorted(_PROTOCOLS)
+
+
+def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoSet:
+    """Apply protocols by name, one after the other.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    protocols : sequence of str
+        Any of :func:`names`.
+    seed : int
+        For those that depend on chance.
+
+    Returns
+    -------
+    PhotoSet
+        The data set, changed.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such protocol.
+    """
+    for name in protocols:
+        if name not in _PROTOCOLS:
+            raise UnknownNameError("protocol", name, _PROTOCOLS)
+        photos = _PROTOCOLS[name](photos, seed)
+    return photos
+
+
+def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
+    return photos.train, photos.validation, photos.test
+
+
+def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> PhotoSet:
+    return dataclasses.replace(photos, train=train, validation=validation, test=test)
+
+
+def _join(*splits: Split) -> Split:
+    def all_of(what: str) -> tuple[str, ...]:
+        return tuple(text for split in splits for text in getattr(split, what))
+
+    index, labels = (torch.cat([getattr(split, what) for split in splits]) for what in ("index", "labels"))
+    return Split(splits[0].store, index, labels, all_of("names"), all_of("digests"))
+
+
+def _take(split: Split, rows: Tensor) -> Split:
+    chosen = rows.tolist()
+    names, digests = (tuple(column[row] for row in chosen) for column in (split.names, split.digests))
+    return Split(split.store, split.index[rows], split.labels[rows], names, digests)

@@ -1,0 +1,164 @@
+"""What a study is: arms, data and seeds, all frozen, and one job for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnhw.studies.store import configuration_key
+from cnnhw.training import Recipe
+from cnnhw.transfer import Stage
+
+__all__ = ["Arm", "Job", "Study"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training that a study compares with others.
+
+    Attributes
+    ----------
+    name : str
+        The arm's name within the study.
+    model : str
+        A registered model.
+    recipe : Recipe, or tuple of Stage
+        How it is trained; the stages of a transfer.
+    seeds : tuple of int
+        One run a seed; the seed decides initial weights, order and augmentation.
+    options : dict
+        Options of the model.
+    data : str
+        Another data set than the study's.
+    size : int
+        Another side length than the study's.
+    protocols : tuple of str
+        What is done to the data beforehand: see :func:`cnnhw.data.protocols.names`.
+    source : str
+        For a transfer, the arm of the same study whose weights, of the same seed, it starts from.
+    new_classifier, cache : bool
+        As for :func:`cnnhw.transfer.transfer`.
+    """
+
+    name: str
+    model: str
+    recipe: Recipe | tuple[Stage, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    data: str = ""
+    size: int = 0
+    protocols: tuple[str, ...] = ()
+    source: str = ""
+    new_classifier: bool = True
+    cache: bool = True
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages; one that trains all, for a recipe."""
+        return (Stage("all", self.recipe),) if isinstance(self.recipe, Recipe) else self.recipe
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of all stages."""
+        return sum(stage.recipe.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment: arms, data and seeds.
+
+    Attributes
+    ----------
+    name : str
+        The study's name, also the folder of its records.
+    question : str
+        What it is for, in one sentence.
+    data : str
+        A name that :func:`cnnhw.data.load` knows.
+    size : int
+        Side length of the photos in pixels.
+    arms : tuple of Arm
+        What is compared.
+    every_epoch : bool
+        Keep the test predictions of each epoch, not only of the best.
+    threads : int
+        Threads of each run. One is the most economical; more are for studies of time itself.
+    """
+
+    name: str
+    question: str
+    data: str
+    size: int
+    arms: tuple[Arm, ...]
+    every_epoch: bool = False
+    threads: int = 1
+
+    def jobs(self) -> list[Job]:
+        """Return all runs of the study, seed by seed so that a study cut short is still balanced."""
+        pairs = [(rank, arm, seed) for arm in self.arms for rank, seed in enumerate(arm.seeds)]
+        return [Job(self, arm, seed) for _, arm, seed in sorted(pairs, key=lambda pair: pair[0])]
+
+    def job(self, arm: str, seed: int) -> Job:
+        """Return one run of the study, by arm and seed."""
+        return next(job for job in self.jobs() if job.arm.name == arm and job.seed == seed)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study: an arm with a seed."""
+
+    study: Study
+    arm: Arm
+    seed: int
+
+    @property
+    def data(self) -> str:
+        """The data set's name."""
+        return self.arm.data or self.study.data
+
+    @property
+    def size(self) -> int:
+        """Side length of the photos in pixels."""
+        return self.arm.size or self.study.size
+
+    @property
+    def source(self) -> Job | None:
+        """The run whose weights a transfer starts from."""
+        return self.study.job(self.arm.source, self.seed) if self.arm.source else None
+
+    @property
+    def is_source(self) -> bool:
+        """Whether another arm of the same study starts from this run's weights."""
+        return any(arm.source == self.arm.name for arm in self.study.arms)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """All that decides the run, as plain values; of recipes, what differs from the default."""
+        source, recipe = self.source, self.arm.recipe
+        optional: dict[str, Any] = {
+            "options": dict(self.arm.options),
+            "protocols": list(self.arm.protocols),
+            "source": source.key if source else "",
+            "keep_classifier": not self.arm.new_classifier,
+            "uncached": not self.arm.cache,
+        }
+        return {
+            "model": self.arm.model,
+            "data": self.data,
+            "size": self.size,
+            "recipe": recipe.changes()
+            if isinstance(recipe, Recipe)
+            else [{"train": stage.train, **stage.recipe.changes()} for stage in recipe],
+            "seed": self.seed,
+            **({"threads": self.study.threads} if self.study.threads > 1 else {}),
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    @property
+    def key(self) -> str:
+        """The hash of the configuration."""
+        return configuration_key(self.configuration)
+
+    def __str__(self) -> str:
+        return f"{self.study.name}/{self.arm.name}-{self.seed}"
