@@ -322,6 +322,69 @@ def bench(
         click.echo(f"All figures: {out}")
 
 
+@cli.command()
+@click.argument("experiment", default="all")
+@click.option(
+    "--data", "name_or_folder", default="tiny5", show_default=True, metavar="NAME_OR_FOLDER",
+    help="What to train on in place of, or as, Linnaeus 5: linnaeus5, tiny5, flowers, scenes, or a folder.",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="NAME_OR_FOLDER",
+    help="What to transfer to [default: flowers after linnaeus5 and tiny5, else the same as --data].",
+)  # fmt: skip
+@click.option("--quick", is_flag=True, help="Smaller photos, a fifth of them and of the epochs: to see that it runs.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records [default: runs/reproduce-DATA].",
+)  # fmt: skip
+@_ROOT
+def reproduce(
+    experiment: str, name_or_folder: str, target: str | None, quick: bool, out: Path | None, root: Path | None
+) -> None:
+    """Repeat the original report's experiments, as reported, and set the results beside its own.
+
+    EXPERIMENT is one of q1_shallow, q1_deep, q2_concat_skip, q4_inception, q6_from_inception, q6_from_deep, or
+    all. A transfer first trains the network that it transfers. It says how long it will take before it starts;
+    stopped and started again, it goes on where it was.
+    """
+    import os
+
+    from cnnhw import data, report, studies
+    from cnnhw import reproduce as again
+    from cnnhw.studies import queue
+
+    if root:
+        os.environ["CNNHW_DATA"] = str(root)
+    plan = again.plan(name_or_folder, target=target or "", quick=quick)
+    jobs = again.jobs(plan, experiment)
+    name = f"reproduce-{Path(name_or_folder).resolve().name}{'-quick' if quick else ''}"
+    folder = out or Path("runs") / name
+    todo = queue.pending(jobs, folder)
+    for source, size in dict.fromkeys((job.data, job.size) for job in todo):
+        photos = data.load(source, size=size)
+        if len(photos.classes) != 5:
+            raise click.UsageError(f"{source} has {len(photos.classes)} classes; the report's experiments need 5.")
+    if todo:
+        click.echo("Measuring how fast this machine is ...")
+        for job, seconds in queue.estimate(todo, seconds=5 if quick else 20).items():
+            click.echo(f"{job.arm.name:20} {job.arm.epochs:3} epochs at {job.size} pixels, about {_time(seconds)}")
+    try:
+        for job in todo:
+            click.echo(f"{job.arm.name} on {job.data}", err=True)
+            queue.run_job(job, folder, progress=True)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. The same command goes on where it stopped.", err=True)
+        sys.exit(130)
+    records = studies.records(plan.name, folder)
+    keys = {job.arm.name: job.key for job in jobs}
+    yours = {name: ([r for r in records if r.key == key], None) for name, key in keys.items()}
+    book = {name: again.ours(name) for name in report.names() if name in keys}
+    click.echo(again.table({"The book": book, "Here": yours}))
+    if quick:
+        click.echo("\nA quick run shows that everything works; its numbers mean nothing.")
+    click.echo(f"Records: {folder}")
+
+
 @cli.group(cls=_Group)
 def study() -> None:
     """Run the studies that the book is made of."""
@@ -399,6 +462,10 @@ def study_status(canary: bool) -> None:
             elif record.repeated_by_present_code():
                 said += "; the present one repeats its first steps"
             click.echo(said)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 @contextlib.contextmanager

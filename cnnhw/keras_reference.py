@@ -16,42 +16,78 @@ from typing import Any
 __all__ = ["build"]
 
 
-def build(name: str, size: int = 128, num_classes: int = 5) -> Any:
+def build(name: str, size: int = 128, num_classes: int = 5, rescale: bool = True) -> Any:
     """Build a network of the report in Keras, with Keras's default initialisation, compiled as in the report.
 
     Parameters
     ----------
-    name : {"q1_shallow", "q1_deep"}
+    name : {"q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception"}
         Which network.
     size : int
         Side length S of the photos in pixels.
     num_classes : int
         Number of logits.
+    rescale : bool
+        Begin with a division by 255.
 
     Returns
     -------
     keras.Model
-        Takes photos, array of shape (N, S, S, 3) in 0..255, and returns logits.
+        Takes photos, array of shape (N, S, S, 3), and returns logits.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     from keras import layers
 
-    shallow = name == "q1_shallow"
-    stages = ((3, 16), (3, 32), (3, 64)) if shallow else ((3, 16), (5, 32), (7, 64), (7, 128))
-    pool = layers.MaxPooling2D if shallow else layers.AveragePooling2D
-    stack: list[Any] = [keras.Input((size, size, 3)), layers.Rescaling(1 / 255)]
-    for kernel, channels in stages:
-        stack += [layers.Conv2D(channels, kernel, padding="same", activation="relu"), pool(2)]
-    stack += [layers.Flatten(), layers.Dense(64 if shallow else 256, activation="relu"), layers.Dense(num_classes)]
-    model = keras.Sequential(stack)
+    photo = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 255)(photo) if rescale else photo
+    body = {"q1_shallow": _q1_shallow, "q1_deep": _q1_deep, "q2_concat_skip": _q2, "q4_inception": _q4}[name]
+    model = keras.Model(photo, layers.Dense(num_classes)(body(layers, x)))
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     return model
+
+
+def _q1_shallow(layers: Any, x: Any) -> Any:
+    for channels in (16, 32, 64):
+        x = layers.MaxPooling2D(2)(layers.Conv2D(channels, 3, padding="same", activation="relu")(x))
+    return layers.Dense(64, activation="relu")(layers.Flatten()(x))
+
+
+def _q1_deep(layers: Any, x: Any) -> Any:
+    for kernel, channels in ((3, 16), (5, 32), (7, 64), (7, 128)):
+        x = layers.AveragePooling2D(2)(layers.Conv2D(channels, kernel, padding="same", activation="relu")(x))
+    return layers.Dense(256, activation="relu")(layers.Flatten()(x))
+
+
+def _q2(layers: Any, x: Any) -> Any:
+    for (first, second), out in (((3, 16), (5, 32)), 32), (((7, 64), (7, 128)), 128):
+        main = x
+        for kernel, channels in (first, second):
+            main = layers.AveragePooling2D(2)(layers.Conv2D(channels, kernel, activation="relu")(main))
+        resized = layers.Resizing(*main.shape[1:3], interpolation="bilinear")(x)
+        x = layers.Concatenate()([main, layers.Dense(out, activation="relu")(resized)])
+    return layers.Dense(256)(layers.Flatten()(x))
+
+
+def _q4(layers: Any, x: Any) -> Any:
+    def conv(x: Any, kernel: int, channels: int) -> Any:
+        return layers.Conv2D(channels, kernel, padding="same", activation="relu")(x)
+
+    for channels, pool in ((16, 2), (32, 4)):
+        branches = [
+            conv(conv(x, 1, channels), 3, channels),
+            conv(conv(x, 1, channels), 5, channels),
+            conv(layers.MaxPooling2D(3, strides=1, padding="same")(x), 1, channels),
+            conv(x, 1, channels),
+        ]
+        x = layers.AveragePooling2D(pool)(layers.Concatenate()(branches))
+    x = layers.Dense(1024, activation="relu")(layers.Flatten()(x))
+    return layers.Dense(256, activation="relu")(x)
 
 
 def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, threads: int, seconds: float) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "curves",
     "diagram",
     "effects",
+    "lines",
     "per_class",
     "save",
     "scaling",
@@ -212,6 +213,52 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def lines(
+    series: Mapping[str, Sequence[Sequence[float]]],
+    axis_label: str,
+    title: str = "",
+    *,
+    log: bool = False,
+    start: int = 1,
+    across: str = "epoch",
+) -> Figure:
+    """Draw figures by epoch, or by step.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of sequence of float
+        One colour a name; for each run one value an epoch. The mean is drawn, with a band from lowest to highest.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+    log : bool
+        Whether the values are on a logarithmic scale.
+    start : int
+        The number of the first epoch.
+    across : str
+        What the values are one each of.
+
+    Returns
+    -------
+    Figure
+        One axes.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, rows), colour in zip(series.items(), COLOURS, strict=False):
+        _band(axis, rows, colour, "-", name, start)
+    if log:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small")
     return figure
 
 
@@ -510,9 +557,9 @@ def _figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str) -> None:
+def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str, start: int = 1) -> None:
     values = np.asarray(rows, dtype=float)  # (runs, epochs)
-    epochs = np.arange(1, values.shape[1] + 1)
+    epochs = np.arange(start, values.shape[1] + start)
     axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6)
     if len(values) > 1:
         axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)

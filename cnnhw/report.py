@@ -34,6 +34,8 @@ class Stage:
         Time of the whole stage, where the report gives it.
     confusion : Tensor of shape (5, 5), int64, or None
         Test confusion matrix, where the report gives it; rows are the true classes.
+    trainable : int or None
+        Parameters that were trained, where the report gives it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     test_accuracy: float | None
     seconds: float | None
     confusion: Tensor | None
+    trainable: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,11 @@ class Experiment:
     history: dict[str, list[float]]
     stages: tuple[Stage, ...] = field(default=())
     source: str | None = None
+
+    def whole_history(self) -> dict[str, list[float]]:
+        """Return the history, of a transfer that of all its stages one after the other."""
+        parts = [stage.history for stage in self.stages] or [self.history]
+        return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 
 
 def names() -> list[str]:
@@ -158,6 +166,7 @@ def _stage(content: dict[str, Any]) -> Stage:
         test_accuracy=content.get("test_accuracy"),
         seconds=content.get("seconds"),
         confusion=None if matrix is None else torch.tensor(matrix),
+        trainable=content.get("trainable"),
     )
 
 

@@ -148,7 +148,12 @@ def run(
 
 
 def run_job(
-    job: Job, where: Path | None = None, *, wait: bool = False, on_epoch: Callable[[int, dict[str, float]], None]
+    job: Job,
+    where: Path | None = None,
+    *,
+    wait: bool = False,
+    progress: bool = False,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
     """Run one job in this process with its study's threads, going on from its checkpoint if there is one.
 
@@ -161,7 +166,9 @@ def run_job(
         The folder of the records.
     wait : bool
         Wait for another process that is running the job.
-    on_epoch : callable
+    progress : bool
+        Show a bar.
+    on_epoch : callable, optional
         Called after each epoch with its number, from 1, and its row of the history.
 
     Returns
@@ -190,7 +197,7 @@ def run_job(
             "folder": checkpoints,
             "resume": True,
             "test_each_epoch": job.study.every_epoch,
-            "progress": False,
+            "progress": progress,
             "on_epoch": on_epoch,
         }
         if isinstance(job.arm.recipe, Recipe):
@@ -252,7 +259,7 @@ def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models
     if source is None:
         return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
     if not _weights(source).exists():
-        run_job(source, where, wait=True, on_epoch=lambda epoch, row: None)
+        run_job(source, where, wait=True)
         torch.set_num_threads(job.study.threads)
     return load(_weights(source))
 

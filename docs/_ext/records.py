@@ -1,6 +1,7 @@
 """Roles that render figures from records and from the original report, and the provenance box.
 
 ``:record:`q1/q1_shallow accuracy``` renders a mean over the recorded runs with their number and range;
+``:paired:`faults/raw sound``` renders the difference of two arms' test accuracy with its interval;
 ``:reported:`q1_shallow test_accuracy``` renders a number of the report. What does not exist is a warning, and so an
 error of the build.
 """
@@ -17,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import bench, report, runs, studies
+from cnnhw import bench, comparison, report, runs, studies
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import Record
 
@@ -37,6 +38,14 @@ MEASURES: dict[str, tuple[Measure, str]] = {
         ".0f",
     ),
     "parameters": (lambda r, _: r.content["parameters"], ",.0f"),
+    "loss": (lambda r, epoch: _at_end(r, "loss", epoch), ".2f"),
+    "first_loss": (lambda r, _: r.content["first_losses"][0], ",.1f"),
+    "lowest_validation": (lambda r, _: min(r.history["validation_accuracy"]), ".3f"),
+    "highest_validation": (lambda r, _: max(r.history["validation_accuracy"]), ".3f"),
+    "training": (lambda r, epoch: _at_end(r, "accuracy", epoch), ".3f"),
+    "seconds_an_epoch": (lambda r, _: statistics.median(r.history["seconds"]), ".2f"),
+    "stage_accuracy": (lambda r, _: r.accuracy(r.stages[0]["best_epoch"]), ".3f"),
+    "trainable": (lambda r, _: r.stages[0]["trainable"], ",.0f"),
 }
 
 
@@ -88,13 +97,50 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     except ValueError:
         raise ValueError(f"{at!r} is not the number of an epoch") from None
     origin = f"study {study}, " + ", ".join(f"{record.arm} seed {record.seed}" for record in chosen)
-    if len(set(values)) == 1 and measure == "parameters":
+    if len(set(values)) == 1 and measure in ("parameters", "trainable"):
         return f"{values[0]:{form}}", origin
     if len(values) == 1:
         return f"{values[0]:{form}} (one run)", origin
     counted = measure in ("best_epoch", "lowest_loss")
     middle, word = (statistics.median(values), "median") if counted else (statistics.fmean(values), "mean")
     return f"{middle:{form}} ({word} of {len(values)} runs, {min(values):{form}} to {max(values):{form}})", origin
+
+
+def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
+    """Render what a ``:paired:`` role asks for: the difference of two arms in test accuracy, the same seeds paired.
+
+    Parameters
+    ----------
+    text : str
+        ``study/arm arm`` or ``study/arm arm@epoch``: the first minus the second.
+    found : sequence of Record
+        All records.
+
+    Returns
+    -------
+    tuple of str
+        The difference in points with its interval and the number of seeds, and what it was computed from.
+
+    Raises
+    ------
+    ValueError
+        If the study or an arm does not exist, or the arms cannot be compared.
+    """
+    try:
+        place, rest = text.split()
+        study, first = place.split("/")
+    except ValueError:
+        raise ValueError(f"{text!r} is not of the form 'study/arm arm'") from None
+    second, _, at = rest.partition("@")
+    try:
+        effect = comparison.of_arms([r for r in found if r.study == study], first, second, int(at) if at else None)
+    except (CnnhwError, KeyError) as error:
+        raise ValueError(f"{text!r}: {error}") from None
+    low, high = (100 * end for end in effect.interval())
+    return (
+        f"{100 * effect.effect:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {effect.seeds} seeds)",
+        f"study {study}, {first} minus {second}, seeds and test photos paired",
+    )
 
 
 def render_reported(text: str) -> str:
@@ -134,6 +180,20 @@ class RecordRole(SphinxRole):
             text, origin = render(self.text, found)
         except ValueError as error:
             return [], [self.inliner.reporter.warning(f":record: {error}", line=self.lineno)]
+        return [nodes.abbreviation(self.rawtext, text, explanation=origin, classes=["record"])], []
+
+
+class PairedRole(SphinxRole):
+    """``:paired:``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        found = studies.records()
+        for record in found:
+            self.env.note_dependency(str(record.path))
+        try:
+            text, origin = render_paired(self.text, found)
+        except ValueError as error:
+            return [], [self.inliner.reporter.warning(f":paired: {error}", line=self.lineno)]
         return [nodes.abbreviation(self.rawtext, text, explanation=origin, classes=["record"])], []
 
 
@@ -185,8 +245,10 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     """Return the lines of the provenance box for the records of one study."""
     study = studies.get(found[0].study)
     contents = [record.content for record in found]
-    data = contents[0]["data"]
-    counts = ", ".join(f"{count:,} {part}" for part, count in data["photos"].items())
+    sets = {
+        (content["data"]["name"], content["configuration"]["size"], content["data"]["fingerprint"]): content["data"]
+        for content in contents
+    }
     arms = []
     for arm in study.arms:
         done = [record.seed for record in found if record.arm == arm.name]
@@ -197,7 +259,7 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     dates = sorted(content["date"][:10] for content in contents)
     return {
         "Study": f"{study.name}. {study.question}",
-        "Data": f"{data['name']}, {study.size} pixels, fingerprint {data['fingerprint']}: {counts}. {data['note']}",
+        "Data": "; ".join(dict.fromkeys(_photos(data, size) for (_, size, _), data in sets.items())),
         "Runs": "; ".join(arms),
         "Machine": "; ".join(
             sorted({f"{content['processor']}, {content['threads']} thread a run" for content in contents})
@@ -215,6 +277,11 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         ),
         "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
     }
+
+
+def _photos(data: dict[str, Any], size: int) -> str:
+    counts = ", ".join(f"{count:,} {part}" for part, count in data["photos"].items())
+    return f"{data['name']}, {size} pixels: {counts}. {data['note']}".rstrip(". ")
 
 
 def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
@@ -247,6 +314,7 @@ def live_provenance() -> dict[str, str]:
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register roles and directive."""
     app.add_role("record", RecordRole())
+    app.add_role("paired", PairedRole())
     app.add_role("reported", ReportedRole())
     app.add_directive("provenance", Provenance)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
