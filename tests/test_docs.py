@@ -78,6 +78,30 @@ def test_record_role(text, expected):
     assert records.render(text, FOUND)[0] == expected
 
 
+def test_paired_role():
+    found = [
+        record(arm, seed, (right,), best=1)
+        for arm, rights in (("a", (4, 3)), ("b", (2, 3)))
+        for seed, right in enumerate(rights)
+    ]
+    for one in found:
+        one.content["data"]["test_fingerprint"] = "same"
+    text, origin = records.render_paired("s/a b", found)
+    assert text.startswith("+25.0 points (95 % interval ")
+    assert text.endswith(", 2 seeds)")
+    assert origin == "study s, a minus b, seeds and test photos paired"
+    assert records.render_paired("s/b a@1", found)[0].startswith("-25.0 points")
+    for wrong, message in (
+        ("s/a", "not of the form"),
+        ("s/a c", "no records of c"),
+        ("t/a b", "no records of a and b"),
+        ("s/a b@7", "7"),
+        ("s/a b@x", "invalid literal"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            records.render_paired(wrong, found)
+
+
 def test_record_role_names_its_origin():
     assert records.render("s/a accuracy", FOUND)[1] == "study s, a seed 0, a seed 1"
 
@@ -101,7 +125,10 @@ def test_record_role_refuses_what_does_not_exist(text, message):
 def test_reported_role():
     assert records.render_reported("q1_shallow test_accuracy") == "0.621"
     assert records.render_reported("q1_deep parameters") == "2,613,925"
-    for text in ("q1_shallow taste", "q9 test_accuracy", "q4_inception minutes", "q1_shallow"):
+    assert records.render_reported("q4_inception first_epoch_loss") == "96.0"
+    assert records.render_reported("q6_from_inception head_loss") == "1.2812"
+    assert records.render_reported("q6_from_inception last_loss") == "1.3231"
+    for text in ("q1_shallow taste", "q9 test_accuracy", "q4_inception minutes", "q1_deep head_loss", "q1_shallow"):
         with pytest.raises(ValueError, match=r"the report (has no|does not state)"):
             records.render_reported(text)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnhw import models, report
 from cnnhw.errors import UnknownNameError
+from cnnhw.models.report import ConcatSkip, Inception
 
 every_model = pytest.mark.parametrize("name", models.names())
 
@@ -108,12 +109,56 @@ def test_glorot_initialisation(name):
             assert part.bias is None or part.bias.abs().max() == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "parts"),
+    [
+        ("q1_shallow", "dense", "head.dense2"),
+        ("q4_inception", "dense", "head.dense3"),
+        ("q2_concat_skip", "skips", "features.concat1"),
+    ],
+)
+def test_options_take_a_part_away(name, option, parts):
+    whole, less = models.create(name), models.create(name, **{option: False})
+    assert models.count_parameters(less) < models.count_parameters(whole)
+    assert less.options == {option: False}
+    assert parts in dict(whole.named_modules())
+    assert parts not in dict(less.named_modules())
+    assert less(torch.rand(1, 3, 128, 128)).shape == (1, 5)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(ValueError, match=r"q1_shallow has no option width; it has dense"):
+        models.create("q1_shallow", width=3)
+    with pytest.raises(ValueError, match=r"q1_deep has no option dense; it has none"):
+        models.create("q1_deep", dense=False)
+
+
+def test_inception_module_joins_four_branches():
+    module = Inception(3, 16)
+    x = torch.rand(2, 3, 12, 12)
+    out = module(x)
+    assert out.shape == (2, 64, 12, 12)
+    for number, branch in enumerate((module.branch3, module.branch5, module.branch_pool, module.branch1)):
+        assert torch.equal(out[:, 16 * number : 16 * (number + 1)], branch(x))
+
+
+def test_concatenated_copy_is_the_resized_input():
+    block = ConcatSkip(nn.Sequential(nn.Conv2d(3, 5, 3), nn.AvgPool2d(2)), 3, 3)
+    with torch.no_grad():
+        block.project.weight.copy_(torch.eye(3)[:, :, None, None])
+        block.project.bias.zero_()
+    x = torch.rand(1, 3, 10, 10)
+    out = block(x)
+    assert out.shape == (1, 8, 4, 4)
+    assert torch.allclose(out[:, 5:], F.interpolate(x, size=4, mode="bilinear"))
+
+
 def test_wrong_name_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'q1_shallow'"):
         models.create("q1_shalow")
 
 
-@pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])
+@pytest.mark.parametrize("name", ["q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception"])
 def test_a_size_that_leaves_nothing_is_refused(name):
     with pytest.raises(ValueError, match="too small"):
         models.create(name, size=4)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import make_photos
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import cnnhw
@@ -144,3 +145,24 @@ def test_another_model_and_number_of_classes():
     photos = make_photos(classes=4)
     run = cnnhw.fit(models.create("q1_deep", 4, size=16), photos, Recipe(epochs=1), progress=False)
     assert run.confusion.shape == (4, 4)
+
+
+def test_options_travel_with_the_weights(tmp_path, photos):
+    model = cnnhw.models.create("q1_shallow", 3, size=16, dense=False)
+    cnnhw.runs.save_weights(model, tmp_path / "w.safetensors")
+    loaded = cnnhw.load(tmp_path / "w.safetensors")
+    assert loaded.options == {"dense": False}
+    assert torch.equal(cnnhw.evaluation.predict(model, photos.test), cnnhw.evaluation.predict(loaded, photos.test))
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": '{"depth": 3}'}, {"options": "["}, {"pixel_scale": "nan"}, {"options": "3"}]
+)
+def test_weights_with_a_damaged_header_are_refused(tmp_path, change):
+    path = tmp_path / "w.safetensors"
+    cnnhw.runs.save_weights(cnnhw.models.create("q1_shallow", 3, size=16), path)
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata() | change, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match="does not hold a model that this version knows"):
+        cnnhw.load(path)

@@ -23,6 +23,7 @@ from cnnhw import files, models, studies
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
 from cnnhw.studies import Arm, Study, queue, store
 from cnnhw.training import Recipe
+from cnnhw.transfer import Stage
 
 
 @pytest.fixture
@@ -126,6 +127,71 @@ def test_canary_that_passes_is_noted_in_the_record(tiny_study, tmp_path):
     old = store.Record(same.content | {"canary": {"code": "0" * 16, "difference": 0.0}}, same.path)
     assert not old.repeated_by_present_code()
     assert not record.repeated_by_present_code()
+
+
+def transfers(folder):
+    """Return a study of a network and of two transfers from it."""
+    stages = (Stage("classifier", Recipe(epochs=2, batch_size=4)), Stage("all", Recipe(epochs=2, batch_size=4)))
+    arms = (
+        Arm("moved", "q1_shallow", stages, seeds=(0,), source="base"),
+        Arm("base", "q1_shallow", Recipe(epochs=1, batch_size=4), seeds=(0,)),
+        Arm("kept", "q1_shallow", stages[:1], seeds=(0,), source="base", new_classifier=False, protocols=("bgr",)),
+    )
+    return Study("moves", "Does it move?", str(folder), 16, arms, every_epoch=True)
+
+
+def test_a_transfer_runs_its_source_first_and_both_are_recorded(folder, tmp_path, monkeypatch):
+    study = transfers(folder)
+    monkeypatch.setitem(studies._STUDIES, "moves", study)
+    moved, base, kept = study.jobs()
+    assert moved.source == base
+    assert base.is_source
+    assert not moved.is_source
+    queue.run_job(moved, tmp_path)
+    assert [record.arm for record in store.read("moves", tmp_path)] == ["base", "moved"]
+    queue.run_job(base, tmp_path)  # has its record and its weights already
+    queue.run_job(kept, tmp_path)
+    found = {record.arm: record for record in store.read("moves", tmp_path)}
+    assert len(found) == 3
+    stages = found["moved"].stages
+    assert [stage["epochs"] for stage in stages] == [2, 2]
+    assert stages[0]["trainable"] == 2 * 65
+    assert stages[1]["trainable"] == found["moved"].content["parameters"]
+    assert found["moved"].best_epoch == stages[1]["best_epoch"] > 2
+    assert {len(values) for values in found["moved"].history.values()} == {4}
+    assert len(found["moved"].content["test_predictions"]) == 4
+    assert found["base"].stages == []
+    assert all(queue.canary(record) < 1e-6 for record in found.values())
+    for weights in (files.cache_folder() / "studies" / "weights").glob("*.safetensors"):
+        weights.unlink()
+    assert queue.canary(found["moved"]) is None
+    assert queue.canary(found["base"]) < 1e-6
+
+
+def test_key_of_a_transfer_depends_on_its_source_and_on_what_is_done_to_it(folder):
+    moved = transfers(folder).jobs()[0]
+    changes = {"new_classifier": False, "cache": False, "protocols": ("bgr",), "options": {"dense": False}, "size": 8}
+    jobs = [dataclasses.replace(moved, arm=dataclasses.replace(moved.arm, **{k: v})) for k, v in changes.items()]
+    base = dataclasses.replace(moved.study.arms[1], recipe=Recipe(epochs=9))
+    other = dataclasses.replace(moved.study, arms=(moved.study.arms[0], base))
+    keys = {moved.key, dataclasses.replace(moved, study=other).key, *(job.key for job in jobs)}
+    assert len(keys) == len(changes) + 2
+
+
+def test_fingerprint_of_the_code_covers_what_a_run_uses():
+    plain = {"model": "q1_deep", "recipe": {}}
+    prints = [
+        store.code_fingerprint(configuration)
+        for configuration in (
+            plain,
+            plain | {"recipe": []},
+            plain | {"protocols": ["bgr"]},
+            plain | {"model": "fast"},
+            plain | {"seed": 5, "size": 7},
+        )
+    ]
+    assert len(set(prints)) == 4
+    assert prints[0] == prints[-1]
 
 
 def test_studies_of_time_may_use_several_threads(folder, tmp_path, monkeypatch):
@@ -232,7 +298,7 @@ def test_committed_records_are_readable_and_belong_to_their_studies():
         study = studies.get(record.study)
         assert record.key in {job.key for job in study.jobs()}
         assert sum(map(len, record.content["test_predictions"].values())) % len(record.labels) == 0
-        epochs = record.content["recipe"]["epochs"]
+        epochs = sum(stage["epochs"] for stage in record.stages) or record.content["recipe"]["epochs"]
         assert {len(values) for values in record.history.values()} == {epochs}
         if study.every_epoch:
             assert len(record.content["test_predictions"]) == epochs

@@ -68,6 +68,25 @@ def test_same_seed_gives_the_same_weights(kind):
     assert other.history["loss"] != runs[0].history["loss"]
 
 
+def test_keeps_the_last_epoch_if_told_to(photos):
+    best, last = (
+        cnnhw.fit(models.create("q1_shallow", 3, size=16), photos, Recipe(epochs=6, keep=keep), progress=False)
+        for keep in ("best", "last")
+    )
+    assert last.best_epoch == 6
+    assert last.history["loss"] == best.history["loss"]
+
+
+def test_raw_pixels_begin_with_a_huge_loss(photos):
+    raw, divided = (
+        cnnhw.training.first_losses(models.create("q1_shallow", 3, size=16), photos, Recipe(raw=raw), seed=0, steps=1)[
+            0
+        ]
+        for raw in (True, False)
+    )
+    assert raw > 5 * math.log(3) > divided
+
+
 def test_keeps_the_best_epoch_by_validation():
     photos = make_photos(train=90, size=16)
     run = cnnhw.fit(fresh(photos), photos, Recipe(epochs=6, batch_size=16), progress=False, test_each_epoch=True)

@@ -158,6 +158,11 @@ def render_reported(text: str) -> str:
             "test_accuracy": (experiment.test_accuracy, ".3f"),
             "parameters": (experiment.parameters, ",d"),
             "epochs": (experiment.epochs, "d"),
+            "first_epoch_loss": (experiment.whole_history()["loss"][0], ".1f"),
+            "lowest_validation": (min(experiment.whole_history()["validation_accuracy"]), ".3f"),
+            "highest_validation": (max(experiment.whole_history()["validation_accuracy"]), ".3f"),
+            "last_loss": (experiment.whole_history()["loss"][-1], ".4f"),
+            "head_loss": (experiment.stages[0].history["loss"][-1] if experiment.stages else None, ".4f"),
             "seconds": (experiment.seconds, ",.0f"),
             "minutes": (None if experiment.seconds is None else experiment.seconds / 60, ".1f"),
         }
@@ -245,10 +250,10 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     """Return the lines of the provenance box for the records of one study."""
     study = studies.get(found[0].study)
     contents = [record.content for record in found]
-    sets = {
-        (content["data"]["name"], content["configuration"]["size"], content["data"]["fingerprint"]): content["data"]
-        for content in contents
-    }
+    sets: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for content in contents:
+        data = content["data"]
+        sets.setdefault((data["name"], content["configuration"]["size"]), {})[data["fingerprint"]] = data
     arms = []
     for arm in study.arms:
         done = [record.seed for record in found if record.arm == arm.name]
@@ -259,7 +264,7 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     dates = sorted(content["date"][:10] for content in contents)
     return {
         "Study": f"{study.name}. {study.question}",
-        "Data": "; ".join(dict.fromkeys(_photos(data, size) for (_, size, _), data in sets.items())),
+        "Data": "; ".join(_photos(name, size, splits) for (name, size), splits in sets.items()),
         "Runs": "; ".join(arms),
         "Machine": "; ".join(
             sorted({f"{content['processor']}, {content['threads']} thread a run" for content in contents})
@@ -279,9 +284,12 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     }
 
 
-def _photos(data: dict[str, Any], size: int) -> str:
+def _photos(name: str, size: int, splits: dict[str, dict[str, Any]]) -> str:
+    """Describe one data set at one size, which may have been split in several ways."""
+    data = next(iter(splits.values()))
     counts = ", ".join(f"{count:,} {part}" for part, count in data["photos"].items())
-    return f"{data['name']}, {size} pixels: {counts}. {data['note']}".rstrip(". ")
+    which = f"fingerprint {data['fingerprint']}" if len(splits) == 1 else f"{len(splits)} splits"
+    return f"{name}, {size} pixels, {which}: {counts}. {data['note']}".rstrip(". ")
 
 
 def bench_provenance(result: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""The report's experiments as a study of one's own, and the table."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from cnnhw import report, reproduce, studies
+from cnnhw.cli import cli
+from cnnhw.data import scenes
+from cnnhw.errors import UnknownNameError
+from cnnhw.studies import store
+from cnnhw.training import Recipe
+
+
+def test_plan_is_as_reported():
+    plan = reproduce.plan("linnaeus5", threads=1)
+    arms = {arm.name: arm for arm in plan.arms}
+    assert list(arms) == report.names()
+    for name, arm in arms.items():
+        experiment = report.get(name)
+        stages = experiment.stages or (experiment,)
+        assert [stage.recipe.epochs for stage in arm.stages] == [stage.epochs for stage in stages]
+        assert [stage.recipe.batch_size for stage in arm.stages] == [stage.batch_size for stage in stages]
+        assert all(stage.recipe.learning_rate == experiment.learning_rate for stage in arm.stages)
+        assert all(stage.recipe.keep == "last" for stage in arm.stages)
+        assert arm.source == (experiment.source or "")
+        assert "bgr" in arm.protocols
+    raw = {name for name, arm in arms.items() if isinstance(arm.recipe, Recipe) and arm.recipe.raw}
+    assert raw == {"q2_concat_skip", "q4_inception"}
+    assert {job.arm.name: job.data for job in plan.jobs()}["q6_from_deep"] == "flowers"
+
+
+def test_transfer_brings_its_source():
+    plan = reproduce.plan("scenes", quick=True, threads=1)
+    assert [job.arm.name for job in reproduce.jobs(plan, "q6_from_deep")] == ["q1_deep", "q6_from_deep"]
+    assert [job.arm.name for job in reproduce.jobs(plan, "q1_shallow")] == ["q1_shallow"]
+    assert {job.arm.name for job in reproduce.jobs(plan)} == set(report.names())
+    assert {job.data for job in plan.jobs()} == {"scenes"}
+    with pytest.raises(UnknownNameError, match="Did you mean 'q6_from_deep'"):
+        reproduce.jobs(plan, "q6_from_deap")
+
+
+def test_another_target():
+    plan = reproduce.plan("tiny5", target="scenes", threads=1)
+    assert {job.arm.name: job.data for job in plan.jobs()}["q6_from_inception"] == "scenes"
+
+
+@pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])
+def test_rows_give_the_reports_numbers_and_ours(name):
+    rows = {row.measure: row for row in reproduce.rows(name, [reproduce.ours(name), ([], None)])}
+    assert rows["parameters"].reported == rows["parameters"].columns[0].removesuffix(" (tiny5)")
+    assert rows["test accuracy"].cells[1] == f"{report.get(name).test_accuracy:.3f} (linnaeus5)"
+    assert rows["epochs"].columns[0] == f"{report.get(name).epochs} (tiny5)"
+    assert all(row.columns[1] == "–" for row in rows.values())
+    assert all(row.columns[0].endswith("(tiny5)") for row in rows.values())
+
+
+def test_table_as_text_and_html():
+    table = reproduce.table({"ours <b>": {"q1_shallow": reproduce.ours("q1_shallow")}}, {("q1_shallow", "epochs"): "&"})
+    assert str(table).count("q1_shallow") == 1
+    assert "1,072,549 (linnaeus5)" in str(table)
+    page = table._repr_html_()
+    assert "ours &lt;b&gt;" in page
+    assert "<td>&amp;</td>" in page
+    assert page.count("<tr") == page.count("</tr>") == len(table.rows) + 2
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epoch"), [([0.2, 0.5, 0.69, 0.7, 0.6], 3), ([0.7, 0.1], 1), ([0.1, 0.2, 0.9], 3)]
+)
+def test_epoch_of_convergence(accuracies, epoch):
+    assert reproduce.converged(accuracies) == epoch
+
+
+@pytest.fixture
+def few_scenes(monkeypatch):
+    """Make the scenes few and easy."""
+    load = scenes.load
+    monkeypatch.setattr(scenes, "load", lambda **wanted: load(**wanted | {"train": 300, "test": 100}))
+
+
+def test_command_runs_offline_and_goes_on(few_scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    command = ["reproduce", "q6_from_deep", "--data", "scenes", "--quick"]
+    first = CliRunner().invoke(cli, command)
+    assert first.exit_code == 0, first.output
+    assert "q1_deep                2 epochs at 64 pixels, about" in first.output
+    assert "trained parameters in stage 1" in first.output
+    found = store.read("reproduce", tmp_path / "runs" / "reproduce-scenes-quick")
+    assert [record.arm for record in found] == ["q1_deep", "q6_from_deep"]
+    transfer = found[1]
+    assert [stage["trainable"] for stage in transfer.stages] == [1285, transfer.content["parameters"]]
+    assert len(transfer.history["loss"]) == sum(stage["epochs"] for stage in transfer.stages) == 6
+    assert transfer.best_epoch == 6
+    again = CliRunner().invoke(cli, command)
+    assert again.exit_code == 0
+    assert "Measuring" not in again.output
+    assert again.stdout.splitlines()[-20:] == first.stdout.splitlines()[-20:]
+
+
+def test_command_refuses_another_number_of_classes(tmp_path):
+    from PIL import Image
+
+    for label in "ab":
+        for number in range(4):
+            path = tmp_path / "photos" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (number * 50, 90 * (label == "a"), 0)).save(path)
+    result = CliRunner().invoke(cli, ["reproduce", "q1_shallow", "--data", str(tmp_path / "photos"), "--quick"])
+    assert result.exit_code == 2
+    assert "has 2 classes" in result.output
+
+
+def test_committed_records_of_the_report_are_there():
+    for name in report.names():
+        records, epoch = reproduce.ours(name)
+        if records:
+            assert all((epoch or 1) <= len(record.history["loss"]) for record in records)
+    assert studies.get("report").job("q6_from_deep", 1).source.arm.name == "q1_deep"

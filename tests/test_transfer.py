@@ -1,0 +1,188 @@
+"""Transfer in stages: what trains, what stays, and frozen features that are computed once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import make_photos
+
+import cnnhw
+from cnnhw import models, transfer
+from cnnhw.errors import DataError, TrainingError
+from cnnhw.training import Recipe
+from cnnhw.transfer import Stage
+
+HEAD = Stage("classifier", Recipe(epochs=3, batch_size=8))
+ALL = Stage("all", Recipe(epochs=2, batch_size=8))
+# smallest sides that each can be built for, and the recipe fields that rule a cache out
+SIDES = {"q2_concat_skip": 100}
+
+
+def network(name="q1_shallow", size=16, classes=3, **options):
+    return models.create(name, classes, size=size, **options)
+
+
+def weights(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("cache", [True, False])
+def test_head_stage_changes_the_last_layer_and_nothing_else(name, cache):
+    side = SIDES.get(name, 16)
+    photos = make_photos(train=24, size=side)
+    model = network(name, side)
+    before = weights(model)
+    (run,) = transfer.transfer(model, photos, [HEAD], new_classifier=False, cache=cache, progress=False)
+    after = model.state_dict()
+    last = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    assert last == {f"head.{[*dict(model.head.named_children())][-1]}.{kind}" for kind in ("weight", "bias")}
+    assert run.trainable == sum(after[key].numel() for key in last)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_cached_features_give_the_same_result(name):
+    side = SIDES.get(name, 16)
+    photos = make_photos(train=24, size=side)
+    results = []
+    for cache in (True, False):
+        model = network(name, side)
+        (run,) = transfer.transfer(model, photos, [HEAD], cache=cache, progress=False, test_each_epoch=True)
+        results.append((run, weights(model)))
+    (cached, ours), (plain, theirs) = results
+    assert cached.history["loss"] == pytest.approx(plain.history["loss"], rel=1e-5)
+    assert cached.test_predictions == plain.test_predictions
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key], atol=1e-5), key
+
+
+def test_features_of_a_network_in_the_middle():
+    photos, model = make_photos(), network()
+    model.requires_grad_(False)
+    model.features.conv3.requires_grad_()
+    model.head.requires_grad_()
+    rest, features = transfer.frozen_features(model, photos)
+    assert features.train.images.shape == (60, 32, 4, 4)
+    assert features.size == rest.size == 4
+    assert torch.equal(features.train.labels, photos.train.labels)
+    logits = cnnhw.evaluation.predict(rest, features.test)
+    assert torch.allclose(logits, cnnhw.evaluation.predict(model, photos.test), atol=1e-5)
+    rest.head[-1].bias.data += 1
+    assert torch.equal(rest.head[-1].bias, model.head[-1].bias)
+
+
+def test_features_need_frozen_layers_and_others():
+    photos, model = make_photos(), network()
+    with pytest.raises(DataError, match="no frozen layers"):
+        transfer.frozen_features(model, photos)
+    model.requires_grad_(False)
+    with pytest.raises(DataError, match="no frozen layers"):
+        transfer.frozen_features(model, photos)
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"shift": 1}, {"cutout": 0.5}, {"mixup": 0.2}, {"raw": True}])
+def test_what_changes_the_photos_is_not_cached(change):
+    photos, model = make_photos(), network()
+    stage = Stage("classifier", dataclasses.replace(HEAD.recipe, **change))
+    assert transfer.freeze(model, photos, stage) == (model, photos)
+
+
+def test_second_stage_trains_the_extractor_only_if_it_is_told_to():
+    photos = make_photos()
+    for stage, moves in ((ALL, True), (Stage("classifier", ALL.recipe), False)):
+        model = network()
+        before = model.features.conv1.weight.detach().clone()
+        first, second = transfer.transfer(model, photos, [HEAD, stage], progress=False)
+        assert torch.equal(model.features.conv1.weight, before) is not moves
+        assert first.trainable == 195
+        assert second.trainable == (models.count_parameters(model) if moves else 195)
+        assert model.classes == photos.classes
+        assert second.model is model
+
+
+def test_each_stage_goes_on_from_the_one_before():
+    photos, model = make_photos(train=90), network()
+    runs = transfer.transfer(model, photos, [HEAD] * 3, progress=False)
+    for earlier, later in pairwise(runs):
+        assert later.history["loss"][0] < earlier.history["loss"][0]
+
+
+def test_new_classifier_depends_on_the_seed_alone():
+    photos = make_photos(classes=4)
+    models_ = [network() for _ in range(3)]
+    for model, seed, noise in zip(models_, (1, 1, 2), (0, 5, 5), strict=True):
+        torch.manual_seed(noise)
+        expected = torch.rand(1)
+        torch.manual_seed(noise)
+        transfer.renew(model, len(photos.classes), seed)
+        assert torch.equal(torch.rand(1), expected)
+    first, same, other = (model.head[-1].weight for model in models_)
+    assert first.shape == (4, 64)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_old_classifier_needs_as_many_classes():
+    with pytest.raises(DataError, match="the data have 4 classes, the model has 3"):
+        transfer.transfer(network(), make_photos(classes=4), [HEAD], new_classifier=False)
+
+
+def test_raw_pixels_travel_with_the_weights(tmp_path):
+    photos, model = make_photos(), network()
+    run = cnnhw.fit(model, photos, Recipe(epochs=1, raw=True), progress=False)
+    assert model.pixel_scale == 255
+    loaded = cnnhw.load(run.save(tmp_path / "run"))
+    assert loaded.pixel_scale == 255
+    assert torch.equal(cnnhw.evaluation.predict(loaded, photos.test).argmax(1), run.predictions)
+    head = []
+    for cache in (True, False):
+        (found,) = transfer.transfer(copy.deepcopy(loaded), photos, [HEAD], cache=cache, progress=False)
+        head.append(found.history["loss"])
+    assert head[0] == pytest.approx(head[1], rel=1e-5)
+
+
+def test_interrupted_transfer_goes_on_and_ends_alike(tmp_path):
+    photos = make_photos()
+    whole, cut = network(), network()
+    expected = transfer.transfer(whole, photos, [HEAD, ALL], progress=False)
+
+    class Stop(Exception):
+        pass
+
+    def stop(at):
+        def tell(epoch, row):
+            if epoch == at:
+                raise Stop
+
+        return tell
+
+    for at in (2, 4):
+        with pytest.raises(Stop):
+            transfer.transfer(
+                network(), photos, [HEAD, ALL], folder=tmp_path, resume=True, progress=False, on_epoch=stop(at)
+            )
+    runs = transfer.transfer(cut, photos, [HEAD, ALL], folder=tmp_path, resume=True, progress=False)
+    assert [run.history["loss"] for run in runs] == [run.history["loss"] for run in expected]
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in cut.state_dict().items())
+    with pytest.raises(TrainingError, match="already holds a run"):
+        transfer.transfer(network(), photos, [HEAD], folder=tmp_path, progress=False)
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    photos = make_photos(size=16)
+    model = network("fast")
+    before = weights(model)
+    stage = Stage("classifier", dataclasses.replace(HEAD.recipe, flip=True))
+    transfer.transfer(model, photos, [stage], new_classifier=False, progress=False)
+    after = model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before if "running" in key)
+
+
+def test_unknown_layers_are_refused():
+    with pytest.raises(ValueError, match="classifier, all"):
+        Stage("half")
