@@ -7,7 +7,7 @@
 >>> folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, models, report, studies
+from cnnhw import data, evaluation, models, report, studies, transfer
 from cnnhw.errors import (
     CnnhwError,
     DataError,
@@ -37,4 +37,5 @@ __all__ = [
     "models",
     "report",
     "studies",
+    "transfer",
 ]

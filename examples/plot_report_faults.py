@@ -295,10 +295,11 @@ from cnnhw.models.report import Inception
 
 module = Inception(3, 16)
 module.dead = torch.nn.Conv2d(3, 16, 1)  # built, never called
-names, parameters = zip(*module.named_parameters())
+parameters = dict(module.named_parameters())
 total = module(torch.rand(1, 3, 32, 32)).sum()
-gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-print("no gradient:", [n for n, g in zip(names, gradients) if g is None])
+gradients = torch.autograd.grad(total, parameters.values(), allow_unused=True)
+unused = [n for n, g in zip(parameters, gradients, strict=True) if g is None]
+print("no gradient:", unused)
 
 # %%
 # **On and off.** The outputs are the same to the bit, as nothing reads the layer:
