@@ -462,7 +462,7 @@ def diagram(model: Classifier) -> Svg:
     counts: list[int] = []
     sources: list[list[int]] = []
     for node in traced.graph.nodes:
-        if node.op == "output":
+        if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
             continue
         inputs = [box[source] for source in node.all_input_nodes if source in box]
         module = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -532,6 +532,9 @@ class _Tracer(fx.Tracer):
         return not any(True for _ in m.children())
 
 
+_CALLED = {"cat": "concatenate", "interpolate": "resize"}
+
+
 def _describe(node: fx.Node, module: nn.Module | None) -> str:
     match module:
         case nn.Conv2d():
@@ -545,7 +548,8 @@ def _describe(node: fx.Node, module: nn.Module | None) -> str:
         case nn.AdaptiveAvgPool2d():
             return "average over all positions"
         case None:
-            return "photo" if node.op == "placeholder" else str(getattr(node.target, "__name__", node.target))
+            called = str(getattr(node.target, "__name__", node.target))
+            return "photo" if node.op == "placeholder" else _CALLED.get(called, called)
         case _:
             return type(module).__name__.lower()
 
