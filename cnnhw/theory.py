@@ -62,8 +62,8 @@ def gradient_path_length(depth: int, span: int) -> float:
 def measured_path_length(model: Classifier, images: Tensor, labels: Tensor, step: float = 0.02) -> float:
     """Measure the mean length of paths, weighted by the gradient they carry.
 
-    The gradient that passes through each branch is multiplied by t; a path through k branches then carries t^k. Half the
-    logarithmic derivative of the squared gradient at the stem, at t = 1, is the mean of k.
+    The gradient that passes through each branch is multiplied by t; a path through k branches then carries t^k. Half
+    the logarithmic derivative of the squared gradient at the stem, at t = 1, is the mean of k.
 
     Parameters
     ----------

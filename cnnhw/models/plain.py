@@ -42,9 +42,7 @@ def plain(
     """
     plan, channels_of = kernels.split("-"), [int(width) for width in widths.split("-")]
     if len(plan) != len(channels_of) or not all(digit in "13579" for digit in "".join(plan)):
-        raise ValueError(
-            f"kernels={kernels!r}, widths={widths!r} are no plan: odd kernels, as many stages in both"
-        )
+        raise ValueError(f"kernels={kernels!r}, widths={widths!r} are no plan: odd kernels, as many stages in both")
     if size < 2 ** len(plan):
         raise ValueError(f"size={size} is too small for {len(plan)} stages")
     how, _, hidden = head.partition("-")

@@ -1,0 +1,161 @@
+"""Every claim of the book, written down before its study was run.
+
+Never edit a claim whose study has been run: its hash is in the records, and the page would call it post hoc.
+"""
+
+from __future__ import annotations
+
+from cnnhw.claims import Claim
+
+__all__ = ["CLAIMS"]
+
+_POINT = 0.01
+
+
+def _length(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: object) -> Claim:
+    settings = {"study": "length", "measure": "accuracy", "direction": "greater", "margin": 0.0, **rest}
+    return Claim(
+        id=f"i-{id}", statement=statement, first=first, second=second, refuted_by=refuted_by,
+        registered="2026-11-24", **settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+CLAIMS: tuple[Claim, ...] = (
+    _length(
+        "two-over-one",
+        "In 24 convolutions with batch norm, connections over two are more accurate than connections over one.",
+        "d24_span2",
+        "d24_span1",
+        "connections over one that are at least as accurate",
+    ),
+    _length(
+        "one-is-little",
+        "In 24 convolutions with batch norm, connections over one come within 2.5 points of none at all.",
+        "d24_span1",
+        "d24_plain",
+        "connections over one that gain or lose more than 2.5 points",
+        direction="equivalent",
+        margin=2.5 * _POINT,
+    ),
+    _length(
+        "two-over-plain",
+        "In 24 convolutions with batch norm, connections over two gain at least 2 points over none.",
+        "d24_span2",
+        "d24_plain",
+        "a gain of less than 2 points",
+        margin=2 * _POINT,
+    ),
+    _length(
+        "three-like-two",
+        "In 24 convolutions, connections over three come within 2.5 points of connections over two.",
+        "d24_span3",
+        "d24_span2",
+        "a difference of more than 2.5 points",
+        direction="equivalent",
+        margin=2.5 * _POINT,
+    ),
+    _length(
+        "two-over-six",
+        "In 24 convolutions, connections over two are more accurate than connections over six.",
+        "d24_span2",
+        "d24_span6",
+        "connections over six that are at least as accurate",
+    ),
+    _length(
+        "shallow-needs-none",
+        "In 12 convolutions with batch norm, connections over two come within 2.5 points of none.",
+        "d12_span2",
+        "d12_plain",
+        "a difference of more than 2.5 points",
+        direction="equivalent",
+        margin=2.5 * _POINT,
+    ),
+    _length(
+        "shallow-one-like-two",
+        "In 12 convolutions with batch norm, connections over one come within 2.5 points of connections over two.",
+        "d12_span1",
+        "d12_span2",
+        "a difference of more than 2.5 points",
+        direction="equivalent",
+        margin=2.5 * _POINT,
+    ),
+    _length(
+        "loss-two-plain",
+        "In 24 convolutions with batch norm, connections over two lower the training loss, averaged over the epochs.",
+        "d24_span2",
+        "d24_plain",
+        "an average loss that is no lower",
+        measure="loss area",
+        direction="less",
+    ),
+    _length(
+        "loss-two-one",
+        "In 24 convolutions, connections over two lower the average training loss against connections over one.",
+        "d24_span2",
+        "d24_span1",
+        "an average loss that is no lower",
+        measure="loss area",
+        direction="less",
+    ),
+    _length(
+        "paths-two-one",
+        "At the start, the paths that carry the gradient are longer with connections over two than over one.",
+        "d24_span2",
+        "d24_span1",
+        "paths that are no longer",
+        measure="path length at start",
+        margin=1.0,
+    ),
+    _length(
+        "paths-six-two",
+        "At the start, they are longer still with connections over six.",
+        "d24_span6",
+        "d24_span2",
+        "paths that are no longer",
+        measure="path length at start",
+        margin=3.0,
+    ),
+    _length(
+        "paths-trained",
+        "After training, too, the paths are longer with connections over six than over two.",
+        "d24_span6",
+        "d24_span2",
+        "paths that are no longer",
+        measure="path length",
+    ),
+    _length(
+        "norm-free",
+        "Without batch norm, connections over two gain at least 2 points over none in 24 convolutions.",
+        "d24_span2_no_norm",
+        "d24_plain_no_norm",
+        "a gain of less than 2 points",
+        margin=2 * _POINT,
+    ),
+    _length(
+        "lesion",
+        "Without two of its convolutions, a network with connections keeps at least 10 points more than a plain one.",
+        "d24_span2",
+        "d24_plain",
+        "an advantage of less than 10 points",
+        measure="accuracy without 2 convolutions",
+        margin=10 * _POINT,
+    ),
+    _length(
+        "hard-scenes",
+        "On hard scenes, connections over six are more accurate than over two: harder problems, longer blocks.",
+        "hard_span6",
+        "hard_span2",
+        "connections over six that are no more accurate",
+        study="length_scenes",
+    ),
+    _length(
+        "easy-scenes",
+        "On easy scenes, connections over one come within 2.5 points of connections over two.",
+        "easy_span1",
+        "easy_span2",
+        "a difference of more than 2.5 points",
+        study="length_scenes",
+        direction="equivalent",
+        margin=2.5 * _POINT,
+    ),
+)
