@@ -18,7 +18,7 @@ from cnnhw.comparison import Comparison
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies.store import Record
 
-__all__ = ["MEASURES", "SEEDS", "Claim", "Verdict", "hashes", "holm", "judge", "of_study"]
+__all__ = ["MEASURES", "SEEDS", "Claim", "Verdict", "hashes", "holm", "judge", "of_study", "unit"]
 
 SEEDS = 6
 LEVEL = 0.05
@@ -29,6 +29,26 @@ MEASURES: dict[str, Callable[[Record], float]] = {
     "final loss": lambda r: r.history["loss"][-1],  # nats
     "seconds": lambda r: r.content["seconds"],
 }
+
+
+def unit(measure: str) -> tuple[float, str]:
+    """Return what the figures of a measure are multiplied by on a page, and in which unit they then are.
+
+    Parameters
+    ----------
+    measure : str
+        As in :class:`Claim`.
+
+    Returns
+    -------
+    tuple of (float, str)
+        Such as ``(100, "points")`` for accuracies.
+    """
+    if measure.startswith("accuracy") or measure.endswith("consistency"):
+        return 100.0, "points"
+    if measure.startswith("path length"):
+        return 1.0, "convolutions"
+    return 1.0, "s" if measure == "seconds" else "nats"
 
 
 @dataclass(frozen=True)

@@ -385,6 +385,34 @@ def reproduce(
     click.echo(f"Records: {folder}")
 
 
+@cli.command("claims")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Judge by the records in this folder [default: the book's].",
+)
+def claims_command(as_json: bool, where: Path | None) -> None:
+    """Say what the book claims, and what its records say about it."""
+    import json
+
+    from cnnhw import claims, studies
+    from cnnhw.statements import CLAIMS
+
+    found = claims.judge(CLAIMS, studies.records(where=where))
+    if as_json:
+        click.echo(json.dumps([verdict.summary() for verdict in found], indent=1))
+        return
+    for verdict in found:
+        click.echo(f"{verdict.verdict:12}  {verdict.claim.id}: {verdict.claim.statement}")
+        if verdict.effect:
+            scale, unit = claims.unit(verdict.claim.measure)
+            low, high = (scale * end for end in verdict.effect.interval())
+            effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
+            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{'' if verdict.beforehand else ', post hoc'}")
+
+
 @cli.group(cls=_Group)
 def study() -> None:
     """Run the studies that the book is made of."""

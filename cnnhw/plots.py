@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from cnnhw import files
+from cnnhw.graph import trace
 from cnnhw.models.blocks import Classifier, count_parameters
 
 __all__ = [
@@ -447,22 +446,15 @@ def diagram(model: Classifier) -> Svg:
     Svg
         The picture, a str.
     """
-    traced = fx.GraphModule(model, _Tracer().trace(model))
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device))
-    model.train(was_training)
-    modules = dict(traced.named_modules())
+    graph, modules = trace(model)
     total = max(1, count_parameters(model))
 
     box: dict[fx.Node, int] = {}  # node -> number of the box that draws it
     labels: list[tuple[str, str]] = []  # what it is, shape of the output
     counts: list[int] = []
     sources: list[list[int]] = []
-    for node in traced.graph.nodes:
-        if node.op == "output":
+    for node in graph.nodes:
+        if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
             continue
         inputs = [box[source] for source in node.all_input_nodes if source in box]
         module = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -525,11 +517,7 @@ def diagram(model: Classifier) -> Svg:
     return Svg("".join(parts) + "</svg>\n")
 
 
-class _Tracer(fx.Tracer):
-    """Takes a module without parts as one step, also one of our own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not any(True for _ in m.children())
+_CALLED = {"cat": "concatenate", "interpolate": "resize"}
 
 
 def _describe(node: fx.Node, module: nn.Module | None) -> str:
@@ -545,7 +533,8 @@ def _describe(node: fx.Node, module: nn.Module | None) -> str:
         case nn.AdaptiveAvgPool2d():
             return "average over all positions"
         case None:
-            return "photo" if node.op == "placeholder" else str(getattr(node.target, "__name__", node.target))
+            called = str(getattr(node.target, "__name__", node.target))
+            return "photo" if node.op == "placeholder" else _CALLED.get(called, called)
         case _:
             return type(module).__name__.lower()
 

@@ -1,4 +1,4 @@
-"""Theory by hand: path lengths in residual networks, exact and measured.
+"""Theory by hand: what a network costs and sees, layer by layer, and the paths through residual networks.
 
 A residual network of n blocks is a sum over 2^n paths, each of which goes through some branches and around the others
 (Veit et al. 2016). How long are they, and how long are those that carry the gradient?
@@ -8,15 +8,110 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from cnnhw.graph import trace
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.residual import Span
 
-__all__ = ["delete_blocks", "gradient_path_length", "measured_path_length", "path_lengths"]
+__all__ = [
+    "Layer",
+    "delete_blocks",
+    "gradient_path_length",
+    "layers",
+    "measured_path_length",
+    "path_lengths",
+]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network.
+
+    Attributes
+    ----------
+    name : str
+        Its name inside the model.
+    kind : str
+        The class of the module, or the name of the function.
+    shape : tuple of int
+        Shape of its output for one photo.
+    parameters : int
+        Its own parameters.
+    macs : int
+        Multiply-adds for one photo, of convolutions and linear layers.
+    field : int
+        Side of the receptive field of one output cell, in pixels of the photo, at most the photo's side.
+    step : float
+        Pixels of the photo between neighbouring cells.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    field: int
+    step: float
+
+
+def layers(model: Classifier) -> list[Layer]:
+    """List what each layer of a network costs and sees.
+
+    A window of k cells that lie j pixels apart adds (k - 1) j pixels to the receptive field, and a stride of s makes
+    the cells s times as far apart; where paths meet, the widest one counts. A convolution of C into K channels with
+    k x k weights on an H x W map takes H W C K k^2 multiply-adds.
+
+    Parameters
+    ----------
+    model : Classifier
+        Any registered model.
+
+    Returns
+    -------
+    list of Layer
+        In the order of computation.
+    """
+    graph, modules = trace(model)
+    seen: dict[fx.Node, tuple[float, float]] = {}
+    found = []
+    for node in graph.nodes:
+        if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
+            continue
+        before = [seen[source] for source in node.all_input_nodes if source in seen]
+        field, step = max((f for f, _ in before), default=1.0), max((j for _, j in before), default=1.0)
+        shape = tuple(node.meta["tensor_meta"].shape[1:])
+        module = modules[str(node.target)] if node.op == "call_module" else None
+        parameters = macs = 0
+        if module is not None:
+            parameters = sum(p.numel() for p in module.parameters())
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            kernel, stride = (_side(value) for value in (module.kernel_size, module.stride))
+            field, step = field + (kernel - 1) * step, step * stride
+        if isinstance(module, nn.Conv2d):
+            macs = math.prod(shape) * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            macs = module.weight.numel()
+        elif node.target is F.interpolate:
+            apart = node.all_input_nodes[0].meta["tensor_meta"].shape[-1] / shape[-1]
+            field, step = field + step, step * apart  # two neighbours a side
+        if len(shape) == 1 or isinstance(module, nn.AdaptiveAvgPool2d):
+            field, step = model.size, model.size
+        seen[node] = field, step
+        if node.op == "placeholder":
+            continue
+        kind = type(module).__name__ if module is not None else str(getattr(node.target, "__name__", node.target))
+        name = str(node.target) if module is not None else node.name
+        found.append(Layer(name, kind, shape, parameters, macs, int(min(field, model.size)), step))
+    return found
+
+
+def _side(value: int | tuple[int, ...]) -> int:
+    return value if isinstance(value, int) else value[0]
 
 
 def path_lengths(depth: int, span: int) -> dict[int, float]:

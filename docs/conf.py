@@ -31,6 +31,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "records",
+    "verdicts",
     "prose",
     "live",
 ]
