@@ -20,7 +20,6 @@ __all__ = [
     "confusion_matrix",
     "loss",
     "predict",
-    "shift_consistency",
     "wilson_interval",
 ]
 
@@ -123,37 +122,6 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
     """
     cells = labels * num_classes + predictions
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
-    """Return how often a small shift of the photo leaves the predicted class as it is (Zhang 2019).
-
-    Parameters
-    ----------
-    model : Classifier
-        The model.
-    split : Split
-        N photos of side S.
-    most : int
-        Greatest shift in pixels, 1 or more: photos are shifted by 1, 2, ... pixels right and down.
-
-    Returns
-    -------
-    float
-        Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Shifted and unshifted photo
-        are both cut from one that is continued at its edges by reflection.
-    """
-    images = split.images.float()
-    side = images.shape[-1]
-    padded = F.pad(images, (most, 0, most, 0), mode="reflect").byte()
-    still = predict(model, split).argmax(1)
-    rows = torch.arange(len(split))
-    agreed = 0.0
-    for shift in range(1, most + 1):
-        cut = padded[:, :, most - shift : most - shift + side, most - shift : most - shift + side]
-        moved = Split(cut.contiguous(), rows, split.labels, split.names, split.digests)
-        agreed += accuracy(predict(model, moved).argmax(1), still)
-    return agreed / most
 
 
 def balanced_accuracy(confusion: Tensor) -> float:

@@ -5,6 +5,8 @@ Never edit a claim whose study has been run: its hash is in the records, and the
 
 from __future__ import annotations
 
+from typing import Any
+
 from cnnhw.claims import Claim
 
 __all__ = ["CLAIMS"]
@@ -12,12 +14,22 @@ __all__ = ["CLAIMS"]
 _POINT = 0.01
 
 
-def _length(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: object) -> Claim:
-    settings = {"study": "length", "measure": "accuracy", "direction": "greater", "margin": 0.0, **rest}
+def _claim(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: Any) -> Claim:
+    settings = {"measure": "accuracy", "direction": "greater", "margin": 0.0, **rest}
     return Claim(
-        id=f"i-{id}", statement=statement, first=first, second=second, refuted_by=refuted_by,
-        registered="2026-11-24", **settings,  # type: ignore[arg-type]
+        id=id, statement=statement, first=first, second=second, refuted_by=refuted_by,
+        registered="2026-11-24", **settings,
     )  # fmt: skip
+
+
+def _length(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: Any) -> Claim:
+    return _claim(f"i-{id}", statement, first, second, refuted_by, **{"study": "length", **rest})
+
+
+def _alike(id: str, statement: str, first: str, second: str, study: str) -> Claim:
+    refuted_by = "a difference of more than 2.5 points"
+    close = {"direction": "equivalent", "margin": 2.5 * _POINT}
+    return _claim(id, statement, first, second, refuted_by, study=study, **close)
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -157,5 +169,106 @@ CLAIMS: tuple[Claim, ...] = (
         study="length_scenes",
         direction="equivalent",
         margin=2.5 * _POINT,
+    ),
+    _alike(
+        "ii-accuracy",
+        "Transition layers that take the maximum come within 2.5 points of those that average.",
+        "average",
+        "max",
+        study="transition",
+    ),
+    _claim(
+        "ii-consistency",
+        "With averaging transitions, predictions change less often when the photo shifts than with the maximum.",
+        "average",
+        "max",
+        "predictions that change as often, or more often",
+        study="transition",
+        measure="shift consistency",
+    ),
+    _claim(
+        "ii-strided-consistency",
+        "With averaging transitions, predictions change less often when the photo shifts than with every second cell.",
+        "average",
+        "strided",
+        "predictions that change as often, or more often",
+        study="transition",
+        measure="shift consistency",
+    ),
+    _claim(
+        "ii-strided-accuracy",
+        "Averaging transitions are more accurate than transitions that take every second cell.",
+        "average",
+        "strided",
+        "an accuracy that is no higher",
+        study="transition",
+    ),
+    _alike(
+        "ii-max-order",
+        "Taking the maximum before the 1x1 convolution comes within 2.5 points of taking it afterwards.",
+        "max_first",
+        "max",
+        study="transition",
+    ),
+    _claim(
+        "iii-widening-macs",
+        "At equal multiply-adds, kernels that widen with depth (3-5-7-7), as the report advises, beat 3x3 throughout.",
+        "widening_macs",
+        "base",
+        "an accuracy that is no higher",
+        study="design",
+    ),
+    _claim(
+        "iii-widening-narrowing",
+        "At equal multiply-adds, kernels that widen with depth are more accurate than kernels that narrow (7-7-5-3).",
+        "widening_macs",
+        "narrowing_macs",
+        "an accuracy that is no higher",
+        study="design",
+    ),
+    _claim(
+        "iii-pairs-fives",
+        "At equal multiply-adds, pairs of 3x3 convolutions are more accurate than single 5x5 convolutions.",
+        "pairs_macs",
+        "fives_macs",
+        "an accuracy that is no higher",
+        study="design",
+    ),
+    _claim(
+        "iii-widening-parameters",
+        "At equal parameters, kernels that widen with depth (3-5-7-7) beat 3x3 throughout.",
+        "widening_parameters",
+        "base",
+        "an accuracy that is no higher",
+        study="design",
+    ),
+    _claim(
+        "iii-growth",
+        "At equal multiply-adds, channels that double with depth are more accurate than constant ones.",
+        "base",
+        "constant_macs",
+        "an accuracy that is no higher",
+        study="design",
+    ),
+    _alike(
+        "iii-growth-rate",
+        "At equal multiply-adds, channels that grow by 2.5 a stage come within 2.5 points of channels that double.",
+        "fast_growth_macs",
+        "base",
+        study="design",
+    ),
+    _alike(
+        "iii-hidden",
+        "A hidden dense layer of 256 units on the averaged map comes within 2.5 points of none.",
+        "average_256",
+        "base",
+        study="design",
+    ),
+    _alike(
+        "iii-flatten",
+        "A flattened map with 256 hidden units comes within 2.5 points of an average without any.",
+        "flatten_256",
+        "base",
+        study="design",
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cnnhw import evaluation, models, theory
+from cnnhw import evaluation, models, robustness, theory
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import UnknownNameError
@@ -84,7 +84,7 @@ def _lesions(model: Classifier, photos: PhotoSet, configuration: Mapping[str, An
 
 
 def _shifts(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
-    return {"shift consistency": evaluation.shift_consistency(model, photos.test)}
+    return {"shift consistency": robustness.shift_consistency(model, photos.test)}
 
 
 _GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], dict[str, float]]] = {

@@ -224,4 +224,47 @@ _LENGTH_SCENES = Study(
     ),
 )
 
-STUDIES = (_Q1, _FAST_PARTS, _DASH, _MINUTES, _REPORT, _FAULTS, _LENGTH, _LENGTH_SCENES)
+
+# Theory ii and iii, with the recipe of theory i.
+def _small(name: str, model: str, **options: Any) -> Arm:
+    return Arm(name, model, _LENGTH_RECIPE, seeds=_SIX, options=options, protocols=("half_train",))
+
+
+_TRANSITION = Study(
+    name="transition",
+    question="What does it change if a DenseNet's transition layers take the maximum, or every second cell?",
+    data="tiny5",
+    size=32,
+    arms=tuple(
+        _small(kind, "dense", transition=kind) for kind in ("average", "max", "max_first", "strided", "average_first")
+    ),
+    measures=("shift consistency",),
+)
+# Widths were scaled until multiply-adds (_macs) or parameters (_parameters) came within 4 % of the 3-3-3-3 plan.
+_DESIGN = Study(
+    name="design",
+    question="How are kernels, widths and head best chosen on an equal budget?",
+    data="tiny5",
+    size=32,
+    arms=(
+        _small("base", "plain"),
+        _small("pairs_macs", "plain", kernels="33-33-33-33", widths="9-17-35-69"),
+        _small("fives_macs", "plain", kernels="5-5-5-5", widths="9-19-37-74"),
+        _small("widening_macs", "plain", kernels="3-5-7-7", widths="8-15-31-61"),
+        _small("narrowing_macs", "plain", kernels="7-7-5-3", widths="8-16-33-65"),
+        _small("pairs_parameters", "plain", kernels="33-33-33-33", widths="9-19-37-74"),
+        _small("fives_parameters", "plain", kernels="5-5-5-5", widths="10-19-38-77"),
+        _small("widening_parameters", "plain", kernels="3-5-7-7", widths="7-14-28-55"),
+        _small("narrowing_parameters", "plain", kernels="7-7-5-3", widths="13-26-51-102"),
+        _small("constant_macs", "plain", widths="32-32-32-32"),
+        _small("slow_growth_macs", "plain", widths="23-34-52-78"),
+        _small("fast_growth_macs", "plain", widths="11-28-69-172"),
+        _small("flatten", "plain", head="flatten"),
+        _small("flatten_64", "plain", head="flatten-64"),
+        _small("flatten_256", "plain", head="flatten-256"),
+        _small("average_64", "plain", head="average-64"),
+        _small("average_256", "plain", head="average-256"),
+    ),
+)
+
+STUDIES = (_Q1, _FAST_PARTS, _DASH, _MINUTES, _REPORT, _FAULTS, _LENGTH, _LENGTH_SCENES, _TRANSITION, _DESIGN)
