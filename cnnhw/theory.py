@@ -10,8 +10,10 @@ import copy
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, fx, nn
 
 from cnnhw.graph import trace
@@ -20,11 +22,14 @@ from cnnhw.models.residual import Span
 
 __all__ = [
     "Layer",
+    "average_signal",
     "delete_blocks",
     "gradient_path_length",
     "layers",
+    "max_signal",
     "measured_path_length",
     "path_lengths",
+    "warnings",
 ]
 
 
@@ -110,8 +115,84 @@ def layers(model: Classifier) -> list[Layer]:
     return found
 
 
+def warnings(found: list[Layer], size: int) -> list[str]:
+    """Return what is lopsided about a network.
+
+    Parameters
+    ----------
+    found : list of Layer
+        What :func:`layers` returned.
+    size : int
+        The photo's side in pixels.
+
+    Returns
+    -------
+    list of str
+        A sentence for each finding: a layer that holds more than nine tenths of the parameters or of the
+        multiply-adds, or a last map whose cells see less than a quarter of the photo's side.
+    """
+    out = []
+    for what, name in (("parameters", "parameters"), ("macs", "multiply-adds")):
+        total = sum(getattr(layer, what) for layer in found)
+        largest = max(found, key=lambda layer: getattr(layer, what))
+        share = getattr(largest, what) / max(total, 1)
+        if share > 0.9:
+            hint = ": average the map before it instead of flattening it" if largest.kind == "Linear" else ""
+            out.append(f"{share:.0%} of the {name} sit in one layer, {largest.name} ({largest.kind}){hint}")
+    maps = [layer for layer in found if len(layer.shape) == 3 and layer.shape[-1] > 1]
+    if maps and maps[-1].field < size / 4:
+        out.append(f"a cell of the last map sees {maps[-1].field} of {size} pixels: pool more, or add convolutions")
+    return out
+
+
 def _side(value: int | tuple[int, ...]) -> int:
     return value if isinstance(value, int) else value[0]
+
+
+def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
+    """Return how well the maximum of a window tells a signal from noise.
+
+    Parameters
+    ----------
+    active : int
+        In how many cells the signal is, 1 to `cells`.
+    amplitude : float
+        The signal in units of the noise's standard deviation; the noise is normal and independent.
+    cells : int
+        Cells of the window.
+
+    Returns
+    -------
+    float
+        d', the difference of the means with and without signal, in units of the root mean square of both standard
+        deviations, by numerical integration.
+    """
+
+    def moments(shifted: int) -> tuple[float, float]:
+        grid = np.linspace(-8, amplitude + 8, 8001)
+        below = stats.norm.cdf(grid - amplitude) ** shifted * stats.norm.cdf(grid) ** (cells - shifted)
+        density = np.gradient(below, grid)
+        mean = float(np.trapezoid(grid * density, grid))
+        return mean, float(np.trapezoid((grid - mean) ** 2 * density, grid))
+
+    (mean, variance), (mean0, variance0) = moments(active), moments(0)
+    return (mean - mean0) / math.sqrt((variance + variance0) / 2)
+
+
+def average_signal(active: int, amplitude: float, cells: int = 4) -> float:
+    """Return how well the average of a window tells a signal from noise: amplitude times active, over sqrt(cells).
+
+    Parameters
+    ----------
+    active, amplitude, cells
+        As for :func:`max_signal`.
+
+    Returns
+    -------
+    float
+        d', the difference of the means in units of the standard deviation.
+    """
+    return amplitude * active / math.sqrt(cells)
 
 
 def path_lengths(depth: int, span: int) -> dict[int, float]:
