@@ -399,7 +399,7 @@ def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
     """
     from cnnhw import theory
 
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
