@@ -7,9 +7,9 @@ depend on, and why does it matter?
 
 **The short answer.** Two convolutions, nearly always; with only one the connection loses its point.
 
-* Over two is better than over one in a deep network: :claim:`i-two-over-one supported`; and much better than none:
-  :claim:`i-two-over-plain supported`.
-* Over one is hardly better than none: :claim:`i-one-is-little not resolved`.
+* In a deep network, connections over two gain on connections over one (:claim:`i-two-over-one supported`) and on none at
+  all (:claim:`i-two-over-plain supported`).
+* Connections over one are close to none: :claim:`i-one-is-little not resolved`.
 * In a network of 12 convolutions none of it matters: :claim:`i-shallow-needs-none not resolved`.
 * That harder problems deserve longer blocks, as the original report had it: :claim:`i-hard-scenes not resolved`.
 """
@@ -292,7 +292,7 @@ for long in (True, False):
 # along which nothing multiplies. The third is a hypothesis that can be tested, and our scenes do not bear it out
 # (:claim:`i-hard-scenes not resolved`). Missing is the one hard fact: that blocks of *one* convolution are nearly useless.
 #
-# **What would have refuted it.** Spans of one that are no worse than spans of two at 24 convolutions, long spans that beat
+# **What would have refuted it.** Spans of one that match spans of two at 24 convolutions, long spans that beat
 # them, or path lengths that do not rise with the span under batch norm.
 #
 # Exercises
