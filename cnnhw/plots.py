@@ -583,7 +583,11 @@ def diagram(model: Classifier) -> Svg:
     labels: list[tuple[str, str]] = []  # what it is, shape of the output
     counts: list[int] = []
     sources: list[list[int]] = []
+<<<<<<< HEAD
     for node in graph.nodes:
+=======
+    for node in traced.graph.nodes:
+>>>>>>> main
         if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
             continue
         inputs = [box[source] for source in node.all_input_nodes if source in box]
@@ -645,6 +649,9 @@ def diagram(model: Classifier) -> Svg:
             f'<text x="{x + width + 8}" y="{y + 29}" font-size="12" fill="#444">{f"{count:,}" if count else ""}</text>'
         )
     return Svg("".join(parts) + "</svg>\n")
+
+
+_CALLED = {"cat": "concatenate", "interpolate": "resize"}
 
 
 _CALLED = {"cat": "concatenate", "interpolate": "resize"}

@@ -10,12 +10,12 @@ import zlib
 from pathlib import Path
 
 import cnnhw
-from cnnhw import data, errors, models, report, studies
+from cnnhw import claims, comparison, data, errors, models, report, reproduce, studies, theory, transfer
 from cnnhw.data import scenes
 from cnnhw.studies import store
 
 # where a name is in several modules, it is documented in the last of them
-_OURS = (report, scenes, studies, store, models, data, cnnhw, errors)
+_OURS = (report, reproduce, claims, theory, comparison, transfer, scenes, studies, store, models, data, cnnhw, errors)
 
 
 def write(source: Path, target: Path) -> dict[str, tuple[str, str]]:
@@ -49,6 +49,7 @@ def aliases() -> dict[str, str]:
     ours = {name: f"{module.__name__}.{name}" for module in _OURS for name in module.__all__ if name[0].isupper()}
     return ours | {
         "Tensor": "torch.Tensor",
+        "array": "numpy.ndarray",
         "nn.Module": "torch.nn.Module",
         "Figure": "matplotlib.figure.Figure",
         "Path": "pathlib.Path",
