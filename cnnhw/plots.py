@@ -583,11 +583,7 @@ def diagram(model: Classifier) -> Svg:
     labels: list[tuple[str, str]] = []  # what it is, shape of the output
     counts: list[int] = []
     sources: list[list[int]] = []
-<<<<<<< HEAD
     for node in graph.nodes:
-=======
-    for node in traced.graph.nodes:
->>>>>>> main
         if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
             continue
         inputs = [box[source] for source in node.all_input_nodes if source in box]
