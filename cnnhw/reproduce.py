@@ -17,9 +17,39 @@ from cnnhw.report import Experiment
 from cnnhw.studies import Arm, Job, Record, Study
 from cnnhw.training import Recipe
 
-__all__ = ["Row", "Table", "converged", "jobs", "ours", "plan", "rows", "table"]
+__all__ = ["WORDS", "Row", "Table", "converged", "jobs", "ours", "plan", "rows", "table"]
 
 _STAND_INS = ("linnaeus5", "tiny5")  # what the first part of the report may be trained on before flowers
+
+_EQUAL = "equal"
+_ONE_CLASS = "validated on one class: means nothing"
+
+WORDS: dict[tuple[str, str], str] = {
+    ("q1_shallow", "parameters"): _EQUAL,
+    ("q1_shallow", "test accuracy"): "photos enlarged from 64 pixels here",
+    ("q1_shallow", "seconds of training"): "another machine; one thread here",
+    ("q1_deep", "parameters"): _EQUAL,
+    ("q1_deep", "test accuracy"): "wide kernels see half the detail here",
+    ("q1_deep", "seconds of training"): "less than q1_shallow there: fault 12",
+    ("q2_concat_skip", "parameters"): "counted from the structure",
+    ("q2_concat_skip", "test accuracy"): "raw pixels on both sides: fault 2",
+    ("q2_concat_skip", "seconds an epoch"): "compared with the wrong base there: fault 12",
+    ("q4_inception", "parameters"): _EQUAL,
+    ("q4_inception", "test accuracy"): "raw pixels, half a class missing: faults 1, 2",
+    ("q4_inception", "seconds an epoch"): "a GPU there",
+    ("q4_inception", "epochs"): "cut to the report's best epoch",
+    ("q4_inception", "epoch of best validation accuracy"): _ONE_CLASS,
+    ("q4_inception", "epoch of convergence"): _ONE_CLASS,
+    ("q6_from_inception", "parameters"): _EQUAL,
+    ("q6_from_inception", "test accuracy"): "only the last layer was trained: faults 4, 5",
+    ("q6_from_inception", "seconds an epoch"): "kept features here; a GPU there",
+    ("q6_from_inception", "trained parameters in stage 1"): _EQUAL,
+    ("q6_from_deep", "parameters"): _EQUAL,
+    ("q6_from_deep", "test accuracy"): "another random split: fault 11",
+    ("q6_from_deep", "test accuracy after stage 1"): "another random split: fault 11",
+    ("q6_from_deep", "seconds of training"): "kept features in the head stage here",
+    ("q6_from_deep", "trained parameters in stage 1"): _EQUAL,
+}
 
 
 @dataclass(frozen=True)
@@ -212,7 +242,7 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     history = experiment.whole_history()
     measures: dict[str, tuple[str, Any]] = {
         "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", _parameters),
-        "test accuracy": (f"{experiment.test_accuracy:.3f}", _accuracy),
+        "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
         "share found of each class": (_shares(experiment.confusion), _shares_of),
         "largest confusion": (_largest(experiment.confusion, experiment.classes), _largest_of),
         "seconds of training": (_seconds(experiment), _spent),
@@ -223,7 +253,7 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     }
     for number, stage in enumerate(experiment.stages[:-1], start=1):
         if stage.test_accuracy is not None:
-            measures[f"test accuracy after stage {number}"] = (f"{stage.test_accuracy:.3f}", _stage_accuracy)
+            measures[f"test accuracy after stage {number}"] = (f"{stage.test_accuracy:.4g}", _stage_accuracy)
         if stage.trainable is not None:
             measures[f"trained parameters in stage {number}"] = (f"{stage.trainable:,}", _trainable)
 

@@ -60,7 +60,7 @@ PAIRS = {
     "10 exchanged between source and target": ("bgr_target", "trained"),
 }
 rows = {}
-print(f"{'fault':42}{'on':>8}{'off':>8}   difference in points (95 % interval)")
+print(f"{'fault':42}{'on':>8}{'off':>8}   difference (95 % interval)")
 for name, (on, off) in PAIRS.items():
     effect = comparison.of_arms(records, on, off)
     low, high = effect.interval()

@@ -50,7 +50,7 @@ def test_another_target():
 def test_rows_give_the_reports_numbers_and_ours(name):
     rows = {row.measure: row for row in reproduce.rows(name, [reproduce.ours(name), ([], None)])}
     assert rows["parameters"].reported == rows["parameters"].columns[0].removesuffix(" (tiny5)")
-    assert rows["test accuracy"].cells[1] == f"{report.get(name).test_accuracy:.3f} (linnaeus5)"
+    assert rows["test accuracy"].cells[1] == f"{report.get(name).test_accuracy:.4g} (linnaeus5)"
     assert rows["epochs"].columns[0] == f"{report.get(name).epochs} (tiny5)"
     assert all(row.columns[1] == "–" for row in rows.values())
     assert all(row.columns[0].endswith("(tiny5)") for row in rows.values())
@@ -64,6 +64,11 @@ def test_table_as_text_and_html():
     assert "ours &lt;b&gt;" in page
     assert "<td>&amp;</td>" in page
     assert page.count("<tr") == page.count("</tr>") == len(table.rows) + 2
+
+
+def test_words_are_about_rows_that_exist():
+    rows = {(row.experiment, row.measure) for name in report.names() for row in reproduce.rows(name, [])}
+    assert set(reproduce.WORDS) <= rows
 
 
 @pytest.mark.parametrize(

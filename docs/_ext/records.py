@@ -155,7 +155,7 @@ def render_reported(text: str) -> str:
         name, field = text.split()
         experiment = report.get(name)
         values: dict[str, tuple[Any, str]] = {
-            "test_accuracy": (experiment.test_accuracy, ".3f"),
+            "test_accuracy": (experiment.test_accuracy, ".4g"),
             "parameters": (experiment.parameters, ",d"),
             "epochs": (experiment.epochs, "d"),
             "first_epoch_loss": (experiment.whole_history()["loss"][0], ".1f"),
