@@ -295,3 +295,5 @@ print(f"{right} of {total}: {low:.3f} to {high:.3f}")
 #    </details>
 #
 # .. provenance:: report
+#
+# .. provenance:: q1
