@@ -104,6 +104,8 @@ def load(
     if name_or_folder in _SCENES:
         from cnnhw.data import scenes
 
+        if name_or_folder == "scenes":
+            return scenes.load(size=size, split_seed=split_seed, progress=progress)
         controls = getattr(scenes, _SCENES[str(name_or_folder)])
         found = scenes.load(size=size, split_seed=split_seed, controls=controls, progress=progress)
         return dataclasses.replace(found, name=str(name_or_folder))
