@@ -257,6 +257,7 @@ def lines(
     if log:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
     axis.set_xlabel(across)
     axis.set_ylabel(axis_label)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))

@@ -395,7 +395,7 @@ def _spent(found: Sequence[Record], epoch: int | None) -> str:
 
 
 def _an_epoch(found: Sequence[Record], epoch: int | None) -> str:
-    return _range([statistics.median(record.history["seconds"]) for record in found], ".1f")
+    return _range([statistics.median(record.history["seconds"]) for record in found], ".3g")
 
 
 def _best(history: Mapping[str, Sequence[float]]) -> int:

@@ -81,7 +81,24 @@ _MINUTES = Study(
 _LAST = Recipe(keep="last")
 _HEAD_50 = Stage("classifier", replace(_LAST, epochs=50, batch_size=64))
 _HEAD_10 = Stage("classifier", replace(_LAST, epochs=10, batch_size=64))
-_FLOWERS = ("random_split", "bgr")
+_FROM_DEEP = Arm(
+    "q6_from_deep",
+    "q1_deep",
+    (_HEAD_10, Stage("all", replace(_LAST, epochs=20, batch_size=64))),
+    seeds=(1,),
+    data="flowers",
+    protocols=("random_split", "bgr"),
+    source="q1_deep",
+)
+_FROM_INCEPTION = replace(
+    _FROM_DEEP,
+    name="q6_from_inception",
+    model="q4_inception",
+    recipe=(_HEAD_50, Stage("classifier", replace(_LAST, epochs=40))),
+    seeds=(0,),
+    source="q4_inception",
+    new_classifier=False,
+)
 _REPORT = Study(
     name="report",
     observation="it repeats single runs, as reported",
@@ -104,43 +121,17 @@ _REPORT = Study(
             seeds=(0, 1, 2),
             protocols=("bgr",),
         ),
-        Arm(
-            "q6_from_deep",
-            "q1_deep",
-            (_HEAD_10, Stage("all", replace(_LAST, epochs=20, batch_size=64))),
-            seeds=(1,),
-            data="flowers",
-            protocols=_FLOWERS,
-            source="q1_deep",
+        _FROM_DEEP,
+        _FROM_INCEPTION,
+        replace(
+            _FROM_INCEPTION,
+            name="q6_from_inception_trained",
+            recipe=(_HEAD_50, Stage("all", replace(_LAST, epochs=3))),
         ),
-        Arm(
-            "q6_from_inception",
-            "q4_inception",
-            (_HEAD_50, Stage("classifier", replace(_LAST, epochs=40))),
-            seeds=(0,),
-            data="flowers",
-            protocols=_FLOWERS,
-            source="q4_inception",
-            new_classifier=False,
-        ),
-        Arm(
-            "q6_from_inception_trained",
-            "q4_inception",
-            (_HEAD_50, Stage("all", replace(_LAST, epochs=3))),
-            seeds=(0,),
-            data="flowers",
-            protocols=_FLOWERS,
-            source="q4_inception",
-            new_classifier=False,
-        ),
-        Arm(
-            "q6_from_deep_uncached",
-            "q1_deep",
-            (Stage("classifier", replace(_LAST, epochs=2, batch_size=64)),),
-            seeds=(1,),
-            data="flowers",
-            protocols=_FLOWERS,
-            source="q1_deep",
+        replace(
+            _FROM_DEEP,
+            name="q6_from_deep_uncached",
+            recipe=(Stage("classifier", replace(_LAST, epochs=2, batch_size=64)),),
             cache=False,
         ),
     ),

@@ -40,6 +40,7 @@ MEASURES: dict[str, tuple[Measure, str]] = {
     "parameters": (lambda r, _: r.content["parameters"], ",.0f"),
     "loss": (lambda r, epoch: _at_end(r, "loss", epoch), ".2f"),
     "first_loss": (lambda r, _: r.content["first_losses"][0], ",.1f"),
+    "highest_first_loss": (lambda r, _: max(r.content["first_losses"]), ",.0f"),
     "lowest_validation": (lambda r, _: min(r.history["validation_accuracy"]), ".3f"),
     "highest_validation": (lambda r, _: max(r.history["validation_accuracy"]), ".3f"),
     "training": (lambda r, epoch: _at_end(r, "accuracy", epoch), ".3f"),
