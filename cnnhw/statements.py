@@ -32,6 +32,10 @@ def _alike(id: str, statement: str, first: str, second: str, study: str) -> Clai
     return _claim(id, statement, first, second, refuted_by, study=study, **close)
 
 
+def _fault(id: str, statement: str, first: str, second: str) -> Claim:
+    return _claim(f"fault-{id}", statement, first, second, "an accuracy that is no higher", study="faults")
+
+
 CLAIMS: tuple[Claim, ...] = (
     _length(
         "two-over-one",
@@ -270,5 +274,80 @@ CLAIMS: tuple[Claim, ...] = (
         "flatten_256",
         "base",
         study="design",
+    ),
+    # The comparisons of the chapters on speed and on faults; their studies had been run before: all post hoc.
+    _claim(
+        "speed-whitening",
+        "A whitened first layer raises the accuracy of the fast recipe.",
+        "fast",
+        "no_whitening",
+        "an accuracy that is no higher",
+        study="fast",
+    ),
+    _claim(
+        "speed-muon",
+        "Orthogonalised updates raise the accuracy of the fast recipe, compared with AdamW.",
+        "fast",
+        "adamw",
+        "an accuracy that is no higher",
+        study="fast",
+    ),
+    _alike("speed-resolutions", "Rising resolution costs less than 2.5 points.", "fast", "one_resolution", "fast"),
+    _claim(
+        "speed-resolutions-time",
+        "Rising resolution saves training time.",
+        "fast",
+        "one_resolution",
+        "as much time, or more",
+        study="fast",
+        measure="seconds",
+        direction="less",
+    ),
+    _alike("speed-bfloat16", "Computing in bfloat16 costs less than 2.5 points.", "fast", "float32", "fast"),
+    _claim(
+        "speed-bfloat16-time",
+        "Computing in bfloat16 saves training time.",
+        "fast",
+        "float32",
+        "as much time, or more",
+        study="fast",
+        measure="seconds",
+        direction="less",
+    ),
+    _alike("speed-cutout", "In so few epochs, cutout changes less than 2.5 points.", "cutout", "fast", "fast"),
+    _fault(
+        "head-only",
+        "A second stage that trains all layers makes the transfer more accurate than the last layer alone.",
+        "trained",
+        "head_only",
+    ),
+    _fault("raw-q1", "Raw pixels lower the accuracy of Q1's network.", "sound", "raw"),
+    _fault("raw-q2", "Raw pixels lower the accuracy of Q2's network.", "concat", "concat_raw"),
+    _fault("raw-q4", "Raw pixels lower the accuracy of Q4's network.", "inception", "inception_raw"),
+    _fault("averaged", "In so few epochs, an averaged map costs Q1's network accuracy.", "sound", "averaged"),
+    _fault(
+        "averaged-q4",
+        "In so few epochs, an averaged map costs Q4's network accuracy.",
+        "inception",
+        "inception_averaged",
+    ),
+    _fault("copies", "The concatenated copies raise the accuracy of Q2's network.", "concat", "no_concat"),
+    _fault("batch", "Batches of 128 lower it, at equal epochs.", "concat", "concat_128"),
+    _fault("scratch", "Transfer is more accurate than training from scratch.", "trained", "scratch"),
+    _fault("bgr-target", "Colours exchanged between the two tasks cost accuracy.", "trained", "bgr_target"),
+    _alike("fault-bgr", "The same exchange everywhere changes less than 2.5 points.", "bgr", "sound", "faults"),
+    _alike(
+        "fault-last-tenth",
+        "A network that is chosen on photos of one class alone comes within 2.5 points of a sound one.",
+        "last_tenth",
+        "sound",
+        "faults",
+    ),
+    _alike(
+        "fault-old-classifier",
+        "Once all layers are trained, a classifier that is left over changes less than 2.5 points.",
+        "old_classifier",
+        "trained",
+        "faults",
     ),
 )
