@@ -185,7 +185,7 @@ for title, measure, finding in (
 # ``average_first`` computes the same as ``average``. Its runs differ from the others only by rounding, which training
 # blows up; how far the two lie apart in the figures is a measure of what luck does.
 #
-# What these runs cannot tell: with six seeds, differences below about two points stay in the dark. And two transitions on
+# What these runs cannot tell: with six seeds, differences of about one point stay in the dark. And two transitions on
 # small maps are little; on ImageNet-sized maps there is more to alias.
 #
 # What the original report said, and why it differed
