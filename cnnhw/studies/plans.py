@@ -34,7 +34,6 @@ _FAST = Recipe.fast()
 # validation photos beforehand; AdamW alone keeps the rate of the first sketch.
 _FAST_PARTS = Study(
     name="fast",
-    observation="it was run before claims could be registered",
     question="What does each part of the fast recipe contribute to its accuracy, and what does it cost?",
     data="tiny5",
     size=64,
@@ -149,7 +148,6 @@ def _on_flowers(name: str, *stages: Stage, **change: Any) -> Arm:
 
 _FAULTS = Study(
     name="faults",
-    observation="it was run before claims could be registered",
     question="What does each fault of the report do by itself?",
     data="tiny5",
     size=64,
