@@ -385,6 +385,83 @@ def reproduce(
     click.echo(f"Records: {folder}")
 
 
+@cli.command()
+@click.argument("model")
+@click.option("--size", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side length in pixels.")
+@click.option("--classes", type=click.IntRange(1), default=5, show_default=True, help="Number of classes.")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model; may be repeated."
+)
+def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
+    """Print what each layer of MODEL costs and sees, and warn of lopsided budgets.
+
+    For each layer: the shape of its output, parameters, multiply-adds for one photo, and the receptive field.
+    """
+    from cnnhw import theory
+
+    chosen: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise click.UsageError(f"--option {option!r} is not of the form NAME=VALUE.")
+        chosen[name] = _value(value)
+    try:
+        network = models.create(model, classes, size=size, **chosen)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(f"{model}: {error}") from error
+    found = theory.layers(network)
+    parameters, macs = (sum(getattr(layer, what) for layer in found) for what in ("parameters", "macs"))
+    width = max(len(layer.name) for layer in found)
+    click.echo(f"{'layer':{width}}  {'output':>12}  {'parameters':>12} {'':>6}  {'multiply-adds':>15} {'':>6}  field")
+    for layer in found:
+        shape = "x".join(map(str, layer.shape))
+        shares = (
+            f"{layer.parameters:12,} {layer.parameters / parameters:6.1%}  {layer.macs:15,} {layer.macs / macs:6.1%}"
+        )
+        click.echo(f"{layer.name:{width}}  {shape:>12}  {shares}  {layer.field:5}")
+    click.echo(f"{'all':{width}}  {'':12}  {parameters:12,} {'':6}  {macs:15,}")
+    for warning in theory.warnings(found, size):
+        click.echo(f"warning: {warning}")
+
+
+def _value(text: str) -> bool | int | float | str:
+    """Return an option's value as what it looks like."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+@cli.command("claims")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Judge by the records in this folder [default: the book's].",
+)
+def claims_command(as_json: bool, where: Path | None) -> None:
+    """Say what the book claims, and what its records say about it."""
+    import json
+
+    from cnnhw import claims, studies
+    from cnnhw.statements import CLAIMS
+
+    found = claims.judge(CLAIMS, studies.records(where=where))
+    if as_json:
+        click.echo(json.dumps([verdict.summary() for verdict in found], indent=1))
+        return
+    for verdict in found:
+        click.echo(f"{verdict.verdict:12}  {verdict.claim.id}: {verdict.claim.statement}")
+        if verdict.effect:
+            scale, unit = claims.unit(verdict.claim.measure)
+            low, high = (scale * end for end in verdict.effect.interval())
+            effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
+            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{'' if verdict.beforehand else ', post hoc'}")
+
+
 @cli.group(cls=_Group)
 def study() -> None:
     """Run the studies that the book is made of."""

@@ -8,25 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from cnnhw import files
+from cnnhw.graph import trace
 from cnnhw.models.blocks import Classifier, count_parameters
 
 __all__ = [
     "COLOURS",
     "Svg",
     "accuracy_by_epoch",
+    "against",
+    "bars",
     "confusion",
     "contact_sheet",
+    "costs",
     "curves",
     "diagram",
+    "dots",
     "effects",
     "lines",
     "per_class",
@@ -263,6 +266,132 @@ def lines(
     return figure
 
 
+def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: str, title: str = "") -> Figure:
+    """Draw distributions, one panel each.
+
+    Parameters
+    ----------
+    series : mapping of str to mapping of float to float
+        For each name the height of the bar at each place.
+    across : str
+        What the places are.
+    axis_label : str
+        What the heights are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        As many axes as names, side by side, with shared scales.
+    """
+    figure = _figure(10, 3.2, title)
+    axes = figure.subplots(1, len(series), sharex=True, squeeze=False)[0]
+    for axis, (name, heights), colour in zip(axes, series.items(), COLOURS, strict=False):
+        axis.bar(list(heights), list(heights.values()), 0.8, color=colour)
+        axis.set_title(name, fontsize="medium")
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(axis_label)
+    return figure
+
+
+def against(
+    series: Mapping[str, Sequence[Sequence[tuple[float, float]]]], across: str, axis_label: str, title: str = ""
+) -> Figure:
+    """Draw one figure against another, a line a run.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of sequence of (float, float)
+        One colour a name; for each run the pairs of abscissa and ordinate.
+    across, axis_label : str
+        What abscissa and ordinate are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, runs), colour in zip(series.items(), COLOURS, strict=False):
+        for number, run in enumerate(runs):
+            x, y = zip(*run, strict=True)
+            axis.plot(x, y, ".-", color=colour, linewidth=1, markersize=5, label=name if number == 0 else None)
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
+    """Draw figures of single runs, a line for each group.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        One figure a run.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; a dot a run, a stroke for the mean.
+    """
+    figure = _figure(9, 0.32 * len(groups) + 1.5, title)
+    axis = figure.subplots()
+    for height, values in enumerate(reversed(list(groups.values()))):
+        axis.plot(values, [height] * len(values), "o", color=COLOURS[0], alpha=0.6, markersize=5)
+        axis.plot([np.mean(values)] * 2, [height - 0.3, height + 0.3], color=COLOURS[1], linewidth=2)
+    axis.set_yticks(range(len(groups)), list(reversed(list(groups))))
+    axis.set_xlabel(axis_label)
+    axis.grid(alpha=0.25)
+    return figure
+
+
+def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
+    """Draw what is gained against what it costs, and the front of the best.
+
+    Parameters
+    ----------
+    points : mapping of str to (float, sequence of float)
+        For each name its cost, and one figure a run.
+    across, axis_label : str
+        What the cost and the figure are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes, with a logarithmic scale of cost; a bar from the lowest to the highest run, and a line through those
+        that nothing cheaper surpasses.
+    """
+    figure = _figure(9, 4.6, title)
+    axis = figure.subplots()
+    front: list[tuple[float, float]] = []
+    for name, (cost, values) in sorted(points.items(), key=lambda point: point[1][0]):
+        mean = float(np.mean(values))
+        axis.plot([cost, cost], [min(values), max(values)], color=COLOURS[0], alpha=0.5)
+        axis.plot(cost, mean, "o", color=COLOURS[0], markersize=5)
+        axis.annotate(name, (cost, mean), xytext=(5, 3), textcoords="offset points", fontsize="x-small")
+        if not front or mean > front[-1][1]:
+            front.append((cost, mean))
+    axis.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1, label="nothing cheaper is better")
+    axis.set_xscale("log")
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
 def time_to_accuracy(
     runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], levels: Sequence[float] = (), title: str = ""
 ) -> Figure:
@@ -448,21 +577,14 @@ def diagram(model: Classifier) -> Svg:
     Svg
         The picture, a str.
     """
-    traced = fx.GraphModule(model, _Tracer().trace(model))
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device))
-    model.train(was_training)
-    modules = dict(traced.named_modules())
+    graph, modules = trace(model)
     total = max(1, count_parameters(model))
 
     box: dict[fx.Node, int] = {}  # node -> number of the box that draws it
     labels: list[tuple[str, str]] = []  # what it is, shape of the output
     counts: list[int] = []
     sources: list[list[int]] = []
-    for node in traced.graph.nodes:
+    for node in graph.nodes:
         if node.op == "output" or "tensor_meta" not in node.meta:  # a size, not a map
             continue
         inputs = [box[source] for source in node.all_input_nodes if source in box]
@@ -526,11 +648,7 @@ def diagram(model: Classifier) -> Svg:
     return Svg("".join(parts) + "</svg>\n")
 
 
-class _Tracer(fx.Tracer):
-    """Takes a module without parts as one step, also one of our own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not any(True for _ in m.children())
+_CALLED = {"cat": "concatenate", "interpolate": "resize"}
 
 
 _CALLED = {"cat": "concatenate", "interpolate": "resize"}

@@ -31,6 +31,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "records",
+    "verdicts",
     "prose",
     "live",
 ]
@@ -89,5 +90,5 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
-html_sidebars = {"index": [], "bibliography": [], "changelog": []}
+html_sidebars = {"index": [], "bibliography": [], "changelog": [], "claims": []}
 mathjax_path = "mathjax/tex-svg.js"

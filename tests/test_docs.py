@@ -20,11 +20,13 @@ import live  # noqa: E402
 import prose  # noqa: E402
 import records  # noqa: E402
 import stamp  # noqa: E402
+import verdicts  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
 from cnnhw import studies  # noqa: E402
-from cnnhw.studies import Record  # noqa: E402
+from cnnhw.claims import Claim  # noqa: E402
+from cnnhw.studies import Record, Study  # noqa: E402
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -218,7 +220,7 @@ def build(folder, text):
             folder / "html",
             folder / "trees",
             "html",
-            confoverrides={"extensions": ["records", "live", "prose"]},
+            confoverrides={"extensions": ["records", "live", "prose", "verdicts"]},
             status=None,
             warning=warnings,
         ).build()
@@ -248,6 +250,68 @@ def test_roles_and_directives_on_a_page(tmp_path):
     html, warnings = build(tmp_path / "live", SITE.format(study="live"))
     assert not warnings
     assert "What was computed for this page" in html
+
+
+CLAIMING = """\
+T
+=
+
+They differ: :claim:`a-b {role}`.
+
+.. claim:: a-b
+   :verdict: {directive}
+
+.. claims-index::
+"""
+
+
+@pytest.fixture
+def one_claim(monkeypatch):
+    """Let the book claim one thing, which its records support."""
+    claim = Claim("a-b", "A is better than B.", "s", "a", "b", "seconds", "less", 1.0, "a slower A", "2026-11-24")
+    found = [
+        Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
+        for arm, value in (("a", 60.0), ("b", 90.0))
+        for seed in range(6)
+    ]
+    for name in ("a", "b"):
+        assert len([r for r in found if r.arm == name]) == 6
+    monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
+    monkeypatch.setattr(verdicts.studies, "records", lambda study=None: found)
+    monkeypatch.setattr(verdicts.studies, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    return claim
+
+
+@pytest.mark.usefixtures("no_stamp", "one_claim")
+def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
+    html, warnings = build(tmp_path, CLAIMING.format(role="supported", directive="supported"))
+    assert not warnings.replace("index.rst: WARNING: document isn't included in any toctree", "").strip()
+    for expected in (
+        "A is better than B.",
+        "verdict-supported",
+        "-30.00 s, 95 % interval -30.00 to -30.00, 6 seeds",
+        "below -1 s; a slower A would refute it",
+        'id="claim-a-b"',
+        "post hoc",
+        '<svg class="forest"',
+        "1 claims: 1 supported, 0 refuted, 0 not resolved",
+    ):
+        assert expected in html
+    assert "claims.html#claim-a-b" in html
+
+
+@pytest.mark.usefixtures("no_stamp", "one_claim")
+@pytest.mark.parametrize(("role", "directive"), [("refuted", "supported"), ("supported", "not resolved")])
+def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role, directive):
+    _, warnings = build(tmp_path, CLAIMING.format(role=role, directive=directive))
+    assert "the records say 'supported'" in warnings
+    assert not (tmp_path / "stamp").exists()
+
+
+@pytest.mark.usefixtures("no_stamp", "one_claim")
+def test_an_unknown_claim_breaks_the_build(tmp_path):
+    _, warnings = build(tmp_path, ":claim:`b-a supported`\n")
+    assert "there is no claim 'b-a'; there are a-b" in warnings
 
 
 @pytest.mark.usefixtures("no_stamp")

@@ -28,7 +28,7 @@ def test_each_photo_keeps_its_label_and_pixels(name):
         for photo, label, image in zip(split.names, split.labels.tolist(), split.images, strict=True):
             assert label == known[photo][0]
             assert torch.equal(image, known[photo][1].flip(0) if name == "bgr" else known[photo][1])
-    if name != "every_fifth":
+    if name not in ("every_fifth", "half_train"):
         assert everything(changed) == everything(photos)
     assert len(set(everything(changed))) == len(everything(changed))
 
@@ -55,6 +55,14 @@ def test_random_split_has_its_shares_and_follows_the_seed():
 def test_every_fifth_keeps_all_classes():
     changed = protocols.every_fifth(make_photos(train=300))
     assert torch.bincount(changed.train.labels).tolist() == [20, 20, 20]
+
+
+def test_half_of_the_training_photos_and_all_others():
+    photos = make_photos(train=300)
+    changed = protocols.half_train(photos)
+    assert torch.bincount(changed.train.labels).tolist() == [50, 50, 50]
+    assert changed.test.names == photos.test.names
+    assert changed.validation.names == photos.validation.names
 
 
 def test_protocols_follow_one_another():

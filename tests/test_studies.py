@@ -45,7 +45,8 @@ def tiny(folder, epochs=3, **change):
         Arm("short", "q1_shallow", Recipe(epochs=epochs, batch_size=4), seeds=(0, 1)),
         Arm("long", "q1_shallow", Recipe(epochs=epochs + 1, batch_size=4), seeds=(0,)),
     )
-    return dataclasses.replace(Study("tiny", "Does it work?", str(folder), 16, arms, every_epoch=True), **change)
+    plain = Study("tiny", "Does it work?", str(folder), 16, arms, every_epoch=True, observation="a test")
+    return dataclasses.replace(plain, **change)
 
 
 @pytest.fixture

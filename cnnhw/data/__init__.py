@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import stat
 import warnings
@@ -36,6 +37,8 @@ __all__ = [
     "read_photo",
 ]
 
+_SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_hard": "HARD"}
+
 
 def load(
     name_or_folder: str | Path = "scenes",
@@ -56,7 +59,7 @@ def load(
     name_or_folder : str or Path
         One of `names`, or a folder of class folders, or one with ``train/`` and, if wanted, ``test/`` and
         ``validation/`` above the class folders. A name goes before a folder of the same name: write
-        ``"./flowers"`` for the folder.
+        ``"./flowers"`` for the folder. Beside ``"scenes"`` there are ``"scenes_easy"`` and ``"scenes_hard"``.
     size : int
         The side length S of the photos in pixels, 8 to 1024.
     root : str or Path, optional
@@ -98,10 +101,14 @@ def load(
         raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
     if on_error not in ("skip", "raise"):
         raise DataError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
-    if name_or_folder == "scenes":
+    if name_or_folder in _SCENES:
         from cnnhw.data import scenes
 
-        return scenes.load(size=size, split_seed=split_seed, progress=progress)
+        if name_or_folder == "scenes":
+            return scenes.load(size=size, split_seed=split_seed, progress=progress)
+        controls = getattr(scenes, _SCENES[str(name_or_folder)])
+        found = scenes.load(size=size, split_seed=split_seed, controls=controls, progress=progress)
+        return dataclasses.replace(found, name=str(name_or_folder))
 
     source = SOURCES.get(str(name_or_folder))
     container, choose = _open(name_or_folder, size, root, progress)
@@ -145,7 +152,7 @@ def native_side(name_or_folder: str | Path, root: str | Path | None = None, coun
     int
         The median of their shorter sides in pixels; 1024 for ``"scenes"``, which are drawn at any size.
     """
-    if name_or_folder == "scenes":
+    if name_or_folder in _SCENES:
         return 1024
     container, choose = _open(name_or_folder, 1024, root, progress=False)
     names = [photo.name for photo in choose().photos]

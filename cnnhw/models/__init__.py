@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import UnknownNameError
-from cnnhw.models import fast, report
+from cnnhw.models import dense, fast, plain, report, residual
 from cnnhw.models.blocks import Classifier, count_parameters, glorot_
 
 __all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
@@ -20,11 +20,17 @@ __all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "fast": fast.fast,
     "best": fast.best,
+    "plain": plain.plain,
+    "residual": residual.residual,
+    "dense": dense.dense,
     "q1_shallow": report.q1_shallow,
     "q1_deep": report.q1_deep,
     "q2_concat_skip": report.q2_concat_skip,
     "q4_inception": report.q4_inception,
 }
+
+# twice the variance, so that signals keep their size through many ReLUs (He et al. 2015)
+_DEEP = ("residual",)
 
 
 def names() -> list[str]:
@@ -95,5 +101,10 @@ def create(
         torch.manual_seed(seed)
         model = build(num_classes=num_classes, size=size, **options)
         glorot_(model)
+    if name in _DEEP:
+        with torch.no_grad():
+            for part in model.modules():
+                if isinstance(part, torch.nn.Conv2d):
+                    part.weight.mul_(2**0.5)
     model.name, model.options = name, options
     return model

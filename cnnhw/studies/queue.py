@@ -21,11 +21,12 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import data, files, models, training, transfer
+from cnnhw import claims, data, files, models, training, transfer
 from cnnhw.data import protocols
-from cnnhw.errors import TrainingError
+from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.runs import load, save_weights
-from cnnhw.studies import Job, get, store
+from cnnhw.statements import CLAIMS
+from cnnhw.studies import Job, get, measures, store
 from cnnhw.training import Recipe
 
 __all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job"]
@@ -110,9 +111,17 @@ def run(
 
     Raises
     ------
+    CnnhwError
+        If a study has no claim that was registered, and does not say why.
     TrainingError
         If a job fails; the message ends with what it said. The others are finished first.
     """
+    for study in dict.fromkeys(job.study for job in jobs):
+        if not study.observation and not claims.of_study(CLAIMS, study.name):
+            raise CnnhwError(
+                f"study {study.name} has no registered claim: write one into cnnhw/statements.py before it is run, "
+                "or say in the study's `observation` why nothing is claimed"
+            )
     todo = pending(jobs, where)
     for name, size in dict.fromkeys((job.data, job.size) for job in todo):
         data.load(name, size=size, progress=progress)  # decoded once, and not by all processes at the same time
@@ -212,6 +221,10 @@ def run_job(
         content = store.from_runs(
             runs, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
         )
+        if job.study.measures:
+            content["measures"] = measures.compute(job.study.measures, model, photos, job.configuration)
+        if known := claims.hashes(CLAIMS, job.study.name):
+            content["claims"] = known
         path = done[0].path if done else store.write(content, where)
         shutil.rmtree(checkpoints)
     return path

@@ -84,6 +84,10 @@ class Study:
         Keep the test predictions of each epoch, not only of the best.
     threads : int
         Threads of each run. One is the most economical; more are for studies of time itself.
+    measures : tuple of str
+        What is measured on each trained network: see :func:`cnnhw.studies.measures.names`.
+    observation : str
+        Why nothing is claimed about the study beforehand; a study without a claim needs a reason.
     """
 
     name: str
@@ -93,6 +97,8 @@ class Study:
     arms: tuple[Arm, ...]
     every_epoch: bool = False
     threads: int = 1
+    measures: tuple[str, ...] = ()
+    observation: str = ""
 
     def jobs(self) -> list[Job]:
         """Return all runs of the study, seed by seed so that a study cut short is still balanced."""

@@ -1,0 +1,42 @@
+"""A model as a graph of layers with the shapes of their outputs: what diagrams and budgets are made from."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from cnnhw.models.blocks import Classifier, device_of
+
+__all__ = ["trace"]
+
+
+def trace(model: Classifier) -> tuple[fx.Graph, dict[str, nn.Module]]:
+    """Trace a model.
+
+    Parameters
+    ----------
+    model : Classifier
+        Any model that ``torch.fx`` can trace; it is left as it is.
+
+    Returns
+    -------
+    fx.Graph
+        Its nodes; ``node.meta["tensor_meta"].shape`` is the shape of a node's output for one photo.
+    dict of str to nn.Module
+        The modules by name, as ``node.target`` has it.
+    """
+    traced = fx.GraphModule(model, _Tracer().trace(model))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))
+    model.train(was_training)
+    return traced.graph, dict(traced.named_modules())
+
+
+class _Tracer(fx.Tracer):
+    """Takes a module without parts as one step, also one of our own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not any(True for _ in m.children())

@@ -1,0 +1,214 @@
+"""Claims on pages: a directive and a role that state a verdict, and fail the build if the records give another.
+
+``.. claim:: ID`` with ``:verdict: supported`` shows a claim whole; ``:claim:`ID supported``` is a badge that links to
+it; ``.. claims-index::`` shows all of them, by study.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.typing import ExtensionMetadata
+
+from cnnhw import claims, studies
+from cnnhw.claims import Claim, Verdict
+from cnnhw.statements import CLAIMS
+
+INDEX = "claims"
+_COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
+
+
+def verdicts() -> dict[str, Verdict]:
+    """Return the verdict of each claim, by identifier."""
+    return {verdict.claim.id: verdict for verdict in claims.judge(CLAIMS, studies.records())}
+
+
+def checked(identifier: str, asserted: str, found: dict[str, Verdict]) -> Verdict:
+    """Return the verdict of a claim, if it is the one that the page asserts.
+
+    Raises
+    ------
+    ValueError
+        If there is no such claim, or the records give another verdict.
+    """
+    if identifier not in found:
+        raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(found)}")
+    if found[identifier].verdict != asserted:
+        raise ValueError(f"the page says {identifier} is {asserted!r}, the records say {found[identifier].verdict!r}")
+    return found[identifier]
+
+
+def figures(verdict: Verdict) -> str:
+    """Return the effect with its interval and the number of seeds, as text."""
+    if verdict.effect is None:
+        return "not measured yet"
+    scale, unit = claims.unit(verdict.claim.measure)
+    low, high = (scale * end for end in verdict.effect.interval())
+    return (
+        f"{scale * verdict.effect.effect:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}, {verdict.seeds} seeds"
+    )
+
+
+def wanted(claim: Claim) -> str:
+    """Return in words what the effect has to be for the claim to hold."""
+    scale, unit = claims.unit(claim.measure)
+    margin = f"{scale * claim.margin:g} {unit}"
+    return {
+        "greater": f"above {margin}",
+        "less": f"below -{margin}" if claim.margin else f"below {margin}",
+        "equivalent": f"between -{margin} and {margin}",
+    }[claim.direction]
+
+
+def forest(verdict: Verdict) -> str:
+    """Draw the effect, its interval and the margin as a small SVG."""
+    if verdict.effect is None:
+        return ""
+    claim, (low, high) = verdict.claim, verdict.effect.interval()
+    edges = {"greater": (claim.margin,), "less": (-claim.margin,), "equivalent": (-claim.margin, claim.margin)}
+    marks = edges[claim.direction]
+    left, right = min(low, 0, *marks), max(high, 0, *marks)
+    left, right = left - 0.08 * (right - left or 1), right + 0.08 * (right - left or 1)
+
+    def x(value: float) -> float:
+        return round(300 * (value - left) / (right - left), 1)
+
+    spans = {"greater": (x(marks[0]), 300.0), "less": (0.0, x(marks[0])), "equivalent": (x(marks[0]), x(marks[-1]))}
+    start, stop = spans[claim.direction]
+    colour = _COLOURS[verdict.verdict]
+    label = html.escape(f"Effect {figures(verdict)}; the claim holds where it is {wanted(claim)}.", quote=True)
+    return (
+        f'<svg class="forest" viewBox="0 0 300 34" role="img" aria-label="{label}">'
+        f'<rect x="{start}" y="2" width="{round(stop - start, 1)}" height="22" fill="{colour}" opacity="0.13"/>'
+        f'<line x1="{x(0)}" x2="{x(0)}" y1="2" y2="24" stroke="currentColor" stroke-dasharray="2 2"/>'
+        f'<line x1="{x(low)}" x2="{x(high)}" y1="13" y2="13" stroke="{colour}" stroke-width="3"/>'
+        f'<circle cx="{x(verdict.effect.effect)}" cy="13" r="5" fill="{colour}"/>'
+        f'<text x="{x(0)}" y="33" font-size="9" text-anchor="middle" fill="currentColor">0</text></svg>'
+    )
+
+
+def badge(verdict: Verdict) -> nodes.inline:
+    """Return the verdict as a badge."""
+    kind = verdict.verdict.replace(" ", "-")
+    return nodes.inline("", verdict.verdict, classes=["verdict", f"verdict-{kind}"])
+
+
+def card(verdict: Verdict, *, target: bool) -> nodes.Node:
+    """Return a claim with all that belongs to it.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        The verdict.
+    target : bool
+        Whether links to the claim lead here.
+    """
+    claim = verdict.claim
+    box = nodes.container(classes=["claim", f"claim-{verdict.verdict.replace(' ', '-')}"])
+    if target:
+        box["ids"].append(f"claim-{claim.id}")
+    head = nodes.paragraph(classes=["claim-statement"])
+    head += [badge(verdict), nodes.Text(" "), nodes.strong("", claim.statement)]
+    box += head
+    box += nodes.raw("", forest(verdict), format="html")
+    notes = [f"{claim.first} minus {claim.second}, {claim.measure}: {figures(verdict)}."]
+    notes.append(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.")
+    when = f"Registered {claim.registered}, " + (
+        "before the runs" if verdict.beforehand else "or edited, after the runs: post hoc"
+    )
+    notes.append(f"{when}; study {claim.study}.")
+    if verdict.plain != verdict.verdict:
+        notes.append(
+            f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
+            "decides otherwise."
+        )
+    box += nodes.paragraph("", " ".join(notes), classes=["claim-notes"])
+    return box
+
+
+class ClaimDirective(SphinxDirective):
+    """``.. claim:: ID``, with the verdict that the page goes by."""
+
+    required_arguments = 1
+    option_spec = {"verdict": directives.unchanged_required}  # noqa: RUF012
+
+    def run(self) -> list[nodes.Node]:
+        note_records(self)
+        try:
+            verdict = checked(self.arguments[0], self.options.get("verdict", ""), verdicts())
+        except ValueError as error:
+            return [self.state.document.reporter.warning(f"claim: {error}", line=self.lineno)]
+        return [card(verdict, target=False)]
+
+
+class ClaimRole(SphinxRole):
+    """``:claim:`ID VERDICT```."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        note_records(self)
+        identifier, _, asserted = self.text.partition(" ")
+        try:
+            verdict = checked(identifier, asserted, verdicts())
+        except ValueError as error:
+            return [], [self.inliner.reporter.warning(f":claim: {error}", line=self.lineno)]
+        link = addnodes.pending_xref(
+            "", reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
+        )
+        link += badge(verdict)
+        link["reftitle"] = f"{verdict.claim.statement} {figures(verdict)}"
+        return [link], []
+
+
+class ClaimsIndex(SphinxDirective):
+    """``.. claims-index::``: all claims, by study."""
+
+    def run(self) -> list[nodes.Node]:
+        note_records(self)
+        found = verdicts()
+        counts = {
+            kind: sum(v.verdict == kind for v in found.values()) for kind in ("supported", "refuted", "not resolved")
+        }
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        out: list[nodes.Node] = [nodes.paragraph("", f"{len(found)} claims: {listed}.")]
+        for study in dict.fromkeys(claim.study for claim in CLAIMS):
+            section = nodes.section(ids=[f"study-{study}"])
+            section += nodes.title("", study)
+            section += nodes.paragraph("", studies.get(study).question)
+            for claim in claims.of_study(CLAIMS, study):
+                section += card(found[claim.id], target=True)
+            out.append(section)
+        return out
+
+
+def note_records(where: SphinxDirective | SphinxRole) -> None:
+    """Make a page depend on all records."""
+    for record in studies.records():
+        where.env.note_dependency(str(record.path))
+
+
+def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nodes.Node) -> nodes.Node | None:
+    """Point the badge of a claim to the index of claims."""
+    if node["reftype"] != "claim":
+        return None
+    uri = app.builder.get_relative_uri(node["refdoc"], INDEX)
+    reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#claim-{node['reftarget']}")
+    reference["reftitle"] = node["reftitle"]
+    return reference
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register role and directives."""
+    app.add_directive("claim", ClaimDirective)
+    app.add_directive("claims-index", ClaimsIndex)
+    app.add_role("claim", ClaimRole())
+    app.connect("missing-reference", resolve)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+__all__: Sequence[str] = ["INDEX", "card", "checked", "figures", "forest", "setup", "verdicts", "wanted"]

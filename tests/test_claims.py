@@ -1,0 +1,197 @@
+"""Claims: what makes them supported, refuted or not resolved, and how often that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cnnhw import claims, studies
+from cnnhw.claims import Claim, holm, judge
+from cnnhw.cli import cli
+from cnnhw.errors import CnnhwError, UnknownNameError
+from cnnhw.statements import CLAIMS
+from cnnhw.studies import Arm, Record, Study, measures, queue
+from cnnhw.training import Recipe
+
+
+def claim(**change):
+    base = Claim("c", "A is better.", "s", "a", "b", "accuracy", "greater", 0.0, "B being better", "2026-11-24")
+    return dataclasses.replace(base, **change)
+
+
+def record(arm, seed, right, known=(), **content):
+    """Make a record whose test photos are right where `right` says so."""
+    labels = "0" * len(right)
+    return Record(
+        {
+            "study": "s",
+            "arm": arm,
+            "key": f"{arm}{seed}",
+            "configuration": {"seed": seed},
+            "best_epoch": 1,
+            "seconds": 60.0,
+            "history": {"loss": [1.0, 0.5]},
+            "data": {"test_fingerprint": "t"},
+            "test_labels": labels,
+            "test_predictions": {"1": "".join("0" if good else "1" for good in right)},
+            "claims": {one.id: one.hash for one in known},
+            **content,
+        },
+        Path("x.json"),
+    )
+
+
+def runs(gain, seeds=6, photos=400, base=0.6, seed=0, known=(), spread=0.01, interaction=0.25):
+    """Make runs of two arms; arm a is right `gain` more often; photos differ in difficulty."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(0, 0.3, photos)
+    made = []
+    for number in range(seeds):
+        for arm, extra in (("a", gain), ("b", 0.0)):
+            luck = rng.normal(0, spread)
+            score = base + extra + luck + difficulty + rng.normal(0, interaction, photos)
+            made.append(record(arm, number, score > 0.5, known))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("direction", "margin", "gain", "verdict"),
+    [
+        ("greater", 0.0, 0.2, "supported"),
+        ("greater", 0.0, -0.2, "refuted"),
+        ("greater", 0.0, 0.0, "not resolved"),
+        ("greater", 0.5, 0.2, "refuted"),
+        ("less", 0.0, -0.2, "supported"),
+        ("less", 0.0, 0.2, "refuted"),
+        ("equivalent", 0.1, 0.0, "supported"),
+        ("equivalent", 0.02, 0.3, "refuted"),
+        ("equivalent", 0.001, 0.0, "not resolved"),
+    ],
+)
+def test_verdicts(direction, margin, gain, verdict):
+    (found,) = judge([claim(direction=direction, margin=margin)], runs(gain))
+    assert found.verdict == found.plain == verdict
+    assert found.seeds == 6
+    assert found.summary()["n"] == 6
+    assert found.summary()["low"] < found.summary()["effect"] < found.summary()["high"]
+
+
+def test_five_seeds_are_not_enough():
+    (found,) = judge([claim()], runs(0.3, seeds=5))
+    assert found.verdict == "not resolved"
+    assert found.effect.interval()[0] > 0
+    (nothing,) = judge([claim()], [])
+    assert (nothing.verdict, nothing.effect, nothing.seeds) == ("not resolved", None, 0)
+    json.dumps(nothing.summary())
+
+
+def test_only_seeds_that_both_arms_have_count():
+    some = [r for r in runs(0.3, seeds=7) if not (r.arm == "b" and r.seed == 3)]
+    (found,) = judge([claim()], some)
+    assert found.seeds == 6
+
+
+def test_claims_about_one_study_are_corrected_together():
+    values = [0.001, 0.04, 0.03, 0.012]
+    assert holm(values) == [True, False, False, True]
+    assert holm([]) == []
+    assert holm([0.06]) == [False]
+    rng = np.random.default_rng(1)
+    others = [claim(id=f"o{i}", measure=f"m{i}") for i in range(20)]
+    made = [
+        record(arm, seed, [True] * 9 + [False], measures={f"m{i}": rng.normal() for i in range(20)} | {"close": value})
+        for arm, shift in (("a", 0.75), ("b", 0.0))
+        for seed, value in enumerate(shift + 0.5 * rng.normal(size=6))
+    ]
+    (alone,) = judge([claim(measure="close")], made)
+    assert alone.verdict == "supported"
+    together = judge([claim(measure="close"), *others], made)[0]
+    assert (together.verdict, together.plain) == ("not resolved", "supported")
+    elsewhere = judge([claim(measure="close"), *(dataclasses.replace(o, study="t") for o in others)], made)[0]
+    assert elsewhere.verdict == "supported"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "interaction"), [(6, 0.05), (6, 0.25), (8, 0.25), (12, 0.25)])
+def test_false_support_of_any_of_three_claims_is_rare(seeds, interaction):
+    three = [claim(id=f"c{i}", study=f"{i}", first=f"a{i}", second="b") for i in range(3)]
+    three = [dataclasses.replace(one, study="s") for one in three]
+    rng = np.random.default_rng(seeds)
+    draws, wrong = 4000, 0
+    for _ in range(draws):
+        difficulty = rng.normal(0, 0.3, 100)
+        made = []
+        for number in range(seeds):
+            for arm in ("a0", "a1", "a2", "b"):
+                score = 0.6 + rng.normal(0, 0.012) + difficulty + rng.normal(0, interaction, 100)
+                made.append(record(arm, number, score > 0.5))
+        wrong += any(found.verdict != "not resolved" for found in judge(three, made))
+    assert wrong / draws <= 0.05 + 3 * (0.05 * 0.95 / draws) ** 0.5
+
+
+def test_a_claim_edited_after_the_runs_is_post_hoc():
+    one = claim()
+    (found,) = judge([one], runs(0.2, known=[one]))
+    assert found.beforehand
+    (edited,) = judge([dataclasses.replace(one, margin=0.01)], runs(0.2, known=[one]))
+    assert not edited.beforehand
+    (late,) = judge([one], runs(0.2))
+    assert not late.beforehand
+
+
+@pytest.mark.parametrize(("measure", "first", "second"), [("loss area", 0.9, 0.8), ("seconds", 50.0, 60.0)])
+def test_figures_of_a_run(measure, first, second):
+    made = [
+        record(arm, seed, [True], history={"loss": [value, value]}, seconds=value + seed / 100)
+        for arm, value in (("a", first), ("b", second))
+        for seed in range(6)
+    ]
+    (found,) = judge([claim(measure=measure)], made)
+    assert found.effect.effect == pytest.approx(first - second)
+    assert found.verdict == ("supported" if first > second else "refuted")
+
+
+def test_unknown_measures_and_impossible_claims_are_refused():
+    with pytest.raises(UnknownNameError, match="seconds"):
+        judge([claim(measure="second")], runs(0.1))
+    with pytest.raises(ValueError, match="direction"):
+        claim(direction="up")
+    with pytest.raises(ValueError, match="margin"):
+        claim(margin=-1.0)
+
+
+def test_a_study_without_a_claim_is_not_run(tmp_path):
+    study = Study("silent", "What?", "scenes", 16, (Arm("a", "q1_shallow", Recipe(epochs=1), seeds=(0,)),))
+    with pytest.raises(CnnhwError, match="has no registered claim"):
+        queue.run(study.jobs(), 1, tmp_path, progress=False)
+
+
+def test_registered_claims_are_sound():
+    assert len({one.id for one in CLAIMS}) == len(CLAIMS)
+    for one in CLAIMS:
+        study = studies.get(one.study)
+        arms = {arm.name: arm for arm in study.arms}
+        assert {one.first, one.second} <= set(arms)
+        assert set(arms[one.first].seeds) == set(arms[one.second].seeds)
+        assert len(arms[one.first].seeds) >= claims.SEEDS
+        assert one.statement.endswith(".")
+        assert one.first != one.second
+    for study in map(studies.get, studies.names()):
+        assert bool(study.observation) != bool(claims.of_study(CLAIMS, study.name))
+        assert set(study.measures) <= set(measures.names())
+
+
+def test_command_prints_json():
+    result = CliRunner().invoke(cli, ["claims", "--json"])
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert [one["id"] for one in found] == [one.id for one in CLAIMS]
+    assert set(found[0]) >= {"id", "statement", "verdict", "effect", "low", "high", "n", "study", "registered"}
+    assert {one["verdict"] for one in found} <= {"supported", "refuted", "not resolved"}
+    text = CliRunner().invoke(cli, ["claims"]).stdout
+    assert all(one.statement in text for one in CLAIMS)
