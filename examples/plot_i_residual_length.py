@@ -11,8 +11,8 @@ the network is deep.
 * In 24 convolutions with batch norm, connections over two gain on none at all (:claim:`i-two-over-plain supported`), and
   on connections over six (:claim:`i-two-over-six supported`).
 * Connections over *one*, which theory calls nearly useless, are nothing of the kind here: that they come within 2.5
-  points of none is :claim:`i-one-is-little refuted`; they gain nearly as much as connections over two. Whether two are
-  better than one is :claim:`i-two-over-one not resolved`.
+  points of none is :claim:`i-one-is-little refuted`; they gain nearly as much as connections over two. That two gain
+  on one is :claim:`i-two-over-one not resolved`.
 * In 12 convolutions, connections over two are like none: :claim:`i-shallow-needs-none supported`.
 * That harder problems deserve longer blocks, as the original report had it: :claim:`i-hard-scenes not resolved`.
 """
