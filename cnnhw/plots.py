@@ -371,7 +371,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     -------
     Figure
         One axes, with a logarithmic scale of cost; a bar from the lowest to the highest run, and a line through those
-        that nothing cheaper surpasses.
+        that nothing cheaper surpasses, which alone are named.
     """
     figure = _figure(9, 4.6, title)
     axis = figure.subplots()
@@ -380,13 +380,16 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
         mean = float(np.mean(values))
         axis.plot([cost, cost], [min(values), max(values)], color=COLOURS[0], alpha=0.5)
         axis.plot(cost, mean, "o", color=COLOURS[0], markersize=5)
-        axis.annotate(name, (cost, mean), xytext=(5, 3), textcoords="offset points", fontsize="x-small")
         if not front or mean > front[-1][1]:
+            axis.annotate(name, (cost, mean), xytext=(-5, 5), textcoords="offset points", fontsize="small", ha="right")
             front.append((cost, mean))
     axis.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1, label="nothing cheaper is better")
     axis.set_xscale("log")
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(ticker.FormatStrFormatter("%g"))
     axis.set_xlabel(across)
     axis.set_ylabel(axis_label)
+    axis.margins(x=0.2)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
     return figure

@@ -111,14 +111,14 @@ figure = plots.against(
 )
 figure.set_label(
     "Mean gradient-weighted path length at initialisation against the span. With batch norm it climbs from about 7 to "
-    "nearly 24 convolutions, somewhat above the formula; without batch norm it stays near 12 for every span."
+    "nearly 24 convolutions, somewhat above the formula; without batch norm it stays below 12 for every span."
 )
 plt.show()
 
 # %%
 # The law holds in kind and not in detail: the measured paths are longer than the formula says, as the stem and the
 # transition hand over a stream that is smaller than a branch's output, so the first branches count for more than it allows.
-# Without batch norm the length hardly depends on the span, as the unweighted average says it should.
+# Without batch norm it does not rise with the span at all; the unweighted mean would be 12 for each.
 #
 # .. claim:: i-paths-two-one
 #    :verdict: supported

@@ -99,13 +99,15 @@ def badge(verdict: Verdict) -> nodes.inline:
     return nodes.inline("", verdict.verdict, classes=["verdict", f"verdict-{kind}"])
 
 
-def card(verdict: Verdict, *, target: bool) -> nodes.Node:
+def card(verdict: Verdict, docname: str, *, target: bool) -> nodes.Node:
     """Return a claim with all that belongs to it.
 
     Parameters
     ----------
     verdict : Verdict
         The verdict.
+    docname : str
+        The page that it is on.
     target : bool
         Whether links to the claim lead here.
     """
@@ -122,14 +124,38 @@ def card(verdict: Verdict, *, target: bool) -> nodes.Node:
     when = f"Registered {claim.registered}, " + (
         "before the runs" if verdict.beforehand else "or edited, after the runs: post hoc"
     )
-    notes.append(f"{when}; study {claim.study}.")
+    notes.append(f"{when}.")
     if verdict.plain != verdict.verdict:
         notes.append(
             f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
             "decides otherwise."
         )
-    box += nodes.paragraph("", " ".join(notes), classes=["claim-notes"])
+    box += nodes.paragraph("", " ".join(notes) + " ", _study_link(claim.study, docname), classes=["claim-notes"])
     return box
+
+
+def _study_link(study: str, docname: str) -> addnodes.pending_xref:
+    """Return a link to a study's section of the index: records, command and definition."""
+    link = addnodes.pending_xref(
+        "", nodes.inline("", f"Study {study}"), reftype="claim", refdomain="", reftarget=f"study-{study}",
+        refdoc=docname, refwarn=True,
+    )  # fmt: skip
+    link["reftitle"] = f"Claims, records and definition of the study {study}"
+    return link
+
+
+def _sources(study: str, docname: str) -> nodes.paragraph:
+    """Return where a study's records and definition are."""
+    count = len(studies.records(study))
+    code = addnodes.pending_xref(
+        "", nodes.literal("", "cnnhw.studies.Study"), refdomain="py", reftype="class",
+        reftarget="cnnhw.studies.Study", refdoc=docname, refwarn=True,
+    )  # fmt: skip
+    return nodes.paragraph(
+        "", "", nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"),
+        nodes.Text("; defined in "), nodes.literal("", "cnnhw/studies/plans.py"), nodes.Text(" as a "), code,
+        nodes.Text("; to run it again: "), nodes.literal("", f"cnnhw study run {study}"), nodes.Text("."),
+    )  # fmt: skip
 
 
 class ClaimDirective(SphinxDirective):
@@ -144,7 +170,7 @@ class ClaimDirective(SphinxDirective):
             verdict = checked(self.arguments[0], self.options.get("verdict", ""), verdicts())
         except ValueError as error:
             return [self.state.document.reporter.warning(f"claim: {error}", line=self.lineno)]
-        return [card(verdict, target=False)]
+        return [card(verdict, self.env.docname, target=False)]
 
 
 class ClaimRole(SphinxRole):
@@ -180,8 +206,9 @@ class ClaimsIndex(SphinxDirective):
             section = nodes.section(ids=[f"study-{study}"])
             section += nodes.title("", study)
             section += nodes.paragraph("", studies.get(study).question)
+            section += _sources(study, self.env.docname)
             for claim in claims.of_study(CLAIMS, study):
-                section += card(found[claim.id], target=True)
+                section += card(found[claim.id], self.env.docname, target=True)
             out.append(section)
         return out
 
@@ -197,7 +224,8 @@ def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nod
     if node["reftype"] != "claim":
         return None
     uri = app.builder.get_relative_uri(node["refdoc"], INDEX)
-    reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#claim-{node['reftarget']}")
+    target = node["reftarget"] if node["reftarget"].startswith("study-") else f"claim-{node['reftarget']}"
+    reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#{target}")
     reference["reftitle"] = node["reftitle"]
     return reference
 
