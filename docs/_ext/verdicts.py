@@ -149,7 +149,7 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
     count = len(studies.records(study))
     code = addnodes.pending_xref(
         "", nodes.literal("", "cnnhw.studies.Study"), refdomain="py", reftype="class",
-        reftarget="cnnhw.studies.Study", refdoc=docname, refwarn=True,
+        reftarget="cnnhw.studies.Study", refdoc=docname,
     )  # fmt: skip
     return nodes.paragraph(
         "", "", nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"),
