@@ -37,7 +37,7 @@ __all__ = [
     "read_photo",
 ]
 
-_SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_hard": "HARD"}
+_SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_hard": "HARD"}
 
 
 def load(
@@ -59,7 +59,8 @@ def load(
     name_or_folder : str or Path
         One of `names`, or a folder of class folders, or one with ``train/`` and, if wanted, ``test/`` and
         ``validation/`` above the class folders. A name goes before a folder of the same name: write
-        ``"./flowers"`` for the folder. Beside ``"scenes"`` there are ``"scenes_easy"`` and ``"scenes_hard"``.
+        ``"./flowers"`` for the folder. Beside ``"scenes"`` there are ``"scenes_easy"``, ``"scenes_middle"`` and
+        ``"scenes_hard"``.
     size : int
         The side length S of the photos in pixels, 8 to 1024.
     root : str or Path, optional

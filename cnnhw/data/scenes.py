@@ -23,7 +23,7 @@ from cnnhw.data import cache, splits
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
 
-__all__ = ["CLASSES", "EASY", "HARD", "NORMAL", "Controls", "Drawing", "draw", "load"]
+__all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "Controls", "Drawing", "draw", "load"]
 
 CLASSES = ("berry", "bird", "dog", "flower", "other")
 """What is drawn; `other` are wheels, crates and mugs."""
@@ -97,6 +97,8 @@ class Controls:
 
 EASY = Controls((0.7, 0.85), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, light=0.3)
 """Large upright objects in the middle, little clutter, steady light."""
+MIDDLE = Controls((0.45, 0.6), 0.05, 10.0, clutter=0.4, occlusion=0.0, noise=2.0, light=0.3)
+"""The same with objects of middle size only: to be trained on, and tested with others."""
 NORMAL = Controls()
 """The scenes of the default data set."""
 HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)

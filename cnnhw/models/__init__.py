@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import UnknownNameError
-from cnnhw.models import dense, fast, plain, report, residual
+from cnnhw.models import dense, fast, first, inception, plain, report, residual, resnet
 from cnnhw.models.blocks import Classifier, count_parameters, glorot_
 
 __all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
@@ -22,15 +22,19 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "best": fast.best,
     "plain": plain.plain,
     "residual": residual.residual,
+    "resnet": resnet.resnet,
     "dense": dense.dense,
+    "inception": inception.inception,
+    "first_layer": first.first_layer,
     "q1_shallow": report.q1_shallow,
     "q1_deep": report.q1_deep,
+    "q1_deep_residual": resnet.q1_deep_residual,
     "q2_concat_skip": report.q2_concat_skip,
     "q4_inception": report.q4_inception,
 }
 
 # twice the variance, so that signals keep their size through many ReLUs (He et al. 2015)
-_DEEP = ("residual",)
+_DEEP = ("residual", "resnet")
 
 
 def names() -> list[str]:

@@ -256,4 +256,49 @@ _DESIGN = Study(
     ),
 )
 
-STUDIES = (_Q1, _FAST_PARTS, _DASH, _MINUTES, _REPORT, _FAULTS, _LENGTH, _LENGTH_SCENES, _TRANSITION, _DESIGN)
+# Q2 and Q4. The rate of each arm is chosen on validation photos, with one seed and two epochs, from three.
+_Q_SEEDS = (6, 7, 8, 9, 10, 11)  # seeds 0 to 5 served to try the studies out
+
+
+def _deep(name: str, model: str, rate: float, epochs: int, **change: Any) -> Arm:
+    recipe = Recipe(epochs=epochs, learning_rate=rate)
+    return Arm(name, model, recipe, size=64, protocols=("half_train",), **{"seeds": _Q_SEEDS, **change})
+
+
+def _resnet(name: str, rate: float, epochs: int, **change: Any) -> Arm:
+    recipe = replace(_LENGTH_RECIPE, learning_rate=rate, epochs=epochs)
+    return Arm(name, "resnet", recipe, protocols=("half_train",), **{"seeds": _Q_SEEDS, **change})
+
+
+_RESNETS: dict[str, dict[str, Any]] = {
+    f"d{depth}_{kind}{'' if norm else '_no_norm'}": {"depth": depth, "shortcuts": kind == "residual", "norm": norm}
+    for depth, norm in ((8, True), (14, True), (20, True), (20, False))
+    for kind in ("residual", "plain")
+}
+_DEEP_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "residual": ("q1_deep_residual", {}),
+    "plain": ("q1_deep", {}),
+    "inception": ("inception", {}),
+    "threes": ("inception", {"kernels": "3"}),
+}
+_RATES = Study(
+    name="rates",
+    observation="it chooses learning rates, by validation photos",
+    question="Which of three learning rates suits each network of Q2 and Q4?",
+    data="tiny5",
+    size=32,
+    arms=(
+        *(
+            _deep(f"{name}_{rate:g}", model, rate, 2, seeds=(0,), options=options)
+            for name, (model, options) in _DEEP_NETWORKS.items()
+            for rate in (5e-4, 1e-3, 2e-3)
+        ),
+        *(
+            _resnet(f"{name}_{rate:g}", rate, 2, seeds=(0,), options=options)
+            for name, options in _RESNETS.items()
+            for rate in (1e-3, 3e-3, 9e-3)
+        ),
+    ),
+)
+
+STUDIES = (_Q1, _FAST_PARTS, _DASH, _MINUTES, _REPORT, _FAULTS, _LENGTH, _LENGTH_SCENES, _TRANSITION, _DESIGN, _RATES)

@@ -1,0 +1,102 @@
+"""Q4: the report's deeper network with each of its convolutions replaced by an Inception module.
+
+The module is the assignment's (Szegedy et al. 2015, fig. 2b): kernels of several sides beside each other, each behind a
+1x1 convolution, and a pooled branch; their outputs are concatenated. Its kernels are an option, so that the same
+topology can be had with one scale only, and the network with plain convolutions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["InceptionModule", "inception"]
+
+WIDTHS = (16, 32, 64, 128)  # of q1_deep
+
+
+class InceptionModule(nn.Module):
+    """Branches of equal width beside each other, concatenated.
+
+    Parameters
+    ----------
+    channels : int
+        Channels C of the input.
+    out : int
+        Channels K of each branch.
+    kernels : sequence of int
+        The first is the side of the branch that is one convolution; of each other there is a branch that reduces the
+        input to K channels by a 1x1 convolution first. A branch of 3x3 maximum and 1x1 convolution is always there.
+    """
+
+    def __init__(self, channels: int, out: int, kernels: tuple[int, ...] = (1, 3, 5)) -> None:
+        super().__init__()
+        direct, *reduced = kernels
+        branches = [nn.Sequential(*_conv(channels, out, direct))]
+        branches += [nn.Sequential(*_conv(channels, out, 1), *_conv(out, out, side)) for side in reduced]
+        pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.branches = nn.ModuleList([*branches, nn.Sequential(pool, *_conv(channels, out, 1))])
+        self.kernels = tuple(kernels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the branches' outputs, Tensor of shape (N, (n + 1) K, S, S) for n kernels."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scale: float = 1.0) -> Classifier:
+    """Build the report's second network for Q1 with a module in place of each convolution.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length S of the photos in pixels, 16 or more.
+    kernels : str
+        Sides of the module's kernels, divided by dashes: ``"1-3-5"`` as in the assignment, ``"1-3-5-7"`` with the
+        branch that it allows to be added, ``"3-3-3"`` the same topology with one scale. One side alone, as in
+        ``"3"``, stands for plain convolutions in place of the modules.
+    scale : float
+        Factor on the channels: with 1, a convolution of k channels becomes a module of k/4 channels a branch, so
+        that there are as many as before.
+
+    Returns
+    -------
+    Classifier
+        The network; ``forward_features`` gives a Tensor of shape (N, C, S/16, S/16).
+    """
+    try:
+        sides = tuple(map(int, kernels.split("-")))
+    except ValueError:
+        sides = ()
+    if not sides or not all(side % 2 and 0 < side < 16 for side in sides):
+        raise ValueError(f"kernels={kernels!r} is not a list of odd sides divided by dashes, such as '1-3-5'")
+    if not 0.1 <= scale <= 10:
+        raise ValueError(f"scale={scale} is not between 0.1 and 10")
+    if size < 16:
+        raise ValueError(f"size={size} is too small: nothing is left after the last pooling")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
+    for number, width in enumerate(WIDTHS, start=1):
+        out = max(1, round(scale * width / 4))
+        if len(sides) == 1:
+            layer: nn.Module = nn.Sequential(*_conv(channels, 4 * out, sides[0]))
+            channels = 4 * out
+        else:
+            layer = InceptionModule(channels, out, sides)
+            channels = (len(sides) + 1) * out
+        layers[f"module{number}"] = layer
+        layers[f"pool{number}"] = nn.AvgPool2d(2)  # (N, channels, S/2^number, S/2^number)
+    head = OrderedDict(
+        flatten=nn.Flatten(),
+        dense1=nn.Linear(channels * (size // 16) ** 2, 256), relu1=nn.ReLU(), dense2=nn.Linear(256, num_classes),
+    )  # fmt: skip
+    return Classifier(nn.Sequential(layers), nn.Sequential(head), size)
+
+
+def _conv(channels: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.ReLU()
