@@ -21,6 +21,10 @@ from cnnhw.studies.store import Record
 __all__ = ["MEASURES", "SEEDS", "Claim", "Verdict", "hashes", "holm", "judge", "of_study", "unit"]
 
 SEEDS = 6
+# figures between 0 and 1 that are not accuracies
+SHARES = (
+    "edge correlation", "magnitude correlation", "orientation selectivity", "dc share", "opponent share", "figure-ground",
+)  # fmt: skip
 LEVEL = 0.05
 
 # figures of one run that claims are made about; accuracy is compared photo by photo, and so apart from these
@@ -28,7 +32,20 @@ MEASURES: dict[str, Callable[[Record], float]] = {
     "loss area": lambda r: statistics.fmean(r.history["loss"]),  # nats: mean training loss over the epochs
     "final loss": lambda r: r.history["loss"][-1],  # nats
     "seconds": lambda r: r.content["seconds"],
+    "epochs to a loss of 1.2": lambda r: _epochs_to(r.history["loss"], 1.2),
 }
+
+
+def _epochs_to(losses: Sequence[float], level: float) -> float:
+    """Return when the mean training loss of an epoch falls to a level, between epochs by a straight line.
+
+    A run that never does counts as if it did one epoch after its last.
+    """
+    for epoch, loss in enumerate(losses, start=1):
+        if loss <= level:
+            before = losses[epoch - 2] if epoch > 1 else loss
+            return epoch - ((level - loss) / (before - loss) if before > level else 0.0)
+    return len(losses) + 1.0
 
 
 def unit(measure: str) -> tuple[float, str]:
@@ -48,6 +65,12 @@ def unit(measure: str) -> tuple[float, str]:
         return 100.0, "points"
     if measure.startswith("path length"):
         return 1.0, "convolutions"
+    if measure.startswith("epochs"):
+        return 1.0, "epochs"
+    if measure.startswith("CPU"):
+        return 1.0, "ms"
+    if measure in SHARES:
+        return 1.0, "(of 0 to 1)"
     return 1.0, "s" if measure == "seconds" else "nats"
 
 

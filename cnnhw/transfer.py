@@ -1,7 +1,8 @@
 """Transfer: a trained network goes on learning on other photos, in stages that train more and more of it.
 
-A stage trains the last linear layer, or all layers. Where the photos are not changed at random, what the frozen layers
-compute from them is always the same: it is computed once, kept in memory, and each epoch trains on that.
+A stage trains the last linear layer, all layers from one on, or all of them. Where the photos are not changed at random,
+what the frozen layers compute from them is always the same: it is computed once, kept in memory, and each epoch trains
+on that.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cnnhw import evaluation
+from cnnhw import evaluation, models
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.errors import DataError
+from cnnhw.errors import DataError, UnknownNameError
 from cnnhw.models.blocks import Classifier, device_of
 from cnnhw.runs import Run
 from cnnhw.training import Recipe, fit
 
-__all__ = ["Stage", "freeze", "frozen_features", "renew", "transfer"]
-
-_TRAINED = ("classifier", "all")
+__all__ = ["Stage", "begin", "freeze", "frozen_features", "layers_from", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,15 @@ class Stage:
 
     Attributes
     ----------
-    train : {"classifier", "all"}
-        What learns: the last linear layer alone, or every layer.
+    train : str
+        What learns: ``"classifier"``, the last linear layer alone; ``"all"``, every layer; or the name of a layer of
+        features or head, such as ``"conv3"``: that one and all after it.
     recipe : Recipe
         How.
     """
 
     train: str
     recipe: Recipe = field(default_factory=Recipe)
-
-    def __post_init__(self) -> None:
-        if self.train not in _TRAINED:
-            raise ValueError(f"a stage trains one of {', '.join(_TRAINED)}, not {self.train!r}")
 
 
 def transfer(
@@ -54,6 +50,7 @@ def transfer(
     stages: Sequence[Stage],
     *,
     new_classifier: bool = True,
+    fresh_from: str = "",
     seed: int = 0,
     cache: bool = True,
     folder: str | Path | None = None,
@@ -75,6 +72,9 @@ def transfer(
     new_classifier : bool
         Replace the last linear layer by a new one, initialised from `seed`. If not, it is kept as it is, which is only
         possible for as many classes as before, and is a fault: its outputs stand for other classes.
+    fresh_from : str
+        Name of a layer: it and all after it are drawn anew from `seed`, too, so that only the layers before are
+        transferred (Yosinski et al. 2014).
     seed : int
         As for :func:`cnnhw.fit`; also decides the new classifier.
     cache : bool
@@ -93,11 +93,12 @@ def transfer(
     ------
     DataError
         If the photos do not fit the model.
+    UnknownNameError
+        If there is no layer of a given name.
     TrainingError
         As for :func:`cnnhw.fit`.
     """
-    if new_classifier:
-        renew(model, len(photos.classes), seed)
+    begin(model, len(photos.classes), seed, new_classifier=new_classifier, fresh_from=fresh_from)
     evaluation.check_fits(model, photos.size, len(photos.classes))
     runs: list[Run] = []
     before = 0
@@ -129,21 +130,64 @@ def transfer(
     return runs
 
 
-def renew(model: Classifier, num_classes: int, seed: int) -> None:
-    """Replace the last linear layer by a new one, in place.
+def begin(
+    model: Classifier, num_classes: int, seed: int, *, new_classifier: bool = True, fresh_from: str = ""
+) -> None:
+    """Make a trained network ready for a transfer, in place: draw anew what is not to be transferred.
 
     Parameters
     ----------
     model : Classifier
         The network.
     num_classes : int
-        Number of logits.
+        Number of logits of a new classifier.
     seed : int
         Decides the new weights; torch's global generator is left as it was.
+    new_classifier : bool
+        Whether the last linear layer is replaced.
+    fresh_from : str
+        Name of a layer: it and all after it are as :func:`cnnhw.models.create` makes them.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no layer of that name.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model.reset_classifier(num_classes)
+    if new_classifier:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.reset_classifier(num_classes)
+    if fresh_from:
+        fresh = models.create(model.name, model.num_classes, seed=seed, size=model.size, **model.options)
+        for old, new in zip(layers_from(model, fresh_from), layers_from(fresh, fresh_from), strict=True):
+            old.load_state_dict(new.state_dict())
+
+
+def layers_from(model: Classifier, name: str) -> list[nn.Module]:
+    """Return a layer and all after it.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network.
+    name : str
+        The name of a direct part of its features or head, such as ``"conv2"``.
+
+    Returns
+    -------
+    list of nn.Module
+        The layers, in order.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such layer; the message suggests the nearest name.
+    """
+    named = [*model.features.named_children(), *model.head.named_children()]
+    known = [own for own, _ in named]
+    if name not in known:
+        raise UnknownNameError("layer", name, known)
+    return [layer for _, layer in named[known.index(name) :]]
 
 
 def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = True) -> tuple[Classifier, PhotoSet]:
@@ -167,13 +211,22 @@ def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = T
         with it.
     PhotoSet
         What to train it on: `photos`, or the frozen layers' outputs for them.
+
+    Raises
+    ------
+    UnknownNameError
+        If the stage names a layer that the network does not have.
     """
     model.requires_grad_(stage.train == "all")
     if stage.train == "classifier":
         model.head[-1].requires_grad_()
+    elif stage.train != "all":
+        for layer in layers_from(model, stage.train):
+            layer.requires_grad_()
     recipe = stage.recipe
     fields = ("flip", "shift", "cutout", "mixup", "resolutions", "whiten", "raw")
-    if stage.train == "all" or not cache or any(getattr(recipe, field) for field in fields):
+    first = next(model.features.children())
+    if any(p.requires_grad for p in first.parameters()) or not cache or any(getattr(recipe, name) for name in fields):
         return model, photos
     return frozen_features(model, photos)
 

@@ -103,7 +103,7 @@ def test_glorot_initialisation(name):
         if isinstance(part, nn.Conv2d | nn.Linear):
             receptive = part.weight[0, 0].numel()
             bound = (6 / (receptive * (part.weight.shape[0] + part.weight.shape[1]))) ** 0.5
-            if name == "residual" and isinstance(part, nn.Conv2d):
+            if name in ("residual", "resnet") and isinstance(part, nn.Conv2d):
                 bound *= 2**0.5  # He's variance, for depth
             assert part.weight.abs().max().item() <= bound * (1 + 1e-6)
             if part.weight.numel() > 2000:

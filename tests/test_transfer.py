@@ -119,7 +119,7 @@ def test_new_classifier_depends_on_the_seed_alone():
         torch.manual_seed(noise)
         expected = torch.rand(1)
         torch.manual_seed(noise)
-        transfer.renew(model, len(photos.classes), seed)
+        transfer.begin(model, len(photos.classes), seed)
         assert torch.equal(torch.rand(1), expected)
     first, same, other = (model.head[-1].weight for model in models_)
     assert first.shape == (4, 64)

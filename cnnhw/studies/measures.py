@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from cnnhw import evaluation, models, robustness, theory
+from cnnhw import edges, evaluation, models, robustness, theory
+from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import UnknownNameError
 from cnnhw.models.blocks import Classifier
+from cnnhw.models.inception import InceptionModule
 
 __all__ = ["compute", "names"]
 
 _PHOTOS = 256  # for gradients
 _DRAWS = 8  # of blocks to delete
+_ROUNDS = 15  # of timing
+_SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "large": (0.7, 0.85), "huge": (0.95, 1.2)}
+_DRAWN = 500  # scenes of each scale
 
 
 def names() -> list[str]:
@@ -87,8 +94,67 @@ def _shifts(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any
     return {"shift consistency": robustness.shift_consistency(model, photos.test)}
 
 
+def _scales(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Test on scenes that no network was trained on, whose objects have another size and nothing else changed."""
+    found = {}
+    for name, scale in _SCALES.items():
+        controls = dataclasses.replace(scenes.MIDDLE, scale=scale)
+        drawing = scenes.draw(_DRAWN, size=photos.size, controls=controls, first=2_000_000)
+        with torch.inference_mode():
+            logits = torch.cat([model(to_float(part)) for part in drawing.images.split(100)])
+        found[f"accuracy on {name} objects"] = evaluation.accuracy(logits.argmax(1), drawing.labels)
+    away = [value for name, value in found.items() if name != "accuracy on middle objects"]
+    return found | {"accuracy away from the trained scale": sum(away) / len(away)}
+
+
+def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Time the network by the processor's clock, which other processes do not disturb as much as the wall's."""
+    images = to_float(photos.test.batch(torch.arange(min(100, len(photos.test)))))
+    times = []
+    with torch.inference_mode():
+        for _ in range(_ROUNDS):
+            start = time.process_time()
+            model(images)
+            times.append(time.process_time() - start)
+    return {"CPU milliseconds a photo": 1000 * sorted(times)[_ROUNDS // 2] / len(images)}
+
+
+def _branches(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return each branch's share of the squared norm of its module's output, over some test photos."""
+    found: dict[str, float] = {}
+    modules = {name: part for name, part in model.features.named_children() if isinstance(part, InceptionModule)}
+    hooks = []
+    for name, module in modules.items():
+
+        def note(module: torch.nn.Module, inputs: Any, output: torch.Tensor, name: str = name) -> None:
+            assert isinstance(module, InceptionModule)
+            power = torch.stack([part.square().sum() for part in output.chunk(len(module.branches), 1)])
+            for number, share in enumerate((power / power.sum()).tolist(), start=1):
+                found[f"share of {name} branch {number}"] = share
+
+        hooks.append(module.register_forward_hook(note))
+    with torch.inference_mode():
+        model(to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test))))))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _filters(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the first layer's filters and maps are like; against the objects' masks, on generated scenes."""
+    rows = torch.randperm(len(photos.test), generator=torch.Generator().manual_seed(0))[:_PHOTOS]
+    found = edges.scores(model, to_float(photos.test.batch(rows)))
+    drawing = scenes.draw(100, size=photos.size, first=2_000_000)
+    shown = edges.scores(model, to_float(drawing.images), drawing.masks)
+    return found | {name: value for name, value in shown.items() if name.startswith("figure-ground")}
+
+
 _GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], dict[str, float]]] = {
     "path length": _path_length,
     "lesions": _lesions,
     "shift consistency": _shifts,
+    "scales": _scales,
+    "cost": _cost,
+    "branches": _branches,
+    "filters": _filters,
 }

@@ -214,7 +214,8 @@ def run_job(
         else:
             runs = transfer.transfer(
                 model, photos, job.arm.stages,
-                new_classifier=job.arm.new_classifier, cache=job.arm.cache, **common,
+                new_classifier=job.arm.new_classifier, fresh_from=job.arm.fresh_from,
+                cache=job.arm.cache, **common,
             )  # fmt: skip
         if job.is_source:
             save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
@@ -253,8 +254,10 @@ def canary(record: store.Record) -> float | None:
         photos = _photos(job)
         model, stage = _model(job, photos), job.arm.stages[0]
         if not isinstance(job.arm.recipe, Recipe):
-            if job.arm.new_classifier:
-                transfer.renew(model, len(photos.classes), job.seed)
+            transfer.begin(
+                model, len(photos.classes), job.seed,
+                new_classifier=job.arm.new_classifier, fresh_from=job.arm.fresh_from,
+            )  # fmt: skip
             model, photos = transfer.freeze(model, photos, stage, cache=job.arm.cache)
         now = training.first_losses(model, photos, stage.recipe, job.seed)
     finally:

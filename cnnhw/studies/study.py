@@ -37,7 +37,7 @@ class Arm:
         What is done to the data beforehand: see :func:`cnnhw.data.protocols.names`.
     source : str
         For a transfer, the arm of the same study whose weights, of the same seed, it starts from.
-    new_classifier, cache : bool
+    new_classifier, fresh_from, cache
         As for :func:`cnnhw.transfer.transfer`.
     """
 
@@ -51,6 +51,7 @@ class Arm:
     protocols: tuple[str, ...] = ()
     source: str = ""
     new_classifier: bool = True
+    fresh_from: str = ""
     cache: bool = True
 
     @property
@@ -147,6 +148,7 @@ class Job:
             "protocols": list(self.arm.protocols),
             "source": source.key if source else "",
             "keep_classifier": not self.arm.new_classifier,
+            "fresh_from": self.arm.fresh_from,
             "uncached": not self.arm.cache,
         }
         return {
