@@ -1,0 +1,258 @@
+"""Is a first layer an edge detector? Its maps against Sobel's, its filters on gratings, its channels on objects."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnhw import features
+from cnnhw.errors import DataError
+
+__all__ = [
+    "area_under_curve",
+    "dc_share",
+    "edge_correlation",
+    "opponent_share",
+    "orientation_selectivity",
+    "scores",
+    "sobel",
+]
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R Recommendation BT.601
+_FREQUENCIES = 8
+
+
+def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the slopes of the luminance by Sobel's operator.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, H, W), uint8 or float
+        RGB photos in 0..255, or in 0..1; continued at their edges by reflection.
+
+    Returns
+    -------
+    tuple of Tensor of shape (N, H, W), float32
+        The slope to the right, the slope downwards, and the length of both together, in eight times the difference
+        between neighbouring pixels, these in 0..1.
+    """
+    pixels = images if images.is_floating_point() else images / 255
+    grey = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor(_LUMINANCE))
+    across = grey.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    gx, gy = F.conv2d(
+        F.pad(grey[:, None], (1, 1, 1, 1), mode="reflect"), torch.stack([across, across.T])[:, None]
+    ).unbind(1)
+    return gx, gy, torch.hypot(gx, gy)
+
+
+def edge_correlation(maps: Tensor, images: Tensor) -> dict[str, Tensor]:
+    """Return how closely maps follow the slopes of the luminance.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (N, C, H, W)
+        The maps of a layer, before its ReLU.
+    images : Tensor of shape (N, 3, H, W), uint8 or float
+        The photos.
+
+    Returns
+    -------
+    dict of str to Tensor of shape (C,), float64
+        For each channel the absolute Pearson correlation over all positions of all photos: ``"gx"`` and ``"gy"``
+        between the map and the slopes, ``"magnitude"`` between the map's absolute value and the length of the slope;
+        0 to 1. A channel that is constant gives 0.
+
+    Raises
+    ------
+    DataError
+        If maps and photos differ in number or size.
+    """
+    if len(maps) != len(images) or maps.shape[-2:] != images.shape[-2:]:
+        raise DataError(
+            f"maps of shape {tuple(maps.shape)} for photos of shape {tuple(images.shape)}: "
+            "number, height and width must be the same"
+        )
+    return _correlations(maps, sobel(images))
+
+
+def orientation_selectivity(weight: Tensor, orientations: int = 16) -> Tensor:
+    """Return how much a filter prefers some orientations of a grating.
+
+    The response r to a full-field grey sine grating is the largest over its phases: the length of the responses to a
+    sine and a cosine. It is taken at the spatial frequency that the filter answers to most, of eight from half a cycle
+    a filter to half a cycle a pixel.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (C, 3, k, k)
+        The filters.
+    orientations : int
+        How many orientations theta, evenly spaced on [0, pi).
+
+    Returns
+    -------
+    Tensor of shape (C,), float64
+        One minus the circular variance of the tuning curve, abs(sum r exp(2i theta)) / sum r (Ringach et al. 2002): 0
+        for a filter that answers alike to all orientations, or to no grey grating at all; 1 for one that answers to a
+        single one. An ideal directional derivative has 1/3.
+    """
+    grey = weight.detach().double().sum(1)  # (C, k, k): what a grey photo meets
+    side = grey.shape[-1]
+    at = torch.arange(side, dtype=torch.float64, device=grey.device) - (side - 1) / 2
+    theta = torch.arange(orientations, dtype=torch.float64, device=grey.device) * math.pi / orientations
+    frequency = torch.linspace(0.5 / side, 0.5, _FREQUENCIES, dtype=torch.float64, device=grey.device)
+    along = at[None, None, :] * theta.cos()[:, None, None] + at[None, :, None] * theta.sin()[:, None, None]
+    phase = 2 * math.pi * frequency[:, None, None, None] * along  # (frequency, orientation, k, k)
+    response = torch.hypot(*(torch.einsum("ckl,fokl->cfo", grey, wave) for wave in (phase.cos(), phase.sin())))
+    best = response.amax(2).argmax(1)  # (C,)
+    tuning = response[torch.arange(len(grey)), best]  # (C, orientation)
+    total = tuning.sum(1)
+    vector = torch.hypot((tuning * (2 * theta).cos()).sum(1), (tuning * (2 * theta).sin()).sum(1))
+    # a filter of pure colour meets nothing but rounding here
+    answers = total > 1e-6 * orientations * weight.detach().double().abs().sum((1, 2, 3))
+    return torch.where(answers, vector / total.clamp(min=1e-300), 0.0)
+
+
+def dc_share(weight: Tensor) -> Tensor:
+    """Return how much filters answer to a uniform grey photo.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (C, 3, k, k)
+        The filters.
+
+    Returns
+    -------
+    Tensor of shape (C,), float64
+        abs(sum w) / sum abs(w): 0 for a derivative, 1 for an average, 0 for a filter of zeros.
+    """
+    flat = weight.detach().double().flatten(1)
+    return flat.sum(1).abs() / flat.abs().sum(1).clamp(min=1e-300)
+
+
+def opponent_share(weight: Tensor) -> Tensor:
+    """Return how much of filters sets colours against each other.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (C, 3, k, k)
+        The filters.
+
+    Returns
+    -------
+    Tensor of shape (C,), float64
+        The share of the squared weights that is left once the mean over the three colours is taken away at each
+        position: 0 for a grey filter, 1 for one that no grey photo moves, 2/3 on average for independent weights.
+    """
+    filters = weight.detach().double()
+    apart = filters - filters.mean(1, keepdim=True)
+    return apart.square().sum((1, 2, 3)) / filters.square().sum((1, 2, 3)).clamp(min=1e-300)
+
+
+def area_under_curve(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return how well a channel's values alone tell the object from the ground.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (N, C, H, W)
+        The maps of a layer.
+    masks : Tensor of shape (N, H, W), bool
+        Where the object is.
+
+    Returns
+    -------
+    Tensor of shape (C,), float64
+        For each channel the area under the ROC curve over all positions of all photos, or 1 minus it if that is
+        larger, as a channel may as well mark the ground: 0.5 to 1. Equal values count half (Mann and Whitney 1947).
+
+    Raises
+    ------
+    DataError
+        If the masks do not fit the maps, or hold no object, or nothing else.
+    """
+    if masks.shape != maps[:, 0].shape:
+        raise DataError(f"masks of shape {tuple(masks.shape)} do not fit maps of shape {tuple(maps.shape)}")
+    inside = masks.flatten()
+    count = int(inside.sum())
+    if not 0 < count < len(inside):
+        raise DataError("the masks must hold some of the object and some of the ground")
+    areas = []
+    for channel in maps.detach().unbind(1):
+        _, place, counts = torch.unique(channel.flatten(), return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum(0) - (counts - 1) / 2.0).double()[place]
+        area = float(ranks[inside].sum() - count * (count + 1) / 2) / (count * (len(inside) - count))
+        areas.append(max(area, 1 - area))
+    return torch.tensor(areas, dtype=torch.float64)
+
+
+def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dict[str, float]:
+    """Return how much of an edge detector a model's first convolution is.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model; :func:`cnnhw.features.first_convolution` tells which layer is looked at. Whatever the model does to
+        photos before that layer is done.
+    images : Tensor of shape (N, 3, S, S), uint8 or float
+        Photos in 0..255, or in 0..1.
+    masks : Tensor of shape (N, S, S), bool, optional
+        Where the object is.
+
+    Returns
+    -------
+    dict of str to float
+        Means over channels, 0 to 1: ``"edge correlation"`` (the larger of those with the slopes to the right and
+        downwards), ``"magnitude correlation"``, ``"orientation selectivity"``, ``"dc share"``, ``"opponent share"``;
+        with masks ``"figure-ground"``, the mean area under the ROC curve, and ``"figure-ground best"``, that of the
+        best channel. If maps are smaller than photos, slopes and masks are averaged to their size, or cropped if it is
+        for want of padding.
+    """
+    name = features.first_convolution(model)
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    maps = features.maps(model, images, name).cpu()
+    slopes = tuple(_fit(part, maps) for part in sobel(images.cpu()))
+    found = _correlations(maps, slopes)
+    means = {
+        "edge correlation": torch.maximum(found["gx"], found["gy"]),
+        "magnitude correlation": found["magnitude"],
+        "orientation selectivity": orientation_selectivity(weight),
+        "dc share": dc_share(weight),
+        "opponent share": opponent_share(weight),
+    }
+    out = {what: float(values.mean()) for what, values in means.items()}
+    if masks is not None:
+        areas = area_under_curve(maps, _fit(masks.float().cpu(), maps) > 0.5)
+        out |= {"figure-ground": float(areas.mean()), "figure-ground best": float(areas.max())}
+    return out
+
+
+def _fit(field: Tensor, maps: Tensor) -> Tensor:
+    """Bring a field of shape (N, H, W) to the maps' size."""
+    height, width = maps.shape[-2:]
+    over = field.shape[-2] - height, field.shape[-1] - width
+    if min(over) >= 0 and 3 * height > 2 * field.shape[-2]:  # a stride of 1
+        top, left = over[0] // 2, over[1] // 2
+        return field[:, top : top + height, left : left + width]
+    return F.adaptive_avg_pool2d(field[:, None], (height, width))[:, 0]
+
+
+def _correlations(maps: Tensor, slopes: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    gx, gy, magnitude = (_standard(part) for part in slopes)
+    rows = []
+    for channel in maps.detach().unbind(1):  # one at a time, as all of them in double precision may be much
+        values, length = _standard(channel), _standard(channel.abs())
+        rows.append(torch.stack([values @ gx, values @ gy, length @ magnitude]).abs())
+    return dict(zip(("gx", "gy", "magnitude"), torch.stack(rows, 1).clamp(max=1), strict=True))
+
+
+def _standard(values: Tensor) -> Tensor:
+    """Return values with mean 0 and length 1, in one row; zeros if they are constant."""
+    flat = values.double().flatten()
+    if flat.max() - flat.min() <= 1e-6 * flat.abs().max():
+        return torch.zeros_like(flat)
+    flat = flat - flat.mean()
+    return flat / flat.norm()
