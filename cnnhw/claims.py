@@ -23,7 +23,8 @@ __all__ = ["MEASURES", "SEEDS", "Claim", "Verdict", "hashes", "holm", "judge", "
 SEEDS = 6
 # figures between 0 and 1 that are not accuracies
 SHARES = (
-    "edge correlation", "magnitude correlation", "orientation selectivity", "dc share", "opponent share", "figure-ground",
+    "edge correlation", "magnitude correlation", "orientation selectivity",
+    "dc share", "opponent share", "figure-ground",
 )  # fmt: skip
 LEVEL = 0.05
 

@@ -15,25 +15,28 @@ _POINT = 0.01
 
 
 def _claim(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: Any) -> Claim:
-    settings = {"measure": "accuracy", "direction": "greater", "margin": 0.0, **rest}
-    return Claim(
-        id=id, statement=statement, first=first, second=second, refuted_by=refuted_by,
-        registered="2026-11-24", **settings,
-    )  # fmt: skip
+    settings = {"measure": "accuracy", "direction": "greater", "margin": 0.0, "registered": "2026-11-24", **rest}
+    return Claim(id=id, statement=statement, first=first, second=second, refuted_by=refuted_by, **settings)
 
 
 def _length(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: Any) -> Claim:
     return _claim(f"i-{id}", statement, first, second, refuted_by, **{"study": "length", **rest})
 
 
-def _alike(id: str, statement: str, first: str, second: str, study: str) -> Claim:
+def _alike(id: str, statement: str, first: str, second: str, study: str, **rest: Any) -> Claim:
     refuted_by = "a difference of more than 2.5 points"
     close = {"direction": "equivalent", "margin": 2.5 * _POINT}
-    return _claim(id, statement, first, second, refuted_by, study=study, **close)
+    return _claim(id, statement, first, second, refuted_by, study=study, **close, **rest)
 
 
 def _fault(id: str, statement: str, first: str, second: str) -> Claim:
     return _claim(f"fault-{id}", statement, first, second, "an accuracy that is no higher", study="faults")
+
+
+def _later(id: str, statement: str, first: str, second: str, refuted_by: str = "", **rest: Any) -> Claim:
+    """Return a claim of the chapters Q2 to Q4, about the study of the same name unless another is given."""
+    settings = {"study": id.partition("-")[0], "registered": "2026-11-25", **rest}
+    return _claim(id, statement, first, second, refuted_by or "an accuracy that is no higher", **settings)
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -349,5 +352,187 @@ CLAIMS: tuple[Claim, ...] = (
         "old_classifier",
         "trained",
         "faults",
+    ),
+    # Q2
+    _later("q2-accuracy", "Residual connections raise the accuracy of Q1's deeper network.", "residual", "plain"),
+    _later(
+        "q2-loss",
+        "Residual connections lower that network's training loss, averaged over the epochs.",
+        "residual",
+        "plain",
+        "an average loss that is no lower",
+        measure="loss area",
+        direction="less",
+    ),
+    _later(
+        "q2-steps",
+        "With residual connections, that network's training loss falls to 1.2 nats in fewer epochs.",
+        "residual",
+        "plain",
+        "as many epochs, or more",
+        measure="epochs to a loss of 1.2",
+        direction="less",
+    ),
+    _later(
+        "q2-time",
+        "With residual connections, that network trains in less time, as the report has it.",
+        "residual",
+        "plain",
+        "as much time, or more",
+        measure="seconds",
+        direction="less",
+    ),
+    _alike(
+        "q2-eight",
+        "At depth 8, with batch norm, residual connections change less than 2.5 points.",
+        "d8_residual",
+        "d8_plain",
+        study="q2",
+        registered="2026-11-25",
+    ),
+    _later(
+        "q2-twenty",
+        "At depth 20, with batch norm, residual connections raise the accuracy.",
+        "d20_residual",
+        "d20_plain",
+    ),
+    _later(
+        "q2-twenty-loss",
+        "At depth 20, with batch norm, residual connections lower the average training loss.",
+        "d20_residual",
+        "d20_plain",
+        "an average loss that is no lower",
+        measure="loss area",
+        direction="less",
+    ),
+    _later(
+        "q2-twenty-no-norm",
+        "At depth 20, without batch norm, residual connections gain at least 2 points.",
+        "d20_residual_no_norm",
+        "d20_plain_no_norm",
+        "a gain of less than 2 points",
+        margin=2 * _POINT,
+    ),
+    # Q3
+    _later(
+        "q3-edges",
+        "Maps of 3x3 filters that were learnt follow the photo's slopes more closely than those of random filters.",
+        "learnt_3",
+        "random_3",
+        "a correlation with Sobel's slopes that is no higher",
+        measure="edge correlation",
+    ),
+    _later(
+        "q3-edges-seven",
+        "So do maps of 7x7 filters.",
+        "learnt_7",
+        "random_7",
+        "a correlation with Sobel's slopes that is no higher",
+        measure="edge correlation",
+    ),
+    _later(
+        "q3-orientation",
+        "7x7 filters that were learnt prefer one orientation of a grating more than random filters do.",
+        "learnt_7",
+        "random_7",
+        "a selectivity that is no higher",
+        measure="orientation selectivity",
+    ),
+    _later(
+        "q3-uniform",
+        "7x7 filters that were learnt answer less to a uniform surface than random filters do.",
+        "learnt_7",
+        "random_7",
+        "a share of the filter's sum that is no lower",
+        measure="dc share",
+        direction="less",
+    ),
+    _later(
+        "q3-colour",
+        "7x7 filters that were learnt set colours against each other less than random filters do.",
+        "learnt_7",
+        "random_7",
+        "a share of opponent colours that is no lower",
+        measure="opponent share",
+        direction="less",
+    ),
+    _later(
+        "q3-figure",
+        "Maps of 3x3 filters that were learnt tell the object from its ground better than those of random filters.",
+        "learnt_3",
+        "random_3",
+        "an area under the curve that is no larger",
+        measure="figure-ground",
+    ),
+    _later(
+        "q3-swap-random",
+        "With the rest trained anew, a frozen 7x7 first layer that was learnt gives more accuracy than a random one.",
+        "swapped_7",
+        "random_7",
+    ),
+    _alike(
+        "q3-swap-bank",
+        "A frozen bank of edge and colour filters comes within 2.5 points of a frozen first layer that was learnt.",
+        "bank_7",
+        "swapped_7",
+        study="q3",
+        registered="2026-11-25",
+    ),
+    _alike(
+        "q3-random-three",
+        "A frozen 3x3 first layer at random comes within 2.5 points of one that is learnt with the rest.",
+        "random_3",
+        "learnt_3",
+        study="q3",
+        registered="2026-11-25",
+    ),
+    # Q4
+    _later("q4-channels", "With as many channels, Inception modules raise the accuracy.", "channels", "base"),
+    _later("q4-parameters", "With as many parameters, Inception modules raise the accuracy.", "parameters", "base"),
+    _later("q4-macs", "With as many multiply-adds, Inception modules raise the accuracy.", "macs", "base"),
+    _later(
+        "q4-one-scale",
+        "Kernels of several sides make the module more accurate than the same topology with 3x3 kernels only.",
+        "channels",
+        "one_scale",
+    ),
+    _later(
+        "q4-single",
+        "Inception modules are more accurate than plain 3x3 convolutions of as many channels.",
+        "channels",
+        "single",
+    ),
+    _later("q4-seven", "A fourth branch of 7x7 raises the accuracy, at equal channels.", "seven", "channels"),
+    _later(
+        "q4-time",
+        "With as many multiply-adds, the modules take more processor time a photo.",
+        "macs",
+        "base",
+        "as little time, or less",
+        measure="CPU milliseconds a photo",
+    ),
+    _later(
+        "q4-scales",
+        "On objects of other sizes than trained on, Inception modules are more accurate than 3x3 convolutions.",
+        "inception",
+        "threes",
+        study="q4_scales",
+        measure="accuracy away from the trained scale",
+    ),
+    _later(
+        "q4-scales-topology",
+        "On objects of other sizes, they are more accurate than the same topology with 3x3 kernels only.",
+        "inception",
+        "one_scale",
+        study="q4_scales",
+        measure="accuracy away from the trained scale",
+    ),
+    _later(
+        "q4-scales-sevens",
+        "On objects of other sizes, they are more accurate than 7x7 convolutions.",
+        "inception",
+        "sevens",
+        study="q4_scales",
+        measure="accuracy away from the trained scale",
     ),
 )

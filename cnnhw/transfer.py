@@ -1,8 +1,8 @@
 """Transfer: a trained network goes on learning on other photos, in stages that train more and more of it.
 
-A stage trains the last linear layer, all layers from one on, or all of them. Where the photos are not changed at random,
-what the frozen layers compute from them is always the same: it is computed once, kept in memory, and each epoch trains
-on that.
+A stage trains the last linear layer, all layers from one on, or all of them. Where the photos are not changed at
+random, what the frozen layers compute from them is always the same: it is computed once, kept in memory, and each epoch
+trains on that.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ def transfer(
     return runs
 
 
-def begin(
-    model: Classifier, num_classes: int, seed: int, *, new_classifier: bool = True, fresh_from: str = ""
-) -> None:
+def begin(model: Classifier, num_classes: int, seed: int, *, new_classifier: bool = True, fresh_from: str = "") -> None:
     """Make a trained network ready for a transfer, in place: draw anew what is not to be transferred.
 
     Parameters

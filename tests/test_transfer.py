@@ -12,7 +12,7 @@ from conftest import make_photos
 
 import cnnhw
 from cnnhw import models, transfer
-from cnnhw.errors import DataError, TrainingError
+from cnnhw.errors import DataError, TrainingError, UnknownNameError
 from cnnhw.training import Recipe
 from cnnhw.transfer import Stage
 
@@ -184,5 +184,27 @@ def test_frozen_batch_norm_keeps_its_statistics():
 
 
 def test_unknown_layers_are_refused():
-    with pytest.raises(ValueError, match="classifier, all"):
-        Stage("half")
+    for change in ({"stages": [Stage("conv9", HEAD.recipe)]}, {"stages": [HEAD], "fresh_from": "conv9"}):
+        with pytest.raises(UnknownNameError, match=r"layer 'conv9'\. Did you mean 'conv[123]'"):
+            transfer.transfer(network(), make_photos(), progress=False, **change)
+
+
+@pytest.mark.parametrize(("layer", "trained"), [("conv1", 10), ("conv3", 6), ("relu3", 4), ("dense2", 2)])
+def test_a_stage_trains_a_layer_and_all_after_it(layer, trained):
+    photos, model = make_photos(), network()
+    before = weights(model)
+    transfer.transfer(model, photos, [Stage(layer, ALL.recipe)], new_classifier=False, progress=False)
+    moved = [key for key, value in model.state_dict().items() if not torch.equal(before[key], value)]
+    assert moved == list(before)[-trained:]
+
+
+def test_what_is_not_transferred_is_as_created():
+    source, fresh = network(), models.create("q1_shallow", 3, seed=5, size=16)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.add_(1)
+    before = weights(source)
+    transfer.begin(source, 3, seed=5, fresh_from="conv2")
+    for key, value in source.state_dict().items():
+        expected = before if key.startswith("features.conv1") else fresh.state_dict()
+        assert torch.equal(value, expected[key]), key

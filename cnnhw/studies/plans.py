@@ -301,4 +301,114 @@ _RATES = Study(
     ),
 )
 
-STUDIES = (_Q1, _FAST_PARTS, _DASH, _MINUTES, _REPORT, _FAULTS, _LENGTH, _LENGTH_SCENES, _TRANSITION, _DESIGN, _RATES)
+_RATE = {  # what the study of rates chose, by the validation accuracy after its two epochs
+    "residual": 5e-4,
+    "plain": 1e-3,
+    "inception": 2e-3,
+    "threes": 5e-4,
+    "d8_residual": 3e-3,
+    "d8_plain": 3e-3,
+    "d14_residual": 1e-3,
+    "d14_plain": 3e-3,
+    "d20_residual": 1e-3,
+    "d20_plain": 3e-3,
+    "d20_residual_no_norm": 3e-3,
+    "d20_plain_no_norm": 3e-3,
+}
+_Q2 = Study(
+    name="q2",
+    question="What do residual connections change, with everything else the same?",
+    data="tiny5",
+    size=32,
+    arms=(
+        *(_deep(name, _DEEP_NETWORKS[name][0], _RATE[name], 6) for name in ("residual", "plain")),
+        *(_resnet(name, _RATE[name], 5, options=options) for name, options in _RESNETS.items()),
+    ),
+)
+
+# Q4. The scales of the channels bring parameters, or multiply-adds, to those of the base, q1_deep, within 1 %.
+_Q4_OPTIONS: dict[str, dict[str, Any]] = {
+    "channels": {},
+    "parameters": {"scale": 1.68},
+    "macs": {"scale": 2.5},
+    "one_scale": {"kernels": "3-3-3"},
+    "single": {"kernels": "3"},
+    "seven": {"kernels": "1-3-5-7", "scale": 0.8},
+}
+_Q4 = Study(
+    name="q4",
+    question="Does an Inception module in place of each convolution make Q1's deeper network more accurate?",
+    data="tiny5",
+    size=64,
+    arms=(
+        _deep("base", "q1_deep", _RATE["plain"], 5),
+        *(
+            _deep(name, "inception", _RATE["threes" if name == "single" else "inception"], 5, options=options)
+            for name, options in _Q4_OPTIONS.items()
+        ),
+    ),
+    measures=("cost", "branches"),
+)
+_SCALE_RECIPE = replace(_LENGTH_RECIPE, epochs=4)
+_Q4_SCALES = Study(
+    name="q4_scales",
+    question="Trained on objects of one range of sizes, which network recognises objects of other sizes?",
+    data="scenes_middle",
+    size=48,
+    arms=tuple(
+        Arm(name, "inception", _SCALE_RECIPE, _Q_SEEDS, options={"kernels": kernels}, protocols=("half_train",))
+        for name, kernels in {
+            "inception": "1-3-5", "one_scale": "3-3-3", "threes": "3", "fives": "5", "sevens": "7"
+        }.items()
+    ),
+    measures=("scales",),
+)  # fmt: skip
+
+# Q3. The first layer learnt; or frozen as learnt, at random, or set by hand, and all that follows trained anew.
+_FIRST_RECIPE = replace(_LENGTH_RECIPE, epochs=5)
+
+
+def _first(side: int, name: str, first: str, **change: Any) -> Arm:
+    recipe = change.pop("recipe", _FIRST_RECIPE)
+    options = {"side": side, "first": first}
+    return Arm(f"{name}_{side}", "first_layer", recipe, _Q_SEEDS, options=options, protocols=("half_train",), **change)
+
+
+_Q3 = Study(
+    name="q3",
+    question="Is the first layer an edge detector, and does the network need the one that it has learnt?",
+    data="tiny5",
+    size=48,
+    arms=tuple(
+        arm
+        for side in (3, 7)
+        for arm in (
+            _first(side, "learnt", "learnt"),
+            _first(side, "random", "random"),
+            _first(side, "bank", "bank"),
+            _first(
+                side, "swapped", "learnt",
+                recipe=(Stage("norm1", _FIRST_RECIPE),), source=f"learnt_{side}", fresh_from="norm1",
+            ),
+        )
+    ),
+    measures=("filters",),
+)  # fmt: skip
+
+STUDIES = (
+    _Q1,
+    _FAST_PARTS,
+    _DASH,
+    _MINUTES,
+    _REPORT,
+    _FAULTS,
+    _LENGTH,
+    _LENGTH_SCENES,
+    _TRANSITION,
+    _DESIGN,
+    _RATES,
+    _Q2,
+    _Q4,
+    _Q4_SCALES,
+    _Q3,
+)
