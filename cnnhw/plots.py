@@ -14,6 +14,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from torch import Tensor, fx, nn
 
 from cnnhw import features, files
@@ -38,6 +39,7 @@ __all__ = [
     "filters",
     "lines",
     "per_class",
+    "receptive_fields",
     "save",
     "scaling",
     "shares",
@@ -637,6 +639,35 @@ def filters(weight: Tensor, title: str = "") -> Figure:
     weight = weight.detach().cpu().float()
     shown = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
     return _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
+
+
+def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
+    """Draw what units see of a photo.
+
+    Parameters
+    ----------
+    image : Tensor of shape (3, S, S), uint8 or float
+        The photo.
+    boxes : mapping of str to (int, int, int, int)
+        For each name top, left, bottom and right in pixels, as :func:`cnnhw.features.receptive_box` returns them.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes: the photo, with a frame for each box.
+    """
+    figure = _figure(6, 4.5, title)
+    axis = figure.subplots()
+    axis.imshow(_rgb(image).numpy())
+    for (name, (top, left, bottom, right)), colour in zip(boxes.items(), COLOURS, strict=False):
+        # a pixel's centre is a whole number
+        corner = (left - 0.5, top - 0.5)
+        axis.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color=colour, linewidth=2, label=name))
+    axis.set_axis_off()
+    figure.legend(frameon=False, loc="outside right upper")
+    return figure
 
 
 def _rgb(image: Tensor) -> Tensor:

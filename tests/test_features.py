@@ -281,6 +281,13 @@ def test_filters_are_drawn_around_grey():
         plots.filters(torch.zeros(4, 16, 3, 3))
 
 
+def test_receptive_fields_frame_whole_pixels():
+    figure = plots.receptive_fields(torch.rand(3, 16, 16), {"a": (2, 4, 12, 14), "b": (0, 0, 3, 5)})
+    frames = [(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in figure.axes[0].patches]
+    assert frames == [(3.5, 1.5, 10, 10), (-0.5, -0.5, 5, 3)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the command beside weights and a photo."""
