@@ -7,7 +7,7 @@
 >>> folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, models, report, studies, transfer
+from cnnhw import data, evaluation, features, models, report, studies, transfer
 from cnnhw.errors import (
     CnnhwError,
     DataError,
@@ -32,6 +32,7 @@ __all__ = [
     "WeightsError",
     "data",
     "evaluation",
+    "features",
     "fit",
     "load",
     "models",

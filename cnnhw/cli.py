@@ -283,6 +283,38 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
 
 
 @cli.command()
+@click.argument("weights")
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--layer", metavar="NAME", help="The layer [default: the first convolution].")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The PNG file [default: the names of photo and layer, in this folder].",
+)
+@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+def features(weights: str, photo: Path, layer: str | None, out: Path | None, crop: bool) -> None:
+    """Draw what a layer makes of PHOTO, channel by channel.
+
+    All maps share one scale, so that channels which tell nothing are seen to. WEIGHTS is as for predict.
+    """
+    from cnnhw import data, runs
+    from cnnhw import features as look
+
+    model = runs.load(weights)
+    image = data.read_photo(photo, size=model.size, crop=crop)
+    layer = look.resolve(model, layer)
+    maps = look.maps(model, image[None], layer)[0]
+
+    from cnnhw import plots
+
+    out = out or Path(f"{photo.stem}-{layer}.png")
+    plots.save(plots.feature_maps(maps, image, title=f"{layer}, {photo.name}"), out)
+    channels, height, width = maps.shape
+    click.echo(f"{layer}: {channels} channels of {height}x{width}, {int(look.dead(maps[None]).sum())} of them dead")
+    click.echo(f"Maps: {out}")
+
+
+@cli.command()
 @click.option(
     "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
 )
