@@ -7,7 +7,7 @@
 >>> folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, models, report, studies, transfer
+from cnnhw import data, evaluation, models, report, shipped, studies, transfer
 from cnnhw.errors import (
     CnnhwError,
     DataError,
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "models",
     "report",
+    "shipped",
     "studies",
     "transfer",
 ]
