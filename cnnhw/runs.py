@@ -291,15 +291,15 @@ def _find(weights: str | Path) -> Path:
     """Return the file that is meant: what lies in the file system comes before what is shipped."""
     from cnnhw import shipped  # it knows of studies, which need this module
 
-    path = Path(weights)
-    if not path.exists() and str(weights) in shipped.NETWORKS:
-        return shipped.path(str(weights))
-    if path.is_dir():
+    path, known = Path(weights), str(weights) in shipped.NETWORKS
+    if known and not path.exists():
+        path = shipped.path(str(weights))
+    elif path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
         near = difflib.get_close_matches(str(weights), shipped.names(), n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        if str(weights) in shipped.NETWORKS:
+        if known and Path(weights).exists():
             guess = " What lies under that name here comes before the shipped network."
         raise WeightsError(
             f"no weights at {path}: give a {WEIGHTS} file, the folder of a saved run, or the name of a shipped "

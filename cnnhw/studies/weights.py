@@ -33,7 +33,7 @@ def make(name: str, where: Path | None = None, out: Path | None = None, *, progr
     Returns
     -------
     Path
-        The file, ``NAME.safetensors``. The same run gives the same file, byte by byte.
+        The file, ``NAME.safetensors``.
 
     Raises
     ------

@@ -64,7 +64,8 @@ def rows(card: dict[str, Any]) -> dict[str, str | Cell]:
     name, size, accuracies = card["name"], card["size"], card["accuracies"]
     low, high = card["accuracy_interval"]
     note = card["data_note"]
-    originals = note.partition(";")[0]  # "64x64 originals": what was scaled to `size`
+    first = note.partition(";")[0]  # such as "64x64 originals": what was scaled to `size`
+    originals = f" It learnt from {first}." if "originals" in first else ""
     counts = ", ".join(f"{count:,} {part}" for part, count in card["photos"].items())
     options = ", ".join(f"{option} {value}" for option, value in card["options"].items())
     done = f" Protocols: {', '.join(card['protocols'])}." if card["protocols"] else ""
@@ -87,8 +88,8 @@ def rows(card: dict[str, Any]) -> dict[str, str | Cell]:
         f"{100 * card['agreement']:.1f} % of the test photos as the recorded one does: cnnhw study weights {name}.",
         "Limits": f"{card['limits']} It takes every photo for one of its {len(card['classes'])} classes, whatever it "
         f"shows, and sees no more of it than is left at {size}x{size} pixels."
-        f"{f' It learnt from {originals}.' if 'originals' in originals else ''} Its probabilities were not calibrated, and nothing is known of its accuracy on other "
-        "photos than these. It is for learning and research: not for decisions about people, health or safety, nor "
+        f"{originals} Its probabilities were not calibrated, and nothing is known of its accuracy on other photos than "
+        "these. It is for learning and research: not for decisions about people, health or safety, nor "
         "for anything that the licence excludes.",
     }
 
