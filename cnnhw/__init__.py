@@ -7,7 +7,7 @@
 >>> folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, features, models, report, studies, transfer
+from cnnhw import data, evaluation, features, models, report, shipped, studies, transfer
 from cnnhw.errors import (
     CnnhwError,
     DataError,
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "models",
     "report",
+    "shipped",
     "studies",
     "transfer",
 ]

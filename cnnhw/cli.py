@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from cnnhw import models
+from cnnhw import models, shipped
 from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
 
 __all__ = ["main"]
@@ -251,7 +251,8 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
 def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> None:
     """Print class probabilities for photos.
 
-    PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run.
+    PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run, or a shipped name:
+    {shipped}.
     """
     import torch
 
@@ -280,6 +281,10 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
             click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
     if failed:
         sys.exit(1)
+
+
+assert predict.help is not None
+predict.help = predict.help.format(shipped=", ".join(shipped.names()))
 
 
 @cli.command()
@@ -571,6 +576,37 @@ def study_status(canary: bool) -> None:
             elif record.repeated_by_present_code():
                 said += "; the present one repeats its first steps"
             click.echo(said)
+
+
+@study.command("weights")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Compare with the records in this folder [default: the book's].",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files [default: the package's own].",
+)
+def study_weights(names: Sequence[str], where: Path | None, out: Path | None) -> None:
+    """Train shipped networks NAME... again and write their weights.
+
+    Each is trained as its study does, compared with its record, and written in half precision. Names: {shipped}.
+    """
+    from cnnhw.studies import weights
+
+    for name in names:
+        shipped.get(name)  # a misspelt name is found before anything is trained
+    for name in names:
+        path = weights.make(name, where, out, progress=True)
+        click.echo(f"{name}: {path}, {path.stat().st_size / 1000:,.0f} kB")
+
+
+assert study_weights.help is not None
+study_weights.help = study_weights.help.format(shipped=", ".join(shipped.names()))
 
 
 def _time(seconds: float) -> str:

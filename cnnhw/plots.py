@@ -21,6 +21,7 @@ from cnnhw import features, files
 from cnnhw.errors import DataError
 from cnnhw.graph import trace
 from cnnhw.models.blocks import Classifier, count_parameters
+from cnnhw.studies import Record
 
 __all__ = [
     "COLOURS",
@@ -44,6 +45,7 @@ __all__ = [
     "scaling",
     "shares",
     "time_to_accuracy",
+    "trained",
 ]
 
 History = Mapping[str, Sequence[float]]
@@ -97,18 +99,10 @@ def curves(
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
         for (name, given), colour in zip(runs.items(), COLOURS, strict=False):
             histories = [given] if isinstance(given, Mapping) else list(given)
-            _band(axis, [h[measure] for h in histories], colour, "--", f"{name}, training")
-            _band(axis, [h[f"validation_{measure}"] for h in histories], colour, "-", f"{name}, validation")
+            _history(axis, histories, measure, colour, f"{name}, ")
             if reported and name in reported:
                 _reported(axis, reported[name], measure, colour, name)
-        if best_epoch is not None:
-            axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
-        axis.set_xlabel("epoch")
-        axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        axis.grid(alpha=0.25)
-    axes[0].set_ylim(bottom=0)
-    axes[1].set_ylim(0, 1)
+        _epoch_axis(axis, measure, best_epoch)
     axes[0].legend(fontsize="small", frameon=False)
     return figure
 
@@ -140,24 +134,48 @@ def confusion(
     for number, (title, matrix) in enumerate(matrices.items()):
         names = classes[title] if isinstance(classes, Mapping) else classes
         axis = figure.add_subplot(rows, columns, number + 1)
-        counts = np.asarray(matrix, dtype=float)
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if len(names) <= 20:
-            for (i, j), share in np.ndenumerate(shares):
-                axis.text(
-                    j,
-                    i,
-                    f"{counts[i, j]:.0f}",
-                    ha="center",
-                    va="center",
-                    color="white" if share > 0.55 else "black",
-                )
-        axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        axis.set_yticks(range(len(names)), names)
-        axis.set_xlabel("predicted")
-        axis.set_ylabel("true")
+        _matrix(axis, matrix, names)
         axis.set_title(title, fontsize="medium")
+    return figure
+
+
+def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
+    """Draw what there is to see of a trained model: curves, confusion matrix and time.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The records of one arm, one a seed.
+    classes : sequence of str, optional
+        Other names of the classes than the records'.
+    title : str
+        The beginning of the title, which goes on with the seconds of training.
+
+    Returns
+    -------
+    Figure
+        Three axes: loss in nats and accuracy by epoch, the mean of the runs with a band from the lowest to the
+        highest; and the test confusion matrix at the epochs best by validation, with mean counts. The epoch is marked
+        if there is one run.
+
+    Raises
+    ------
+    ValueError
+        If there are no records, or they differ in their epochs or classes.
+    """
+    if len({(len(record.history["loss"]), record.classes) for record in records}) != 1:
+        raise ValueError("one figure is for the records of one arm, with the same epochs and classes, and at least one")
+    seconds = [record.content["seconds"] for record in records]
+    runs = f"median of {len(records)} runs, {min(seconds):,.0f} to {max(seconds):,.0f} s"
+    took = f"training took {np.median(seconds):,.0f} s ({runs if len(records) > 1 else 'one run'})"
+    figure = _figure(13, 4.2, f"{title}: {took}" if title else took.capitalize())
+    axes = figure.subplots(1, 3)
+    for axis, measure in zip(axes, ("loss", "accuracy"), strict=False):
+        _history(axis, [record.history for record in records], measure, COLOURS[0])
+        _epoch_axis(axis, measure, records[0].best_epoch if len(records) == 1 else None)
+    axes[0].legend(fontsize="small", frameon=False)
+    _matrix(axes[2], np.mean([record.confusion().numpy() for record in records], axis=0), classes or records[0].classes)
+    axes[2].set_title("test photos" if len(records) == 1 else "test photos, mean of the runs", fontsize="medium")
     return figure
 
 
@@ -819,6 +837,39 @@ def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, 
     axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6)
     if len(values) > 1:
         axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+
+
+def _history(axis: Axes, histories: Sequence[History], measure: str, colour: str, name: str = "") -> None:
+    _band(axis, [h[measure] for h in histories], colour, "--", f"{name}training")
+    _band(axis, [h[f"validation_{measure}"] for h in histories], colour, "-", f"{name}validation")
+
+
+def _epoch_axis(axis: Axes, measure: str, best_epoch: int | None) -> None:
+    if best_epoch is not None:
+        axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    if measure == "loss":
+        axis.set_ylim(bottom=0)
+    else:
+        axis.set_ylim(0, 1)
+
+
+def _matrix(axis: Axes, matrix: Tensor | np.ndarray, names: Sequence[str]) -> None:
+    """Draw a confusion matrix: the colour is the share of the row, the number the count."""
+    counts = np.asarray(matrix, dtype=float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= 20:
+        for (i, j), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.55 else "black"
+            axis.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
 
 
 def _reported(axis: Axes, history: History, measure: str, colour: str, name: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import html
 import importlib.metadata
 import json
+import logging
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +26,11 @@ from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError, WeightsError
 from cnnhw.models.blocks import Classifier
 
-__all__ = ["WEIGHTS", "Run", "load", "processor", "save_weights", "versions"]
+__all__ = ["WEIGHTS", "Run", "load", "processor", "read_header", "save_weights", "versions"]
 
 WEIGHTS = "weights.safetensors"
 _FORMAT = "cnnhw weights 1"
+_told: set[Path] = set()  # files whose licence was logged
 
 
 @dataclass(eq=False)
@@ -161,7 +165,15 @@ class Run:
         return folder
 
 
-def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence: str = "") -> None:
+def save_weights(
+    model: Classifier,
+    path: str | Path,
+    *,
+    data: str = "",
+    licence: str = "",
+    half: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> None:
     """Write a model's weights, and all that is needed to use them, to one safetensors file.
 
     Parameters
@@ -172,8 +184,17 @@ def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence
         The file.
     data, licence : str
         What the model was trained on, and what such weights may be used for.
+    half : bool
+        Write float16 instead of float32: half the size, with three digits. :func:`cnnhw.load` gives float32 again.
+    extra : mapping of str to str, optional
+        More for the file's header.
+
+    Raises
+    ------
+    WeightsError
+        If a weight is too large for half precision.
     """
-    metadata = {
+    metadata = dict(extra or {}) | {
         "format": _FORMAT,
         "model": model.name,
         "num_classes": str(model.num_classes),
@@ -186,6 +207,11 @@ def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence
         "licence": licence,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        # counts of steps, which batch norms keep, are integers and stay so
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
+            raise WeightsError(f"{wrong[0]} of {model.name} is too large for half precision: save it without")
     with files.replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -193,39 +219,28 @@ def save_weights(model: Classifier, path: str | Path, *, data: str = "", licence
 def load(weights: str | Path) -> Classifier:
     """Load a trained model.
 
-    Nothing in the file is executed: weights are safetensors, never pickles.
+    Nothing in the file is executed: weights are safetensors, never pickles. If the photos that it was trained on are
+    for research only, that is logged under the name ``cnnhw``, as one line and once a file.
 
     Parameters
     ----------
     weights : str or Path
-        A ``weights.safetensors`` file, or the folder of a saved run that holds one.
+        A ``weights.safetensors`` file, or the folder of a saved run that holds one, or else the name of a network that
+        comes with cnnhw: one of :func:`cnnhw.shipped.names`.
 
     Returns
     -------
     Classifier
-        The model in evaluation mode, with its ``classes``, ``size`` and ``name``.
+        The model in evaluation mode, with its ``classes``, ``size`` and ``name``; its attribute ``licence`` says what
+        the weights may be used for, and is empty where nothing is known.
 
     Raises
     ------
     WeightsError
-        If there is no such file, or it was not written by cnnhw, or it is damaged.
+        If there is neither such a file nor such a name, or the file was not written by cnnhw, or it is damaged.
     """
-    path = Path(weights)
-    if path.is_dir():
-        path = path / WEIGHTS
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}: give a {WEIGHTS} file, or the folder of a saved run")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "
-            "as opening them can run code"
-        ) from error
-    if metadata.get("format") != _FORMAT:
-        raise WeightsError(f"{path} was not written by cnnhw (its header lacks the format {_FORMAT!r})")
+    path = _find(weights)
+    metadata, tensors = _read(path)
     try:
         classes = json.loads(metadata["classes"])
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -241,7 +256,73 @@ def load(weights: str | Path) -> Classifier:
     except (KeyError, TypeError, ValueError, RuntimeError, CnnhwError) as error:
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
     model.name, model.options, model.classes, model.pixel_scale = metadata["model"], options, tuple(classes), scale
+    licence = metadata.get("licence", "")
+    vars(model)["licence"] = licence
+    if "research" in licence and path.resolve() not in _told:
+        _told.add(path.resolve())
+        logging.getLogger("cnnhw").warning("%s was trained on %s: %s", weights, metadata.get("data"), licence)
     return model.requires_grad_().eval()
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Return what a weights file says of itself, without its tensors.
+
+    Parameters
+    ----------
+    path : Path
+        A file that :func:`cnnhw.runs.save_weights` wrote.
+
+    Returns
+    -------
+    dict of str to str
+        Model, classes, size, data, licence and more.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not there, or was not written by cnnhw, or is damaged.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}")
+    return _read(path, tensors=False)[0]
+
+
+def _find(weights: str | Path) -> Path:
+    """Return the file that is meant: what lies in the file system comes before what is shipped."""
+    from cnnhw import shipped  # it knows of studies, which need this module
+
+    path, known = Path(weights), str(weights) in shipped.NETWORKS
+    if known and not path.exists():
+        path = shipped.path(str(weights))
+    elif path.is_dir():
+        path = path / WEIGHTS
+    if not path.is_file():
+        near = difflib.get_close_matches(str(weights), shipped.names(), n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        if known and Path(weights).exists():
+            guess = " What lies under that name here comes before the shipped network."
+        raise WeightsError(
+            f"no weights at {path}: give a {WEIGHTS} file, the folder of a saved run, or the name of a shipped "
+            f"network.{guess} Shipped: {', '.join(shipped.names())}"
+        )
+    return path
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return a weights file's header and, if wanted, its tensors as float32."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys() if tensors else []
+            found = {name: file.get_tensor(name).float() for name in names}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "
+            "as opening them can run code"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise WeightsError(f"{path} was not written by cnnhw (its header lacks the format {_FORMAT!r})")
+    return metadata, found
 
 
 def processor() -> str:

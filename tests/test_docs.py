@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ if not EXTENSIONS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
 sys.path.insert(0, str(EXTENSIONS))
 
+import cards  # noqa: E402
 import inventories  # noqa: E402
 import live  # noqa: E402
 import prose  # noqa: E402
@@ -24,7 +26,7 @@ import verdicts  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
-from cnnhw import studies  # noqa: E402
+from cnnhw import shipped, studies  # noqa: E402
 from cnnhw.claims import Claim  # noqa: E402
 from cnnhw.studies import Record, Study  # noqa: E402
 
@@ -220,7 +222,7 @@ def build(folder, text):
             folder / "html",
             folder / "trees",
             "html",
-            confoverrides={"extensions": ["records", "live", "prose", "verdicts"]},
+            confoverrides={"extensions": ["records", "live", "prose", "verdicts", "cards"]},
             status=None,
             warning=warnings,
         ).build()
@@ -312,6 +314,53 @@ def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role,
 def test_an_unknown_claim_breaks_the_build(tmp_path):
     _, warnings = build(tmp_path, ":claim:`b-a supported`\n")
     assert "there is no claim 'b-a'; there are a-b" in warnings
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_model_cards(tmp_path, monkeypatch):
+    network = dataclasses.replace(shipped.NETWORKS["plain"], chapter="index")
+    monkeypatch.setattr(shipped, "NETWORKS", {"plain": network})
+    html, warnings = build(tmp_path / "fine", "T\n=\n\n.. model-cards::\n")
+    assert not warnings
+    card = shipped.card("plain")
+    for expected in (
+        '<section id="model-plain">',
+        "cnnhw.load(",
+        f"{card['accuracy']:.3f} on 2,000 test photos (95 % interval",
+        f"(mean of {len(card['accuracies'])} runs, {card['lowest_accuracy']:.3f} to {card['highest_accuracy']:.3f})",
+        "research and education only",
+        "Recipe(epochs=8, batch_size=64",
+        "98,325 parameters",
+        "It learnt from 64x64 originals.",
+        "bird, dog, fruit, insect, other",
+        'alt="Curves and confusion matrix of plain.',
+        "<details><summary>The layers of plain",
+        "<svg",
+    ):
+        assert expected in html
+    assert (tmp_path / "fine" / "html" / "_images" / "card-plain.png").stat().st_size > 10_000
+
+    monkeypatch.setattr(shipped, "_FOLDER", tmp_path)
+    _, warnings = build(tmp_path / "missing", "T\n=\n\n.. model-cards::\n")
+    assert "model-cards: no weights at" in warnings
+
+
+def test_a_figure_of_a_run_is_put_into_words():
+    one = record()
+    one.content["data"]["classes"] = ["cat", "dog"]
+    one.content["test_predictions"]["2"] = "0111"
+    assert cards.seen("x", one).endswith(
+        "Of the test photos, dog is found most often (1.00) and cat least often (0.50); "
+        "the commonest mistake is cat taken for dog."
+    )
+
+
+def test_recipes_of_transfers_have_a_line_a_stage():
+    lines = cards.recipe([{"train": "classifier", "epochs": 2}, {"train": "all", "keep": "last"}])
+    assert [line.astext() for line in lines] == [
+        "Trains classifier: Recipe(epochs=2)",
+        "Trains all: Recipe(keep='last')",
+    ]
 
 
 @pytest.mark.usefixtures("no_stamp")

@@ -11,6 +11,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from cnnhw import models, plots, report
+from cnnhw.studies import Record
 
 PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "q1_shallow.svg"
 
@@ -46,6 +47,47 @@ def test_confusion_shows_counts():
     texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
     assert texts == [["3", "1", "0", "4"], ["3", "0", "1", "4"]]
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["c", "d"]
+
+
+def record(seed, seconds, predictions="001", epochs=3):
+    content = {
+        "best_epoch": 2,
+        "seconds": seconds,
+        "history": history(epochs, 0.2 + 0.4 * seed),
+        "data": {"classes": ["a", "b"]},
+        "test_labels": "011",
+        "test_predictions": {"2": predictions},
+    }
+    return Record(content, Path("x.json"))
+
+
+def test_trained_shows_curves_mean_confusion_and_time():
+    figure = plots.trained([record(0, 10.0), record(1, 40.0, "011"), record(0, 12.0)], title="small")
+    loss, accuracy, matrix = figure.axes
+    assert figure.get_suptitle() == "small: training took 12 s (median of 3 runs, 10 to 40 s)"
+    for axis in (loss, accuracy):
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        assert set(lines) == {"training", "validation"}
+        assert np.allclose(lines["validation"].get_ydata(), (0.2 + 0.6 + 0.2) / 3)
+        bands = [band.get_paths()[0].get_extents() for band in axis.collections]
+        assert np.allclose([[band.y0, band.y1] for band in bands], [0.2, 0.6])
+    assert [text.get_text() for text in matrix.texts] == ["1", "0", "1", "1"]  # 2/3 and 4/3, rounded
+    assert np.allclose(matrix.images[0].get_array(), [[1, 0], [1 / 3, 2 / 3]])
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ["a", "b"]
+
+
+def test_trained_marks_the_epoch_of_a_single_run():
+    figure = plots.trained([record(0, 10.0)], classes=["x", "y"])
+    assert figure.get_suptitle() == "Training took 10 s (one run)"
+    marks = [line for line in figure.axes[0].get_lines() if line.get_label() == "best by validation"]
+    assert [list(mark.get_xdata()) for mark in marks] == [[2, 2]]
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["x", "y"]
+
+
+def test_trained_refuses_what_does_not_go_together():
+    for records in ([], [record(0, 1.0), record(1, 1.0, epochs=4)]):
+        with pytest.raises(ValueError, match="the records of one arm"):
+            plots.trained(records)
 
 
 def test_per_class_draws_a_dot_a_run():

@@ -24,12 +24,12 @@ from tqdm import tqdm
 from cnnhw import claims, data, files, models, training, transfer
 from cnnhw.data import protocols
 from cnnhw.errors import CnnhwError, TrainingError
-from cnnhw.runs import load, save_weights
+from cnnhw.runs import Run, load, save_weights
 from cnnhw.statements import CLAIMS
 from cnnhw.studies import Job, get, measures, store
 from cnnhw.training import Recipe
 
-__all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job"]
+__all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job", "train"]
 
 CANARY_LIMIT = 1e-4  # nats
 BUSY = 75  # exit code of a job that another process is running: "try again later" in sysexits.h
@@ -190,7 +190,6 @@ def run_job(
     filelock.Timeout
         If another process is running the job, and it is not waited for.
     """
-    torch.set_num_threads(job.study.threads)
     checkpoints = files.cache_folder() / "studies" / job.key
     checkpoints.mkdir(parents=True, exist_ok=True)
     with FileLock(checkpoints.with_suffix(".lock"), timeout=-1 if wait else 0):
@@ -199,24 +198,8 @@ def run_job(
             shutil.rmtree(checkpoints)
             return done[0].path
         code = store.code_fingerprint(job.configuration)  # now: files may be edited while the run goes on
-        photos = _photos(job)
-        model = _model(job, photos, where)
-        common: dict[str, Any] = {
-            "seed": job.seed,
-            "folder": checkpoints,
-            "resume": True,
-            "test_each_epoch": job.study.every_epoch,
-            "progress": progress,
-            "on_epoch": on_epoch,
-        }
-        if isinstance(job.arm.recipe, Recipe):
-            runs = [training.fit(model, photos, job.arm.recipe, **common)]
-        else:
-            runs = transfer.transfer(
-                model, photos, job.arm.stages,
-                new_classifier=job.arm.new_classifier, fresh_from=job.arm.fresh_from,
-                cache=job.arm.cache, **common,
-            )  # fmt: skip
+        runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
+        model, photos = runs[-1].model, runs[-1].photos
         if job.is_source:
             save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
         content = store.from_runs(
@@ -229,6 +212,58 @@ def run_job(
         path = done[0].path if done else store.write(content, where)
         shutil.rmtree(checkpoints)
     return path
+
+
+def train(
+    job: Job,
+    where: Path | None = None,
+    *,
+    folder: Path | None = None,
+    progress: bool = False,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> list[Run]:
+    """Train as a job says, in this process and with its study's threads; no record is written.
+
+    Parameters
+    ----------
+    job : Job
+        The job. If it has a source whose weights are not in the cache folder, that is run first.
+    where : Path, optional
+        The folder of the records, for the source's.
+    folder : Path, optional
+        Where to keep checkpoints, and to go on from if there are any.
+    progress : bool
+        Show a bar.
+    on_epoch : callable, optional
+        Called after each epoch with its number, from 1, and its row of the history.
+
+    Returns
+    -------
+    list of Run
+        The run, or the stages of a transfer.
+    """
+    torch.set_num_threads(job.study.threads)
+    photos = _photos(job)
+    model = _model(job, photos, where)
+    common: dict[str, Any] = {
+        "seed": job.seed,
+        "folder": folder,
+        "resume": True,
+        "test_each_epoch": job.study.every_epoch,
+        "progress": progress,
+        "on_epoch": on_epoch,
+    }
+    if isinstance(job.arm.recipe, Recipe):
+        return [training.fit(model, photos, job.arm.recipe, **common)]
+    return transfer.transfer(
+        model,
+        photos,
+        job.arm.stages,
+        new_classifier=job.arm.new_classifier,
+        fresh_from=job.arm.fresh_from,
+        cache=job.arm.cache,
+        **common,
+    )
 
 
 def canary(record: store.Record) -> float | None:

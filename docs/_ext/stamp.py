@@ -12,13 +12,14 @@ STAMP = DOCS / "_build" / "stamp"
 
 
 def current() -> str:
-    """Return the hash of the sources of package and site, the records and the versions of the libraries."""
+    """Return the hash of package and site with their sources, weights and records, and of the libraries' versions."""
     digest = hashlib.sha256(sys.version.encode())
     for library in ("torch", "numpy", "matplotlib", "pillow", "sphinx-gallery"):
         digest.update(importlib.metadata.version(library).encode())
     package = DOCS.parent / "cnnhw"
     sources = [*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "_ext").glob("*.py")]
-    for file in sorted([*sources, *(DOCS / "records").rglob("*.json")]):
+    weights = package.glob("weights/*.safetensors")
+    for file in sorted([*sources, *weights, *(DOCS / "records").rglob("*.json")]):
         digest.update(f"{file.relative_to(DOCS.parent)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
