@@ -22,6 +22,7 @@ import cnnhw
 from cnnhw import files, models, studies
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
 from cnnhw.studies import Arm, Study, queue, store
+from cnnhw.studies.plans import RATES
 from cnnhw.training import Recipe
 from cnnhw.transfer import Stage
 
@@ -316,3 +317,12 @@ def test_estimate_grows_with_the_epochs(tiny_study):
 def test_wrong_study():
     with pytest.raises(UnknownNameError, match="Did you mean 'q1'"):
         studies.get("q11")
+
+
+def test_rates_are_those_that_did_best_on_validation_photos():
+    found: dict[str, list[tuple[float, float]]] = {}
+    for record in studies.records("rates"):
+        name, rate = record.arm.rsplit("_", 1)
+        found.setdefault(name, []).append((record.history["validation_accuracy"][-1], float(rate)))
+    assert {name: max(pairs)[1] for name, pairs in found.items()} == RATES
+    assert all(len(pairs) == 3 for pairs in found.values())
