@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import UnknownNameError
-from cnnhw.models import dense, fast, first, inception, plain, report, residual, resnet
+from cnnhw.models import dense, fast, fast_inception, first, inception, plain, report, residual, resnet
 from cnnhw.models.blocks import Classifier, count_parameters, glorot_
 
 __all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
@@ -25,6 +25,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "resnet": resnet.resnet,
     "dense": dense.dense,
     "inception": inception.inception,
+    "fast_inception": fast_inception.fast_inception,
     "first_layer": first.first_layer,
     "q1_shallow": report.q1_shallow,
     "q1_deep": report.q1_deep,

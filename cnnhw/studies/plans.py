@@ -349,6 +349,15 @@ _Q4 = Study(
     ),
     measures=("cost", "branches"),
 )
+_Q4_FAST = Study(
+    name="q4_fast",
+    observation="fewer than six runs",
+    question="What do Inception modules do to the most accurate small network, the one of the fast recipe?",
+    data="tiny5",
+    size=64,
+    arms=(Arm("fast_inception", "fast_inception", _FAST, seeds=(0, 1, 2)),),
+    measures=("cost",),
+)
 _SCALE_RECIPE = replace(_LENGTH_RECIPE, epochs=4)
 _Q4_SCALES = Study(
     name="q4_scales",
