@@ -9,7 +9,10 @@ from torch import nn
 
 from cnnhw import models, report
 from cnnhw.errors import UnknownNameError
+from cnnhw.models.first import bank
+from cnnhw.models.inception import InceptionModule
 from cnnhw.models.report import ConcatSkip, Inception
+from cnnhw.models.resnet import Shortcut
 
 every_model = pytest.mark.parametrize("name", models.names())
 
@@ -164,3 +167,119 @@ def test_wrong_name_suggests_the_nearest():
 def test_a_size_that_leaves_nothing_is_refused(name):
     with pytest.raises(ValueError, match="too small"):
         models.create(name, size=4)
+
+
+def test_residual_connections_are_all_that_is_added_to_q1_deep():
+    plain, residual = (models.create(name, size=32).eval() for name in ("q1_deep", "q1_deep_residual"))
+    weights = dict(zip(plain.state_dict(), plain.state_dict().values(), strict=True))
+    own = residual.state_dict()
+    shortcuts = [key for key in own if ".shortcut." in key]
+    assert len(shortcuts) == 4
+    renamed = {key: f"features.{key.rpartition('.branch.')[2]}" if ".branch." in key else key for key in own}
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(torch.zeros_like(value) if key in shortcuts else weights[renamed[key]])
+    x = torch.rand(3, 3, 32, 32)
+    assert torch.equal(residual(x), plain(x))
+    added = sum(own[key].numel() for key in shortcuts)
+    assert models.count_parameters(residual) == models.count_parameters(plain) + added
+
+
+@pytest.mark.parametrize("depth", [8, 14, 20])
+@pytest.mark.parametrize("norm", [True, False])
+def test_resnet_has_the_depth_that_it_says(depth, norm):
+    plain, residual = (
+        models.create("resnet", size=16, depth=depth, norm=norm, shortcuts=given) for given in (False, True)
+    )
+    layers = [part for part in plain.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    assert len(layers) == depth
+    blocks = [part for part in residual.modules() if isinstance(part, Shortcut)]
+    assert len(blocks) == (depth - 2) // 2
+    projections = sum(models.count_parameters(block.shortcut) for block in blocks)
+    assert models.count_parameters(residual) - models.count_parameters(plain) == projections
+    assert projections > 0
+    assert sum(isinstance(block.shortcut, nn.Identity) for block in blocks) == len(blocks) - 2
+
+
+def test_a_block_adds_its_input():
+    block = models.create("resnet", size=16, depth=8).features.stage1_block1
+    x = torch.rand(2, 16, 8, 8)
+    assert torch.allclose(block(x), x + block.branch(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("resnet", {"depth": 10}, "not 6 n"),
+        ("resnet", {"size": 30}, "no multiple of 4"),
+        ("q1_deep_residual", {"size": 40}, "no multiple of 16"),
+        ("inception", {"kernels": "1-4"}, "odd sides"),
+        ("inception", {"kernels": "a"}, "odd sides"),
+        ("inception", {"scale": 0.0}, "not between"),
+        ("inception", {"size": 8}, "too small"),
+        ("first_layer", {"side": 4}, "not an odd number"),
+        ("first_layer", {"first": "own"}, "none of learnt"),
+        ("first_layer", {"size": 4}, "too small"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(name, options, match):
+    with pytest.raises(ValueError, match=match):
+        models.create(name, **options)
+
+
+def test_modules_keep_the_channels_of_the_convolutions():
+    deep = models.create("q1_deep", size=64)
+    for kernels in ("1-3-5", "3-3-3", "3", "5"):
+        model = models.create("inception", size=64, kernels=kernels)
+        x = torch.rand(1, 3, 64, 64)
+        for number in range(1, 5):
+            x = model.features.get_submodule(f"pool{number}")(model.features.get_submodule(f"module{number}")(x))
+            assert x.shape[1] == deep.features.get_submodule(f"conv{number}").out_channels
+            assert x.shape[-1] == 64 // 2**number
+
+
+@pytest.mark.parametrize("kernels", [(1, 3, 5), (1, 3, 5, 7), (3, 3, 3)])
+def test_parameters_of_a_module_by_hand(kernels):
+    direct, *reduced = kernels
+    by_hand = (12 * 8 * direct**2 + 8) + sum(12 * 8 + 8 + 8 * 8 * side**2 + 8 for side in reduced) + (12 * 8 + 8)
+    module = InceptionModule(12, 8, kernels)
+    assert models.count_parameters(module) == by_hand
+    x = torch.rand(2, 12, 9, 9)
+    out = module(x)
+    assert out.shape == (2, 8 * (len(kernels) + 1), 9, 9)
+    for part, branch in zip(out.chunk(len(kernels) + 1, 1), module.branches, strict=True):
+        assert torch.equal(part, branch(x))
+
+
+def test_fast_inception_replaces_every_convolution_but_the_first():
+    model, fast = (models.create(name, size=32) for name in ("fast_inception", "fast"))
+    modules = [part for part in model.modules() if isinstance(part, InceptionModule)]
+    inside = {conv for module in modules for conv in module.modules() if isinstance(conv, nn.Conv2d)}
+    left = [part for part in model.modules() if isinstance(part, nn.Conv2d) and part not in inside]
+    assert left == [model.features.stem]
+    replaced = [part for part in fast.modules() if isinstance(part, nn.Conv2d) and part is not fast.features.stem]
+    assert len(modules) == len(replaced)
+
+
+@pytest.mark.parametrize("side", [3, 5, 7])
+def test_bank_of_edges_blobs_and_colours(side):
+    filters = bank(side)
+    assert filters.shape == (16, 3, side, side)
+    assert torch.allclose(filters.flatten(1).norm(dim=1), torch.ones(16))
+    uniform = filters.sum((1, 2, 3))
+    assert uniform[[*range(8), *range(9, 16)]].abs().max() < 1e-5  # none answers to a grey surface
+    assert uniform[8] > 1  # but the blob of brightness
+    assert torch.linalg.matrix_rank(filters.flatten(1)) >= 8
+    assert torch.allclose(filters[0], -filters[0].flip(-1), atol=1e-6)  # dark to the one side, bright to the other
+
+
+@pytest.mark.parametrize(("first", "frozen"), [("learnt", False), ("random", True), ("bank", True)])
+def test_first_layer_is_learnt_or_not(first, frozen):
+    model = models.create("first_layer", size=16, side=5, first=first, seed=3)
+    conv = model.features.conv1
+    assert all(not parameter.requires_grad for parameter in conv.parameters()) is frozen
+    if first == "bank":
+        assert torch.equal(conv.weight, bank(5))
+    else:
+        assert torch.equal(conv.weight, models.create("first_layer", size=16, side=5, seed=3).features.conv1.weight)
+    assert any(parameter.requires_grad for parameter in model.parameters())
