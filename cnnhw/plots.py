@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -20,6 +21,7 @@ from torch import Tensor, fx, nn
 from cnnhw import features, files
 from cnnhw.errors import DataError
 from cnnhw.graph import trace
+from cnnhw.landscape import Plane
 from cnnhw.models.blocks import Classifier, count_parameters
 from cnnhw.studies import Record
 
@@ -40,6 +42,7 @@ __all__ = [
     "filters",
     "lines",
     "per_class",
+    "plane",
     "receptive_fields",
     "save",
     "scaling",
@@ -557,6 +560,46 @@ def scaling(
         axis.set_ylabel(axis_label)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
+    """Draw the loss on planes through three networks each.
+
+    Parameters
+    ----------
+    planes : mapping of str to Plane
+        One panel a name.
+    title : str
+        Title of the figure.
+    names : sequence of str
+        What the three networks of each plane are.
+
+    Returns
+    -------
+    Figure
+        One axes a plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
+    """
+    figure = _figure(4.6 * len(planes) + 1, 4.8, title)
+    axes = figure.subplots(1, len(planes), squeeze=False)[0]
+    highest = max(float(plane.losses.max()) for plane in planes.values())
+    lowest = max(min(float(plane.losses.min()) for plane in planes.values()), 1e-6 * highest)
+    levels = np.geomspace(lowest * (1 - 1e-9), max(highest, 1.001 * lowest), 17)
+    for axis, (name, plane) in zip(axes, planes.items(), strict=True):
+        heights = np.clip(plane.losses, lowest, None)
+        drawn = axis.contourf(plane.across, plane.up, heights, levels, norm=LogNorm(), cmap="viridis", extend="max")
+        axis.contour(plane.across, plane.up, heights, levels, norm=LogNorm(), colors="white", linewidths=0.4)
+        marks = zip(plane.places, "osD", ("#D55E00", "#CC79A7", "white"), names, strict=True)
+        for place, marker, colour, network in marks:
+            axis.plot(*place, marker, color=colour, markeredgecolor="black", markersize=9, label=network)
+        axis.set_aspect("equal")
+        axis.set_title(name, fontsize="medium")
+        axis.set_xlabel("distance between weights")
+    figure.colorbar(
+        drawn, ax=list(axes), label="loss (nats), logarithmic", format=ticker.FormatStrFormatter("%.2g"), shrink=0.8
+    )
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
     return figure
 
 

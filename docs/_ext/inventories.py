@@ -10,13 +10,26 @@ import zlib
 from pathlib import Path
 
 import cnnhw
-from cnnhw import claims, comparison, data, errors, models, report, reproduce, shipped, studies, theory, transfer
+from cnnhw import (
+    claims,
+    comparison,
+    data,
+    errors,
+    landscape,
+    models,
+    report,
+    reproduce,
+    shipped,
+    studies,
+    theory,
+    transfer,
+)
 from cnnhw.data import scenes
 from cnnhw.studies import store
 
 # where a name is in several modules, it is documented in the last of them
 _OURS = (
-    *(report, reproduce, shipped, claims, theory, comparison, transfer, scenes),
+    *(report, reproduce, shipped, claims, landscape, theory, comparison, transfer, scenes),
     *(studies, store, models, data, cnnhw, errors),
 )
 
