@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from cnnhw.errors import CnnhwError
 from cnnhw.models.blocks import Classifier
@@ -153,7 +153,8 @@ def _vectors(*networks: Classifier) -> list[Tensor]:
     shapes = [[(name, value.shape) for name, value in network.named_parameters()] for network in networks]
     if any(other != shapes[0] for other in shapes[1:]):
         raise CnnhwError("the networks differ in structure: weights are compared one by one, so create all alike")
-    return [parameters_to_vector(network.parameters()).detach().double() for network in networks]
+    # trained networks keep their weights channels last, which torch's own parameters_to_vector refuses
+    return [torch.cat([p.detach().double().reshape(-1) for p in network.parameters()]) for network in networks]
 
 
 def _loss_at(model: Classifier, images: Tensor, labels: Tensor) -> Callable[[Tensor], float]:

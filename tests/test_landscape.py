@@ -66,6 +66,7 @@ def test_norms_by_hand():
 
 def test_networks_lie_on_their_plane_with_their_own_losses(photos):
     networks = [small(seed) for seed in range(3)]
+    networks[1].to(memory_format=torch.channels_last)  # as after training
     before = [copy.deepcopy(network.state_dict()) for network in networks]
     found = landscape.plane(*networks, *photos, steps=3, margin=0.0)
     for network, states in zip(networks, before, strict=True):
