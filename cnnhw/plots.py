@@ -285,7 +285,9 @@ def lines(
     if log:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g"))
+        low, high = axis.get_ylim()
+        few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
+        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
     axis.set_xlabel(across)
     axis.set_ylabel(axis_label)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
@@ -587,7 +589,7 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     levels = np.geomspace(lowest * (1 - 1e-9), max(highest, 1.001 * lowest), 17)
     for axis, (name, plane) in zip(axes, planes.items(), strict=True):
         heights = np.clip(plane.losses, lowest, None)
-        drawn = axis.contourf(plane.across, plane.up, heights, levels, norm=LogNorm(), cmap="viridis", extend="max")
+        drawn = axis.contourf(plane.across, plane.up, heights, levels, norm=LogNorm(), cmap="viridis")
         axis.contour(plane.across, plane.up, heights, levels, norm=LogNorm(), colors="white", linewidths=0.4)
         marks = zip(plane.places, "osD", ("#D55E00", "#CC79A7", "white"), names, strict=True)
         for place, marker, colour, network in marks:
