@@ -388,7 +388,7 @@ figure = plots.lines(
         for place, index in (("first convolution", 0), ("last convolution", -1))
     },
     "norm of the gradient",
-    "The gradient over time, at both ends of the networks",
+    "The gradient stays at the first convolution, and falls at the last",
     log=True,
     start=0,
 )
@@ -413,7 +413,7 @@ planes = {
 }
 figure = plots.plane(
     planes,
-    "The loss on the plane through two solutions and their start",
+    "Each solution lies in a valley of its own, and the residual ones are deeper",
     ("solution, order 0", "solution, order 1", "start"),
 )
 figure.set_label(
