@@ -325,7 +325,7 @@ def test_model_cards(tmp_path, monkeypatch):
     card = shipped.card("plain")
     for expected in (
         '<section id="model-plain">',
-        '<span class="s2">&quot;plain&quot;</span>',
+        '<span class="s2">"plain"</span>',
         f"{card['accuracy']:.3f} on 2,000 test photos (95 % interval",
         f"(mean of {len(card['accuracies'])} runs, {card['lowest_accuracy']:.3f} to {card['highest_accuracy']:.3f})",
         "research and education only",
