@@ -338,7 +338,11 @@ def test_model_cards(tmp_path, monkeypatch):
     ):
         assert expected in html
     text = re.sub("<[^>]+>", "", html)
-    for expected in ('model = cnnhw.load("plain")', "cnnhw predict plain photo.jpg", "Recipe(epochs=8, batch_size=64, "):
+    for expected in (
+        'model = cnnhw.load("plain")',
+        "cnnhw predict plain photo.jpg",
+        "Recipe(epochs=8, batch_size=64, ",
+    ):
         assert expected in text
     assert (tmp_path / "fine" / "html" / "_images" / "card-plain.png").stat().st_size > 10_000
 
