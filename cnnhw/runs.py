@@ -297,7 +297,7 @@ def _find(weights: str | Path) -> Path:
     elif path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
-        near = difflib.get_close_matches(str(weights), shipped.names(), n=1)
+        near = [] if known else difflib.get_close_matches(str(weights), shipped.names(), n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         if known and Path(weights).exists():
             guess = " What lies under that name here comes before the shipped network."

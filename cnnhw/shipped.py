@@ -25,8 +25,10 @@ class Shipped:
     ----------
     model : str
         The registered model.
-    study, arm, seed : str, str, int
-        The run whose weights it has.
+    study, arm : str
+        The arm of a study that the run belongs to.
+    seed : int
+        The seed of the run.
     description : str
         What it is, in one sentence.
     limits : str
