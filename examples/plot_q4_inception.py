@@ -207,7 +207,7 @@ plt.show()
 # -----------------------------
 #
 # "Objects appear at different scales, so one kernel size cannot suit all of them." Generated scenes let us set the size of
-# objects and nothing else. All networks below learn from objects of middle size (0.45 to 0.6 of the picture's side) and are
+# objects and nothing else. All networks below learn from objects of middle size (``0.45`` to ``0.6`` of the picture's side) and are
 # tested on others. They differ in their kernels only.
 
 sizes = {
