@@ -6,8 +6,8 @@ Q3. Do first-layer feature maps extract edges?
 outputs for a photo of your choice.
 
 **The short answer.** The maps are easily shown, and edges are easily seen in them. But the same network shows edges
-*before* it has been trained: on photos nearly every small filter answers to slopes, and a filter that sums to zero answers
-to little else. What a picture of maps cannot tell is what was *learnt*. So we count, over six runs each, and put filters
+*before* it has been trained: what a small filter makes of a photo is brightness and slopes, and one that sums to zero makes
+little but slopes. What a picture of maps cannot tell is what was *learnt*. So we count, over six runs each, and put filters
 at random and filters set by hand beside the learnt ones. Here is what was said beforehand, and what came of it:
 
 * That maps of learnt filters follow the photo's slopes more closely than those of random ones is, for 3x3 filters,
@@ -68,7 +68,9 @@ from cnnhw.models.first import bank
 def square(name, left):
     """Return a square of a photo, from the given column on, as the network wants it."""
     pixels = torch.tensor(load_sample_image(name)).permute(2, 0, 1)
-    return resize(pixels[None, :, :, left : left + pixels.shape[1]] / 255, 128)[0]
+    return resize(pixels[None, :, :, left : left + pixels.shape[1]] / 255, 128)[
+        0
+    ].clamp(0, 1)
 
 
 photos = torch.stack([square("flower.jpg", 100), square("china.jpg", 0)])
@@ -153,8 +155,10 @@ for name, weight in (
     )
 
 # %%
-# Nothing has been learnt here. With their sums taken away, random filters follow the photos' slopes, because on photos
-# there is little else to follow. A claim that a network has *learnt* to extract edges has to be measured against this
+# Nothing has been learnt here. As drawn, the filters mostly copy the photo, since brightness varies far more than slopes do,
+# and even a small DC share lets it through; edges are seen in such maps because they are seen in the photo. With their
+# sums taken away, the same filters follow the slopes, because there is little else to follow. (Half of those made by hand are
+# spots and colours, which do not.) So a high correlation with slopes says, above all, that a filter's sum is small. A claim that a network has *learnt* to extract edges has to be measured against this
 # control: random features are known to do surprisingly well :cite:p:`saxe2011random`.
 #
 # The maps of a trained network
@@ -177,7 +181,9 @@ def compare(image, layer, title):
     figure = plots.feature_maps(
         torch.cat([maps[0] for maps in shown.values()]), title=title, names=names
     )
-    return figure, {when: int(features.dead(maps).sum()) for when, maps in shown.items()}
+    return figure, {
+        when: int(features.dead(maps).sum()) for when, maps in shown.items()
+    }
 
 
 figure, _ = compare(flower, "conv1", "First convolution, before and after training")
@@ -212,7 +218,7 @@ plt.show()
 # had each map its own contrast, a nearly dead one would look as lively as the rest. For both photos:
 
 for name, image in (("flower", flower), ("china", china)):
-    figure, dead = compare(image, "relu1", f"After pooling and ReLU: {name}")
+    figure, dead = compare(image, "features.relu1", f"After pooling and ReLU: {name}")
     figure.set_label(
         f"Thirty-two maps of the photo {name} after ReLU on one scale, 16 before training, {dead['before']} of them dead, "
         f"and 16 after, {dead['after']} of them dead."
@@ -311,7 +317,8 @@ for axis, title in zip(
 ):
     axis.set_title(title)
     axis.set_axis_off()
-disc = (torch.hypot(*torch.meshgrid(*[torch.arange(128.0) - 64] * 2, indexing="ij"))) < 40
+down, across = torch.meshgrid(*[torch.arange(128.0) - 64] * 2, indexing="ij")
+disc = torch.hypot(down, across) < 40
 inside = float(saliency[disc].sum() / saliency.sum())
 figure.set_label(
     f"The flower, the saliency of the predicted class {predicted}, and the drop of its probability under occlusion. "
@@ -459,7 +466,8 @@ for measure in ("figure-ground", "figure-ground best"):
 #      - :record:`q3/bank_7 accuracy`
 
 draw(
-    "test accuracy", by_arm(lambda r: r.accuracy(), ("learnt", "swapped", "random", "bank"))
+    "test accuracy",
+    by_arm(lambda r: r.accuracy(), ("learnt", "swapped", "random", "bank")),
 )
 plt.show()
 
@@ -542,7 +550,7 @@ plt.show()
 #
 # The second one is easily seen. The maps of the flower after ReLU, once more, each stretched to its own range:
 
-maps = features.maps(trained, flower[None], "relu1")[0]
+maps = features.maps(trained, flower[None], "features.relu1")[0]
 low, high = (maps.flatten(1).aminmax(dim=1)[i][:, None, None] for i in (0, 1))
 stretched = (maps - low) / (high - low).clamp(min=1e-12)
 weak = int((high.flatten() < 0.1 * high.max()).sum())
