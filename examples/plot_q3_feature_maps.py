@@ -75,7 +75,7 @@ def square(name, left):
 
 photos = torch.stack([square("flower.jpg", 100), square("china.jpg", 0)])
 flower, china = photos
-figure = plots.contact_sheet(photos, ["flower.jpg", "china.jpg"])
+figure = plots.contact_sheet(photos, ["flower.jpg", "china.jpg"], columns=2)
 figure.set_label(
     "Two photos: an orange dahlia before a dark, blurred ground, and a pagoda with many roofs before a pale sky."
 )
@@ -188,8 +188,8 @@ def compare(image, layer, title):
 
 figure, _ = compare(flower, "conv1", "First convolution, before and after training")
 figure.set_label(
-    "Thirty-two maps of the flower on one scale, 16 before and 16 after training. Petals show as lines and the flower as "
-    "a disc in both; each map after training resembles the map before it."
+    "Thirty-two maps of the flower on one scale, red for positive and blue for negative values, 16 before and 16 after "
+    "training. The flower shows as a disc and its petals as lines, before training as well as after."
 )
 plt.show()
 
@@ -243,10 +243,11 @@ for when, model in both.items():
 #
 # Another way to ask what a filter wants: look for the places in many pictures where its channel is largest
 # :cite:p:`zeiler2014visualizing`. For the three strongest filters of the trained network, the surroundings of the largest
-# activation in each of the five scenes that have the largest ones; the filter itself sees the 3x3 pixels in the middle.
+# activation in each of the five scenes that have the largest ones; the filter itself sees the 3x3 pixels in the middle. Black
+# is outside the scene.
 
 strongest = learnt.flatten(1).norm(dim=1).topk(3).indices.tolist()
-crops, captions = [], []
+crops, captions, framed = [], [], 0
 padded = F.pad(drawing.images, (8, 8, 8, 8))
 for channel in strongest:
     for number, row, column, value in features.largest(
@@ -254,18 +255,21 @@ for channel in strongest:
     ):
         crops.append(padded[number, :, row : row + 17, column : column + 17])
         captions.append(f"channel {channel}: {value:.2f}")
+        framed += bool({row, column} & {0, 127})
 figure = plots.contact_sheet(
     torch.stack(crops), captions, title="Where three channels are largest"
 )
 figure.set_label(
     "Fifteen patches of 17x17 pixels from generated scenes, five for each of three channels of the first layer, around "
-    "the channel's largest activation. The patches of one channel share colour or an edge in the middle, and not objects."
+    "the channel's largest activation. What the patches of one channel share is a few pixels in the middle, and not objects."
 )
 plt.show()
+print(f"at the frame of a scene: {framed} of {len(crops)}")
 
 # %%
 # Such patches show what *drives* a channel most, which is not what it mostly does: a channel whose sum is not zero is
-# driven by brightness, too.
+# driven by brightness, too. Those at the frame answer to an edge that is not in the scene at all: the convolution pads it with
+# zeros, which are black.
 #
 # A unit of the first layer sees 3x3 pixels of the photo, one of a later layer more; the package finds the box exactly:
 
@@ -287,7 +291,8 @@ plt.show()
 #
 # Two questions to the whole network about the flower. *Saliency*: how strongly does each pixel move the logit of the
 # predicted class, by its gradient :cite:p:`simonyan2014deep`? *Occlusion*: by how much does the class's probability drop
-# when a grey square covers a part :cite:p:`zeiler2014visualizing`?
+# when a grey square covers a part :cite:p:`zeiler2014visualizing`? (``tiny5`` has no flowers among its classes. The network has to
+# call it something.)
 
 with torch.no_grad():
     probabilities = trained(flower[None]).softmax(1)[0]
@@ -501,38 +506,48 @@ plt.show()
 #
 # In 3x3 pixels there is no room for the shapes of textbooks. In the first layers of large networks trained on millions of
 # photos, filters of 7x7 or 11x11 pixels become gratings and colour blobs :cite:p:`yosinski2014transferable`; networks trained
-# on few photos are reported to keep much of their random start :cite:p:`raghu2019transfusion`. Here is a 7x7 layer, trained
-# live on small scenes for a few epochs:
+# on few photos are reported to keep much of their random start :cite:p:`raghu2019transfusion`. What a loss has no use for, it does not
+# remove; weight decay does. So here is a 7x7 layer, trained live on small, easy scenes for a few epochs, without weight decay
+# and with a strong one:
 
-small = scenes.load(size=32, train=1500, test=300, progress=False)
-start = cnnhw.models.create("first_layer", size=32, side=7, seed=1)
-before = features.filters(start)
-run = cnnhw.fit(
-    start,
-    small,
-    cnnhw.Recipe(epochs=8, learning_rate=5e-3, schedule="one_cycle"),
-    progress=False,
-)
-after = features.filters(run.model)
-print(
-    f"{run.seconds:.0f} s of training, test accuracy {run.accuracy:.2f}: a reduced run, only to look at filters"
-)
-for when, weight in (("before", before), ("after", after), ("bank", bank(7))):
+small = scenes.load(size=32, train=1500, test=300, controls=scenes.EASY, progress=False)
+network = cnnhw.models.create("first_layer", size=32, side=7, seed=1)
+shapes = {"before": features.filters(network)}
+for decay in (0.0, 0.5):
+    network = cnnhw.models.create("first_layer", size=32, side=7, seed=1)
+    recipe = cnnhw.Recipe(
+        epochs=6,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        weight_decay=decay,
+        schedule="one_cycle",
+    )
+    run = cnnhw.fit(network, small, recipe, progress=False)
+    shapes[f"after, weight decay {decay:g}"] = features.filters(run.model)
     print(
-        f"{when:6} orientation selectivity {edges.orientation_selectivity(weight).mean():.2f}, "
+        f"weight decay {decay:g}: {run.seconds:.0f} s of training, test accuracy {run.accuracy:.2f}"
+    )
+for when, weight in (shapes | {"bank": bank(7)}).items():
+    print(
+        f"{when:23} orientation selectivity {edges.orientation_selectivity(weight).mean():.2f}, "
         f"DC share {edges.dc_share(weight).mean():.2f}, opponent share {edges.opponent_share(weight).mean():.2f}"
     )
+unit = [w / w.flatten(1).norm(dim=1)[:, None, None, None] for w in shapes.values()]
 figure = plots.filters(
-    torch.cat([before, after]),
-    "7x7 filters before (0 to 15) and after training (16 to 31)",
+    torch.cat(unit),
+    "7x7 filters before (0 to 15), after (16 to 31), and after with weight decay (32 to 47)",
 )
 figure.set_label(
-    "Thirty-two filters of 7x7 pixels on one scale. Those before training are coloured noise; after a short training "
-    "there is some smoothness in the noise, and no clean grating."
+    "Forty-eight filters of 7x7 pixels, scaled to equal norm. Before training they are coloured noise; after it much noise "
+    "is left; after training with weight decay they are nearly grey, and bars and edges stand out."
 )
 plt.show()
 
 # %%
+# These are reduced runs, on drawings, only to look at filters. The classes of the scenes differ in shape and texture and not
+# in colour, and the filters lose their colours: what a first layer learns depends on what it is asked. And a filter that looks
+# like noise need not be useless; it may be an edge detector with the noise of its start on top.
+#
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
@@ -544,7 +559,7 @@ plt.show()
 # * **No control.** Filters at random show the same kinds of maps, as above.
 # * **Each map had its own contrast.** A channel of next to nothing is then stretched to the whole range of greys, and a dead
 #   one cannot be told from a weak one.
-# * **It looked behind a pooling step**, where lines are thickened and half of the detail is gone.
+# * **It looked behind a pooling step**, where lines are blurred and three of four positions are gone.
 # * **One photo, 16 maps, and the eye of one who knows what to look for.** With 16 channels some will single out the subject
 #   of any one photo.
 #
