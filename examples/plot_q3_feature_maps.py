@@ -316,7 +316,7 @@ for axis, field, scale, label in (
         "drop of the probability",
     ),
 ):
-    figure.colorbar(axis.imshow(field, **scale), ax=axis, label=label)
+    figure.colorbar(axis.imshow(field, **scale), ax=axis, label=label, shrink=0.75)
 for axis, title in zip(
     axes, ("photo", f'saliency of "{predicted}"', "occlusion"), strict=True
 ):
@@ -513,7 +513,7 @@ plt.show()
 small = scenes.load(size=32, train=1500, test=300, controls=scenes.EASY, progress=False)
 network = cnnhw.models.create("first_layer", size=32, side=7, seed=1)
 shapes = {"before": features.filters(network)}
-for decay in (0.0, 0.5):
+for decay in (0.0, 1.5):
     network = cnnhw.models.create("first_layer", size=32, side=7, seed=1)
     recipe = cnnhw.Recipe(
         epochs=6,
@@ -538,8 +538,8 @@ figure = plots.filters(
     "7x7 filters before (0 to 15), after (16 to 31), and after with weight decay (32 to 47)",
 )
 figure.set_label(
-    "Forty-eight filters of 7x7 pixels, scaled to equal norm. Before training they are coloured noise; after it much noise "
-    "is left; after training with weight decay they are nearly grey, and bars and edges stand out."
+    "Forty-eight filters of 7x7 pixels, scaled to equal norm. Before training they are coloured noise; after it, bars and "
+    "edges show within noise; after training with weight decay they are nearly grey, and the bars and edges are cleaner."
 )
 plt.show()
 
