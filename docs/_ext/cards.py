@@ -51,7 +51,8 @@ class ModelCards(SphinxDirective):
 
         file = _FIGURE.format(name)
         plots.save(plots.trained([record], title=name), Path(self.env.srcdir) / file)
-        section += nodes.image(uri=f"/{file}", alt=seen(name, record), classes=["sheet"])
+        figure = nodes.image(uri=f"/{file}", alt=seen(name, record), classes=["sheet"])
+        section += nodes.container("", figure, classes=["sheet-frame"])
         model = models.create(card["model"], len(card["classes"]), size=card["size"], **card["options"])
         summary = f"The layers of {html.escape(name)}, with their outputs and parameters"
         diagram = plots.diagram(model)._repr_html_()
