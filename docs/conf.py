@@ -34,6 +34,7 @@ extensions = [
     "verdicts",
     "prose",
     "live",
+    "explorer",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -90,5 +91,5 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
-html_sidebars = {"index": [], "bibliography": [], "changelog": [], "claims": []}
+html_sidebars = {"index": [], "bibliography": [], "changelog": [], "claims": [], "feature_explorer": []}
 mathjax_path = "mathjax/tex-svg.js"
