@@ -278,8 +278,9 @@ def markup(described: dict[str, Any], base: str) -> str:
     """Return the figure's HTML; `base` leads from the page to the folder with the generated files."""
     smallest = min(one["size"] for one in described["networks"])
     thumbs = [
-        f'<img src="{base}photo-{smallest}-{i}.png" width="56" height="56" alt="{html.escape(photo["alt"])}">'
-        f"<span>{html.escape(photo['name'].removesuffix('.jpg'))}</span>"
+        f'<img src="{base}photo-{smallest}-{i}.png" width="56" height="56" class="dark-light"'
+        f' alt="{html.escape(photo["alt"])}">'
+        f"<span>{html.escape(photo['name'])}</span>"
         for i, photo in enumerate(described["photos"])
     ]
     names = [f"<code>{html.escape(network['name'])}</code>" for network in described["networks"]]
@@ -297,23 +298,30 @@ says what the figure shows.</p></noscript>
 </div>
 <div class="explorer-panels">
 <div><h3 id="explorer-photo-title">Photo</h3>
-<canvas class="explorer-photo" width="384" height="384" role="img" aria-labelledby="explorer-photo-title"></canvas></div>
-<div><h3 id="explorer-map-title">Map</h3>
-<canvas class="explorer-map" width="384" height="384" tabindex="0" role="application" aria-roledescription="map of cells"
- aria-labelledby="explorer-map-title" aria-describedby="explorer-said"></canvas></div>
-<div class="explorer-side"><h3 id="explorer-filter-title">Filter</h3>
-<canvas class="explorer-filter" width="192" height="192" role="img" aria-labelledby="explorer-filter-title"></canvas>
-<p class="explorer-about"></p>
-<h3>Scale of the layer</h3>
-<div class="explorer-legend" aria-hidden="true"></div>
-<p class="explorer-ends"><span></span><span>0</span><span></span></p></div>
+<canvas class="explorer-photo" width="384" height="384" role="img" aria-labelledby="explorer-photo-title"></canvas>
 </div>
+<div><h3 id="explorer-map-title">Map</h3>
+<canvas class="explorer-map" width="384" height="384" tabindex="0" role="application"
+ aria-roledescription="map of cells" aria-labelledby="explorer-map-title" aria-describedby="explorer-said"></canvas>
+</div>
+<div class="explorer-chosen">
 <p class="explorer-said" id="explorer-said" aria-live="polite"></p>
 <div class="explorer-moves" role="group" aria-label="Move to another cell">
 <button type="button" data-move="ArrowLeft" aria-label="one cell left">←</button>
 <button type="button" data-move="ArrowUp" aria-label="one cell up">↑</button>
 <button type="button" data-move="ArrowDown" aria-label="one cell down">↓</button>
 <button type="button" data-move="ArrowRight" aria-label="one cell right">→</button></div>
+</div>
+<div class="explorer-side">
+<div><h3 id="explorer-filter-title">Filter</h3>
+<canvas class="explorer-filter" width="192" height="192" role="img" aria-labelledby="explorer-filter-title"></canvas>
+<p class="explorer-about"></p></div>
+<div><h3>Scale of the layer</h3>
+<div class="explorer-legend" aria-hidden="true"></div>
+<p class="explorer-ends"><span></span><span>0</span><span></span></p>
+<p class="explorer-thin"></p></div>
+</div>
+</div>
 <p class="explorer-channel"><label for="explorer-channel">Channel</label>
 <input type="range" id="explorer-channel" min="0" value="0" step="1"><output for="explorer-channel"></output></p>
 <div class="explorer-grid" role="radiogroup" aria-label="All channels of the layer"></div>
@@ -322,7 +330,7 @@ says what the figure shows.</p></noscript>
 
 
 class FeatureExplorer(SphinxDirective):
-    """``.. feature-explorer::``: photo, map, filter and receptive field of every convolution of the shipped networks."""
+    """``.. feature-explorer::``: photos, maps, filters and receptive fields of the networks that we ship."""
 
     def run(self) -> list[nodes.Node]:
         for weights in (Path(cnnhw.__file__).parent / "weights").glob("*.safetensors"):
@@ -344,12 +352,12 @@ def add_assets(app: Sphinx, page: str, template: str, context: dict[str, Any], d
         app.add_js_file("explorer.js", loading_method="defer")
 
 
-def loaded(page: Path, more: list[str]) -> int:
-    """Return the bytes of a page, of the scripts and styles that it names, of the styles' fonts, and of `more`."""
+def loaded(page: Path, site: Path, more: list[str]) -> int:
+    """Return the bytes of a page, of the scripts and styles that it names, of all fonts of the site, and of `more`."""
     text = page.read_text(encoding="utf-8")
-    found = {page.parent / name.partition("?")[0] for name in more}
-    for address in re.findall(r'<script[^>]* src="([^"]+)"|<link[^>]* href="([^"]+\.(?:css|woff2)[^"]*)"', text):
-        found.add(page.parent / "".join(address).partition("?")[0])
+    found = set(site.rglob("*.woff2"))
+    named = re.findall(r'<script[^>]* src="([^"]+)"|<link[^>]* href="([^"]+\.css[^"]*)"', text)
+    found |= {page.parent / address.partition("?")[0] for address in [*more, *map("".join, named)]}
     return len(text.encode()) + sum(path.stat().st_size for path in found if path.is_file())
 
 
@@ -360,7 +368,8 @@ def check_sizes(app: Sphinx, exception: Exception | None) -> None:
     for docname in sorted(app.env.found_docs):
         for raw in app.env.get_doctree(docname).findall(nodes.raw):
             if "explorer" in raw:
-                size = loaded(Path(app.builder.get_outfilename(docname)), raw["explorer"])
+                page = Path(app.builder.get_outfilename(docname))
+                size = loaded(page, Path(app.outdir), raw["explorer"])
                 if size > LIMIT:
                     logger.warning("the page loads %d bytes, more than %d", size, LIMIT, location=docname)
 

@@ -167,10 +167,11 @@ window.cnnhwMaps = window.cnnhwMaps || {};
         button.setAttribute("aria-checked", k === state.channel);
         button.tabIndex = k === state.channel ? 0 : -1;
       });
-      find("#explorer-map-title").textContent =
-        `Map of channel ${state.channel}, ${side} × ${side}` + (every > 1 ? `, one row and column in ${every} shown` : "");
-      find("#explorer-photo-title").textContent =
-        `Photo ${photos[state.photo].name}, ${network().size} × ${network().size}`;
+      find("#explorer-map-title").textContent = `Map of channel ${state.channel}`;
+      find("#explorer-photo-title").textContent = `Photo ${photos[state.photo].name}`;
+      find(".explorer-thin").textContent =
+        `Photo: ${network().size} × ${network().size} pixels. Map: ${side} × ${side} cells` +
+        (every > 1 ? `, one row and column in ${every} shown.` : ".");
       drawFilter();
       if (maps) {
         drawMap();
@@ -224,7 +225,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
         state[axis] = Math.max(0, Math.min(cells - 1, state[axis]));
       }
       if ("network" in change) {
-        const titles = network().layers.map(({ name, channels, side }) => `${name}: ${channels} maps of ${side} × ${side}`);
+        const titles = network().layers.map(({ name, channels, side }) => `${name}: ${channels} of ${side} × ${side}`);
         select.replaceChildren(...titles.map((title, k) => new Option(title, k)));
       }
       select.value = state.layer;
@@ -243,6 +244,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
       if (button) choose({ channel: [...grid.children].indexOf(button) });
     });
     grid.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys
       const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
       const last = layer().channels - 1;
       const [across, down] = MOVES[event.key] || [0, 0];
@@ -259,6 +261,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
       return true;
     }
     mapCanvas.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
       if (moveUnit(event.key)) event.preventDefault();
     });
     find(".explorer-moves").addEventListener("click", ({ target }) => moveUnit(target.dataset.move));
