@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 import shutil
 import sys
@@ -23,7 +24,10 @@ if not DOCS.is_dir():
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import explorer  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
+import cnnhw  # noqa: E402
 from cnnhw import models  # noqa: E402
 
 SIZES = {"q1_shallow": 128, "fast": 64}
@@ -50,7 +54,8 @@ def site(tmp_path_factory, networks):
     (folder / "index.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         '<link rel="icon" href="data:,"><link rel="stylesheet" href="explorer.css">'
-        f"<title>Explorer</title>{explorer.markup(described, 'data/')}<script src='explorer.js'></script></html>",
+        f"<title>Explorer</title>{explorer.markup(described, 'data/')}"
+        '<script src="explorer.js"></script></html>',
         encoding="utf-8",
     )
     return folder, described
@@ -172,6 +177,50 @@ def test_initial_files_exist_and_are_small(site):
     assert explorer.loaded(page, folder, []) == page.stat().st_size + sum(
         (folder / name).stat().st_size for name in ("explorer.css", "explorer.js")
     )
+
+
+def build(folder, monkeypatch, load):
+    """Build two pages, one of them with the figure; return their HTML and the warnings."""
+    monkeypatch.setattr(explorer, "load_networks", load)
+    (folder / "docs" / "_static").mkdir(parents=True)
+    for name in ("explorer.js", "explorer.css"):
+        shutil.copy(DOCS / "_static" / name, folder / "docs" / "_static")
+    (folder / "docs" / "index.rst").write_text("T\n=\n\n.. toctree::\n\n   deep/page\n")
+    (folder / "docs" / "deep").mkdir()
+    (folder / "docs" / "deep" / "page.rst").write_text("P\n=\n\n.. feature-explorer::\n")
+    warnings = io.StringIO()
+    settings = {"extensions": ["explorer"], "html_static_path": ["_static"]}
+    places = (folder / "docs", None, folder / "html", folder / "trees", "html")
+    with patch_docutils(), docutils_namespace():
+        Sphinx(*places, confoverrides=settings, status=None, warning=warnings).build()
+    pages = [(folder / "html" / f"{name}.html").read_text(encoding="utf-8") for name in ("index", "deep/page")]
+    return pages, warnings.getvalue()
+
+
+def small():
+    return {"q1_shallow": models.create("q1_shallow", size=16)}
+
+
+def test_directive_loads_its_assets_on_its_own_page_only(tmp_path, monkeypatch):
+    (index, page), warnings = build(tmp_path, monkeypatch, small)
+    assert not warnings
+    assert '<figure class="explorer" data-base="../_static/generated/explorer/"' in page
+    for name in ("explorer.js", "explorer.css"):
+        assert name in page
+        assert name not in index
+    assert (tmp_path / "html/_static/generated/explorer/q1_shallow-6-conv3.js").exists()
+
+
+def test_a_page_that_is_too_heavy_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "LIMIT", 10_000)
+    _, warnings = build(tmp_path, monkeypatch, small)
+    assert re.search(r"page.rst: WARNING: the page loads \d{5,} bytes, more than 10000", warnings)
+
+
+def test_weights_that_are_missing_are_an_error_on_the_page(tmp_path, monkeypatch):
+    (_, page), warnings = build(tmp_path, monkeypatch, lambda: {"none": cnnhw.load(tmp_path / "none")})
+    assert "ERROR: no weights at" in warnings
+    assert "<figure" not in page
 
 
 # in a browser
@@ -365,7 +414,7 @@ def test_on_a_phone(server, visit, network):
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     before = said(page)
-    page.locator("canvas.explorer-map").tap(position={"x": 5, "y": 5})
+    page.locator("canvas.explorer-map").tap(position={"x": 2, "y": 2})
     assert "row 0, column 0:" in said(page) != before
     page.get_by_role("button", name="one cell down").tap()
     assert "row 1, column 0:" in said(page)
