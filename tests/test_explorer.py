@@ -98,6 +98,17 @@ def test_files_give_back_the_maps(site, networks, network, name):
         assert float((found - expected).abs().max()) <= 2 * layer.scale / 255
 
 
+def test_filters_are_the_weights(site, networks):
+    for network, name, shape in (("fast", "stem", (24, 4, 4, 3)), ("q1_shallow", "conv2", (32, 3, 3))):
+        layer = layer_of(site[1], network, name)
+        codes = np.frombuffer(explorer.base64.b64decode(layer.filters), np.uint8).reshape(shape)
+        weights = dict(networks[network].features.named_modules())[name].weight.detach()
+        expected = weights.permute(0, 2, 3, 1) if len(shape) == 4 else weights.mean(1)
+        for one, scale, wanted in zip(codes, layer.weights, expected, strict=True):
+            assert float((explorer.restore(one, scale) - wanted).abs().max()) <= scale / 100
+            assert set(one.flatten().tolist()) & {0, 254}  # the largest weight ends the scale
+
+
 def test_zero_has_a_code_of_its_own():
     values = torch.tensor([-2.0, 0.0, 2.0])
     assert explorer.quantise(values, 2.0).tolist() == [0, 127, 254]
@@ -327,7 +338,7 @@ def test_clicks_change_map_and_text(site, address, visit):
     text = said(page).replace("−", "-")
     assert re.sub(r"value -?[\d.]+", "value V", text) == (
         f"Layer conv2, channel 7, row {row}, column {column}: value V; "
-        f"sees pixels {left}–{right} across and {top}–{bottom} down."
+        f"sees pixels {left} to {right} across and {top} to {bottom} down."
     )
     assert float(re.search(r"value (-?[\d.]+)", text)[1]) == pytest.approx(float(value), abs=layer.scale / 127)
 
@@ -344,7 +355,7 @@ def test_the_photo_chooses_the_cell_below_the_pointer(address, visit):
     settle(page)
     box = page.locator("canvas.explorer-photo").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.9)
-    found = re.search(r"pixels (\d+)–(\d+) across and (\d+)–(\d+) down", said(page))
+    found = re.search(r"pixels (\d+) to (\d+) across and (\d+) to (\d+) down", said(page))
     left, right, top, bottom = map(int, found.groups())
     assert left < 0.3 * 128 < right
     assert top < 0.9 * 128 < bottom
@@ -423,6 +434,11 @@ def test_on_a_phone(server, visit, network):
         ".map(e => e.getBoundingClientRect()).map(r => Math.min(r.width, r.height))"
     )
     assert min(sizes) >= 40  # CSS pixels, enough for a finger
+    page.get_by_role("button", name="one cell down").focus()
+    last = int(page.locator("#explorer-channel").get_attribute("max"))
+    page.locator("#explorer-channel").fill(str(last))
+    button, grid = (page.locator(f".explorer-grid{part}").bounding_box() for part in (" [aria-checked=true]", ""))
+    assert grid["y"] <= button["y"] <= grid["y"] + grid["height"] - button["height"]  # scrolled to
 
 
 def luminance(colour):

@@ -79,8 +79,8 @@ class Shown:
         Channels and side of the filters.
     filters : str
         Codes of the filters in base64: (K, k, k, 3) if they see RGB, else their means over the inputs, (K, k, k).
-    weight : float
-        The largest absolute value among what `filters` holds.
+    weights : list of float
+        The largest absolute value of each of them, which is its scale: whitening filters differ too much for one.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Shown:
     inputs: int
     kernel: int
     filters: str
-    weight: float
+    weights: list[float]
 
 
 def load_networks() -> dict[str, Classifier]:
@@ -195,7 +195,8 @@ def _shown(name: str, convolution: nn.Conv2d, maps: Tensor, seen: theory.Layer, 
     weights = convolution.weight.detach()
     colour = weights.shape[1] == 3
     filters = weights.permute(0, 2, 3, 1) if colour else weights.mean(1)
-    largest = float(filters.abs().max())
+    largest = filters.abs().flatten(1).amax(1).tolist()
+    codes = [quantise(one, scale) for one, scale in zip(filters, largest, strict=True)]
     return Shown(
         name=name,
         channels=maps.shape[1],
@@ -211,8 +212,8 @@ def _shown(name: str, convolution: nn.Conv2d, maps: Tensor, seen: theory.Layer, 
         limit=_limit(maps),
         inputs=weights.shape[1],
         kernel=weights.shape[-1],
-        filters=_base64(quantise(filters, largest)),
-        weight=largest,
+        filters=_base64(np.stack(codes)),
+        weights=[float(f"{one:.3g}") for one in largest],
     )
 
 
@@ -312,6 +313,9 @@ says what the figure shows.</p></noscript>
 <button type="button" data-move="ArrowDown" aria-label="one cell down">↓</button>
 <button type="button" data-move="ArrowRight" aria-label="one cell right">→</button></div>
 </div>
+<p class="explorer-channel"><label for="explorer-channel">Channel</label>
+<input type="range" id="explorer-channel" min="0" value="0" step="1"><output for="explorer-channel"></output></p>
+<div class="explorer-grid" role="radiogroup" aria-label="All channels of the layer"></div>
 <div class="explorer-side">
 <div><h3 id="explorer-filter-title">Filter</h3>
 <canvas class="explorer-filter" width="192" height="192" role="img" aria-labelledby="explorer-filter-title"></canvas>
@@ -322,9 +326,6 @@ says what the figure shows.</p></noscript>
 <p class="explorer-thin"></p></div>
 </div>
 </div>
-<p class="explorer-channel"><label for="explorer-channel">Channel</label>
-<input type="range" id="explorer-channel" min="0" value="0" step="1"><output for="explorer-channel"></output></p>
-<div class="explorer-grid" role="radiogroup" aria-label="All channels of the layer"></div>
 </figure>
 """
 

@@ -128,7 +128,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
     }
 
     function drawFilter() {
-      const { filters, kernel, inputs, weight } = layer();
+      const { filters, kernel, inputs, weights } = layer();
       const [codes, colour] = [bytes(filters), inputs === 3];
       paint(filterCanvas, kernel, (i) => {
         const at = state.channel * kernel * kernel + i;
@@ -137,7 +137,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
       find(".explorer-about").textContent =
         `${kernel} × ${kernel} weights for ${inputs} inputs` +
         (colour ? ": red, green and blue" : "; their mean over the inputs") +
-        `. Mid grey is 0, the brightest and the darkest of the layer ±${weight.toPrecision(2)}.`;
+        `. Mid grey is 0, black and white are ±${weights[state.channel].toPrecision(2)}, the largest of this filter.`;
     }
 
     function say() {
@@ -147,7 +147,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
       const [[left, right], [top, bottom]] = [box(state.column), box(state.row)];
       find(".explorer-said").textContent =
         `Layer ${name}, channel ${state.channel}, row ${row}, column ${column}: value ${value(code, scale)}; ` +
-        `sees pixels ${left}–${right} across and ${top}–${bottom} down.`;
+        `sees pixels ${left} to ${right} across and ${top} to ${bottom} down.`;
     }
 
     function drawGrid() {
@@ -167,6 +167,9 @@ window.cnnhwMaps = window.cnnhwMaps || {};
         button.setAttribute("aria-checked", k === state.channel);
         button.tabIndex = k === state.channel ? 0 : -1;
       });
+      const { offsetTop, offsetHeight } = grid.children[state.channel];
+      const hidden = offsetTop < grid.scrollTop || offsetTop + offsetHeight > grid.scrollTop + grid.clientHeight;
+      if (hidden) grid.scrollTop = offsetTop - grid.clientHeight / 2; // on phones, where the grid scrolls
       find("#explorer-map-title").textContent = `Map of channel ${state.channel}`;
       find("#explorer-photo-title").textContent = `Photo ${photos[state.photo].name}`;
       find(".explorer-thin").textContent =
@@ -225,8 +228,8 @@ window.cnnhwMaps = window.cnnhwMaps || {};
         state[axis] = Math.max(0, Math.min(cells - 1, state[axis]));
       }
       if ("network" in change) {
-        const titles = network().layers.map(({ name, channels, side }) => `${name}: ${channels} of ${side} × ${side}`);
-        select.replaceChildren(...titles.map((title, k) => new Option(title, k)));
+        const title = ({ name, channels, side }) => `${name}: ${channels} maps of ${side} × ${side}`;
+        select.replaceChildren(...network().layers.map((one, k) => new Option(title(one), k)));
       }
       select.value = state.layer;
       const other = ["network", "photo", "layer"].some((part) => part in change);
