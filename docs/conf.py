@@ -35,6 +35,7 @@ extensions = [
     "prose",
     "live",
     "cards",
+    "explorer",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -91,5 +92,7 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
-html_sidebars = {"index": [], "bibliography": [], "changelog": [], "claims": [], "model_cards": []}
+html_sidebars = {
+    name: [] for name in ("index", "bibliography", "changelog", "claims", "model_cards", "feature_explorer")
+}
 mathjax_path = "mathjax/tex-svg.js"
