@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
 import shutil
 import sys
@@ -434,7 +435,8 @@ def test_on_a_phone(server, visit, network):
         ".map(e => e.getBoundingClientRect()).map(r => Math.min(r.width, r.height))"
     )
     assert min(sizes) >= 40  # CSS pixels, enough for a finger
-    page.get_by_role("button", name="one cell down").focus()
+    tops = page.evaluate("[...document.querySelectorAll('.explorer-grid button')].map(e => e.offsetTop)")
+    assert min(b - a for a, b in itertools.pairwise(sorted(set(tops)))) >= 40  # and no row covers another
     last = int(page.locator("#explorer-channel").get_attribute("max"))
     page.locator("#explorer-channel").fill(str(last))
     button, grid = (page.locator(f".explorer-grid{part}").bounding_box() for part in (" [aria-checked=true]", ""))
