@@ -79,6 +79,24 @@ NETWORKS: dict[str, Shipped] = {
         _HALF,
         "auto_examples/plot_iii_extractor_and_classifier",
     ),
+    "first_layer": Shipped(
+        "first_layer", "q3", "learnt_7", 6,
+        "A network of three convolutions, the first with 16 kernels of 7x7 pixels that can be looked at, from Q3.",
+        _HALF,
+        "auto_examples/plot_q3_feature_maps",
+    ),
+    "inception": Shipped(
+        "inception", "q4", "seven", 6,
+        "Q1's deeper network with an Inception module, 7x7 branch included, in place of each convolution, from Q4.",
+        f"{_HALF} Five epochs at a constant rate leave it far from finished.",
+        "auto_examples/plot_q4_inception",
+    ),
+    "resnet": Shipped(
+        "resnet", "q2", "d14_residual", 6,
+        "A residual network of depth 14 for small photos, from Q2.",
+        _HALF,
+        "auto_examples/plot_q2_residual",
+    ),
 }  # fmt: skip
 """The shipped networks by name."""
 

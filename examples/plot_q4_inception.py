@@ -6,13 +6,15 @@ Q4. Several kernel sizes side by side: does Inception pay?
 answers with several sizes beside each other. Take the most accurate network so far, replace *every* convolution of it by
 that module, train again, and compare.
 
-**The short answer.** SHORT ANSWER
+**The short answer.** At equal cost, yes; but nothing here says that it is the several *scales* that help.
 
-* With as many channels as before: :claim:`q4-channels not resolved`; with as many parameters:
-  :claim:`q4-parameters not resolved`; with as many multiply-adds: :claim:`q4-macs not resolved`.
-* That it is the several *scales* that help: :claim:`q4-one-scale not resolved`. Nor is the module more accurate than plain
-  3x3 convolutions: :claim:`q4-single not resolved`.
-* On objects of other sizes than trained on: :claim:`q4-scales not resolved`.
+* With as many multiply-adds as before, modules raise the accuracy: :claim:`q4-macs supported`. With as many parameters, or
+  only as many channels, which is a good deal cheaper, six runs cannot tell: :claim:`q4-parameters not resolved`,
+  :claim:`q4-channels not resolved`. They pay for it in time: :claim:`q4-time supported`.
+* That kernels of several sides make the module more accurate than 3x3 kernels in the same topology is
+  :claim:`q4-one-scale not resolved`, and the runs lean the other way. A further branch of 7x7:
+  :claim:`q4-seven not resolved`.
+* On objects of other sizes than trained on: SCALES SHORT
 """
 
 # %%
@@ -111,9 +113,12 @@ plots.diagram(cnnhw.models.create("inception", size=64))
 figure = plots.dots(
     {ARMS[arm]: [record.accuracy() for record in of(arm)] for arm in ARMS},
     "test accuracy",
-    "FINDING ACCURACY",
+    "On average, all networks with branches end above both without",
 )
-figure.set_label("ALT ACCURACY")
+figure.set_label(
+    "Test accuracy of each of six runs an arm, with the mean: the base and the plain 3x3 network have the two lowest means, "
+    "the five networks with branches lie above them and close together; the control with 3x3 kernels only is among them."
+)
 plt.show()
 
 # %%
@@ -124,7 +129,9 @@ plt.show()
 #    :verdict: not resolved
 #
 # .. claim:: q4-macs
-#    :verdict: not resolved
+#    :verdict: supported
+#
+# The runs of one arm differ by several points, and those of the base the most; that is what keeps the first two open.
 #
 # Is it the scales?
 # -----------------
@@ -140,6 +147,12 @@ plt.show()
 #
 # .. claim:: q4-seven
 #    :verdict: not resolved
+#
+# By its interval alone, the module's lead on plain 3x3 convolutions would count; corrected for the seven claims of this study it
+# does not. The control with one scale has the higher mean of the two in the first claim. So what can be said is this: branches,
+# reductions and a maximum beside the kernels are a good bargain, and whether the kernels have one side or three cannot be
+# seen at this size. The received explanation, that objects come in several scales, has no support from these
+# networks; four poolings look at several scales in any case.
 #
 # What it costs in time
 # ---------------------
@@ -158,23 +171,27 @@ figure = plots.costs(
     },
     "CPU milliseconds a photo",
     "test accuracy",
-    "FINDING COST",
+    "The same topology with 3x3 kernels is on the front, the base is not",
 )
-figure.set_label("ALT COST")
+figure.set_label(
+    "Test accuracy against processor time a photo. The line of those that nothing cheaper surpasses leads from the plain 3x3 "
+    "network over the topology with 3x3 kernels only and the modules with a 7x7 branch to the modules with as many "
+    "multiply-adds as the base; the base lies below it."
+)
 plt.show()
 
 # %%
 # .. claim:: q4-time
-#    :verdict: not resolved
+#    :verdict: supported
 #
-# Training one network took :record:`q4/base seconds` seconds for the base, :record:`q4/channels seconds` with as many channels
-# and :record:`q4/macs seconds` with as many multiply-adds. Curves, confusion matrices and times:
+# One run of five epochs took :record:`q4/base seconds` seconds with the base, :record:`q4/channels seconds` with as many
+# channels and :record:`q4/macs seconds` with as many multiply-adds, on a machine that had other work, too. Curves, confusion matrices and times:
 
 for arm in ("base", "channels", "macs"):
     figure = plots.trained(of(arm), title=ARMS[arm].capitalize())
     figure.set_label(
         f"{ARMS[arm]}: loss and accuracy by epoch, mean and range of six runs, and the mean test confusion matrix. "
-        "ALT TRAINED"
+        " The loss still falls in the last epoch."
     )
     plt.show()
 
@@ -197,12 +214,18 @@ figure = plots.shares(
         }
         for number in (1, 2, 3, 4)
     },
-    "FINDING BRANCHES",
+    "The two branches with large kernels carry the smallest shares",
 )
-figure.set_label("ALT BRANCHES")
+figure.set_label(
+    "Shares of the four branches in each of four modules: in the first the 1x1 branch carries the most, in the other three "
+    "the branch of the maximum; the 3x3 and the 5x5 branch carry the least in all four."
+)
 plt.show()
 
 # %%
+# A norm is not an importance: what a branch adds may be large and of no use. But of branches that the network could not do
+# without one would expect more. The maximum is carried along from module to module, as it never falls below its input.
+#
 # The argument, tested directly
 # -----------------------------
 #
