@@ -43,7 +43,7 @@ ALONE = """
 import socket, sys
 def refuse(*args, **more):
     raise OSError("no network")
-socket.socket = socket.create_connection = refuse
+socket.socket.connect = socket.getaddrinfo = refuse
 import torch, cnnhw
 for name, which in cnnhw.shipped.NETWORKS.items():
     model = cnnhw.load(name)
