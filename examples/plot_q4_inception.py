@@ -74,7 +74,7 @@ for side in (3, 5):
 
 RECORDS = cnnhw.studies.records("q4")
 ARMS = {
-    "base": "q1_deep: kernels of 3, 5, 7, 7",
+    "base": "the base, q1_deep",
     "channels": "modules, as many channels",
     "parameters": "modules, as many parameters",
     "macs": "modules, as many multiply-adds",
@@ -160,9 +160,15 @@ plt.show()
 # Multiply-adds are not seconds: many small convolutions keep a processor less busy than one large one. Time here is the
 # processor's own clock, for one photo in batches of a hundred, without gradient.
 
+short = ARMS | {
+    "single": "plain 3x3",
+    "one_scale": "one scale",
+    "seven": "7x7 branch",
+    "macs": "equal MACs",
+}
 figure = plots.costs(
     {
-        ARMS[arm]: (
+        short[arm]: (
             sum(r.content["measures"]["CPU milliseconds a photo"] for r in of(arm))
             / len(of(arm)),
             [r.accuracy() for r in of(arm)],
@@ -188,7 +194,7 @@ plt.show()
 # channels and :record:`q4/macs seconds` with as many multiply-adds, on a machine that had other work, too. Curves, confusion matrices and times:
 
 for arm in ("base", "channels", "macs"):
-    figure = plots.trained(of(arm), title=ARMS[arm].capitalize())
+    figure = plots.trained(of(arm), title=ARMS[arm])
     figure.set_label(
         f"{ARMS[arm]}: loss and accuracy by epoch, mean and range of six runs, and the mean test confusion matrix. "
         " The loss still falls in the last epoch."
