@@ -303,7 +303,7 @@ plt.show()
 #    :verdict: not resolved
 #
 # .. claim:: q4-scales-sevens
-#    :verdict: not resolved
+#    :verdict: supported
 #
 # PROSE SCALES
 #
