@@ -418,6 +418,7 @@ STUDIES = (
     _RATES,
     _Q2,
     _Q4,
+    _Q4_FAST,
     _Q4_SCALES,
     _Q3,
 )
