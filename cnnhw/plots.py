@@ -847,9 +847,6 @@ def diagram(model: Classifier) -> Svg:
 _CALLED = {"cat": "concatenate", "interpolate": "resize"}
 
 
-_CALLED = {"cat": "concatenate", "interpolate": "resize"}
-
-
 def _describe(node: fx.Node, module: nn.Module | None) -> str:
     match module:
         case nn.Conv2d():
