@@ -291,7 +291,7 @@ figure = plots.against(
     },
     "diameter of the object, as a share of the picture's side",
     "test accuracy, mean of six runs",
-    "All networks do best near the size they know; one scale is not behind three",
+    "All do best on middle and large objects, and one scale is not behind three",
 )
 figure.axes[0].axvspan(0.45, 0.6, color="0.9", zorder=0)
 figure.set_label(
@@ -345,8 +345,8 @@ figure = plots.feature_maps(
     names=[f"{name} ({k})" for name in names for k in (1, 2, 3, 4)],
 )
 figure.set_label(
-    "Sixteen maps of the first module after its ReLUs, four a branch, beside the scene they come from, on one scale: the maps "
-    "of the larger kernels and of the maximum are smoother than those of the 1x1 branch."
+    "Sixteen maps of the first module after its ReLUs, four a branch, beside the scene they come from, on one scale: many are near "
+    "zero, and the brightest ones belong to the branch of the maximum, whose maps are coarse."
 )
 plt.show()
 
