@@ -247,17 +247,17 @@ def test_killed_queue_goes_on_where_it_stopped(tiny_study, tmp_path):
     for attempt in range(30):
         process = start("killed")
         try:
-            assert process.wait(timeout=rng.uniform(0.3, 0.5 + 0.1 * attempt) * whole_time) == 0
+            assert process.wait(timeout=rng.uniform(0.2, 0.4 + 0.1 * attempt) * whole_time) == 0
             break
         except subprocess.TimeoutExpired:
             if attempt % 2:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
                 process.kill()  # the runs go on without the queue
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
             store.read("tiny", tmp_path / "killed")  # whatever is there is whole
-    assert kills >= 2
+    assert kills >= 1  # how many depends on the machine's load
     deadline = time.monotonic() + 60
     while queue.pending(tiny_study.jobs(), tmp_path / "killed") and time.monotonic() < deadline:
         assert start("killed").wait() == 0
