@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cnnhw import edges, evaluation, models, robustness, theory
+from cnnhw import edges, evaluation, features, models, robustness, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
@@ -134,22 +134,14 @@ def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any])
 
 def _branches(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
     """Return each branch's share of the squared norm of its module's output, over some test photos."""
+    images = to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test)))))
     found: dict[str, float] = {}
-    modules = {name: part for name, part in model.features.named_children() if isinstance(part, InceptionModule)}
-    hooks = []
-    for name, module in modules.items():
-
-        def note(module: torch.nn.Module, inputs: Any, output: torch.Tensor, name: str = name) -> None:
-            assert isinstance(module, InceptionModule)
-            power = torch.stack([part.square().sum() for part in output.chunk(len(module.branches), 1)])
+    for name, module in model.features.named_children():
+        if isinstance(module, InceptionModule):
+            outputs = features.maps(model, images, f"features.{name}").chunk(len(module.branches), 1)
+            power = torch.stack([part.square().sum() for part in outputs])
             for number, share in enumerate((power / power.sum()).tolist(), start=1):
                 found[f"share of {name} branch {number}"] = share
-
-        hooks.append(module.register_forward_hook(note))
-    with _evaluating(model):
-        model(to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test))))))
-    for hook in hooks:
-        hook.remove()
     return found
 
 

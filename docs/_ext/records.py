@@ -312,7 +312,7 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
 def live_provenance() -> dict[str, str]:
     """Return the lines of the provenance box of what is computed while the site is built."""
     return {
-        "Data": "scenes, drawn by the package; no photographs.",
+        "Data": "scenes, drawn by the package; photographs only where the page names them.",
         "Machine": f"{runs.processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
         "Versions": ", ".join(f"{name} {version}" for name, version in runs.versions().items()),
         "When": "whenever the package, the records, or a library has changed since the last build",
