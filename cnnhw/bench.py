@@ -33,6 +33,7 @@ from cnnhw.errors import CnnhwError
 from cnnhw.presets import noise, plan
 
 __all__ = [
+    "FLOWERS",
     "LEVELS",
     "PARTS",
     "flops",
@@ -47,7 +48,8 @@ __all__ = [
 ]
 
 LEVELS = tuple(report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
-PARTS = ("throughput", "accuracy", "scaling", "processes", "profile")
+PARTS = ("throughput", "accuracy", "transfer", "scaling", "processes", "profile")
+FLOWERS = report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
 # study and arm, seconds, and the test accuracy on tiny5 that was to be reached in them (medians)
 _GOALS = (("dash", "fast_2", 20, 0.679), ("minutes", "two_minutes", 120, 0.76), ("minutes", "ten_minutes", 600, 0.84))
 _NETWORKS = ("q1_shallow", "q1_deep", "fast")
@@ -254,6 +256,24 @@ class _Bench:
                 rows[photos].append({"setting": "q1_deep", "side": "keras", "seed": 0, "curve": curve} | lines[-1])
         return rows
 
+    def transfer(self) -> list[dict[str, Any]]:
+        """Test accuracy on flowers against seconds of training: the fast recipe, and the report's transfer in Keras."""
+        rows: list[dict[str, Any]] = []
+        for setting, options in _SETTINGS.items():
+            for seed in range(self.repeats):
+                self.say(f"time to accuracy on flowers: {setting}, seed {seed}")
+                figures = self._worker("fit", "fast", "--seed", str(seed), *options, photos="flowers")
+                rows.append({"setting": setting, "side": "cnnhw", "seed": seed} | figures)
+        if self.keras:
+            self.say("time to accuracy on flowers: q1_deep in Keras, trained on other photos and transferred")
+            lines = self._keras("q1_deep", "--epochs", str(_KERAS_EPOCHS), "--level", str(FLOWERS), target="flowers")
+            curve = [(line["seconds"], line["test_accuracy"]) for line in lines if line["stage"] != "source"]
+            stages = [line["stage"] for line in lines]
+            rows.append(
+                {"setting": "transfer", "side": "keras", "seed": 0, "curve": curve, "stages": stages} | lines[-1]
+            )
+        return rows
+
     def scaling(self) -> dict[str, list[dict[str, Any]]]:
         """Photos a second against the number of photos and against their side length."""
         by_count, by_side = [], []
@@ -332,16 +352,25 @@ class _Bench:
             command += ["--root", str(self.root)]
         return command, os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
-    def _keras(self, name: str, *options: str, photos: str = "") -> list[dict[str, Any]]:
+    def _keras(self, name: str, *options: str, photos: str = "", target: str = "") -> list[dict[str, Any]]:
         """Run the script in a process that holds no PyTorch; return what it says."""
-        loaded = data.load(photos or self.sets[0], size=128, root=self.root, progress=False)
         with tempfile.TemporaryDirectory() as folder:
-            for part in ("train", "validation", "test"):
-                split = getattr(loaded, part)
-                np.save(Path(folder, f"{part}.npy"), split.images.permute(0, 2, 3, 1).numpy())
-                np.save(Path(folder, f"{part}_labels.npy"), split.labels.numpy())
-            command = [sys.executable, str(_KERAS_SCRIPT), name, folder, "--threads", str(self.threads), *options]
+            source, other = Path(folder, "source"), Path(folder, "target")
+            self._write(photos or self.sets[0], source)
+            command = [sys.executable, str(_KERAS_SCRIPT), name, str(source), "--threads", str(self.threads), *options]
+            if target:
+                self._write(target, other)
+                command += ["--target", str(other)]
             return _json_lines(command, dict(os.environ))
+
+    def _write(self, photos: str, folder: Path) -> None:
+        """Write a data set as arrays that Keras can use."""
+        loaded = data.load(photos, size=128, root=self.root, progress=False)
+        folder.mkdir()
+        for part in ("train", "validation", "test"):
+            split = getattr(loaded, part)
+            np.save(folder / f"{part}.npy", split.images.permute(0, 2, 3, 1).numpy())
+            np.save(folder / f"{part}_labels.npy", split.labels.numpy())
 
 
 def _innermost(stacks: str) -> dict[str, float]:
@@ -449,6 +478,7 @@ def table(result: dict[str, Any]) -> str:
             ratios = sorted(ours / theirs for ours, theirs in pairs)
             lines.append(_target(f"{name}: cnnhw to Keras", ratios, 1.2))
     lines += _accuracy_lines(result)
+    lines += _transfer_lines(result)
     lines += _goal_lines()
     lines += [""] * ("processes" in result)
     for row in result.get("processes", []):
@@ -513,6 +543,29 @@ def _accuracy_lines(result: dict[str, Any]) -> list[str]:
                         if (photos, level, setting) == ("tiny5", LEVELS[-1], next(iter(_SETTINGS))):
                             text += f"; target 75: {'met' if theirs / middle >= 75 else 'missed'}"
                 lines.append(text)
+    return lines
+
+
+def _transfer_lines(result: dict[str, Any]) -> list[str]:
+    """Return the lines on time to the report's accuracy on flowers."""
+    rows = result.get("transfer", [])
+    if not rows:
+        return []
+    lines = ["", f"seconds from photographs to test accuracy {FLOWERS:.4f} on flowers"]
+    theirs, bound = None, ""
+    for row in (row for row in rows if row["side"] == "keras"):
+        theirs = seconds_to(FLOWERS, row["curve"])
+        bound = "" if theirs is not None else "more than "
+        theirs = theirs or row["curve"][-1][0]
+        lines.append(f"  {'the report, in Keras:':35}{bound}{theirs:.0f} s")
+    for setting in dict.fromkeys(row["setting"] for row in rows if row["side"] == "cnnhw"):
+        times = times_to(FLOWERS, [row["curve"] for row in rows if row["setting"] == setting])
+        middle = statistics.median_high(times)
+        text = f"  {setting + ':':35}{middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
+        if theirs:
+            met = "met" if theirs / middle >= 50 else "missed"
+            text += f", Keras {bound}{theirs / middle:.0f} times; target 50: {met}"
+        lines.append(text)
     return lines
 
 

@@ -24,7 +24,7 @@ SEEDS = 6
 # figures between 0 and 1 that are not accuracies
 SHARES = (
     "edge correlation", "magnitude correlation", "orientation selectivity",
-    "dc share", "opponent share", "figure-ground",
+    "dc share", "opponent share", "figure-ground", "feature similarity", "early feature similarity",
 )  # fmt: skip
 LEVEL = 0.05
 
@@ -33,6 +33,7 @@ MEASURES: dict[str, Callable[[Record], float]] = {
     "loss area": lambda r: statistics.fmean(r.history["loss"]),  # nats: mean training loss over the epochs
     "final loss": lambda r: r.history["loss"][-1],  # nats
     "seconds": lambda r: r.content["seconds"],
+    "accuracy over splits": lambda r: r.accuracy(),  # for runs that were tested on different photos
     "epochs to a loss of 1.2": lambda r: _epochs_to(r.history["loss"], 1.2),
 }
 
@@ -68,6 +69,8 @@ def unit(measure: str) -> tuple[float, str]:
         return 1.0, "convolutions"
     if measure.startswith("epochs"):
         return 1.0, "epochs"
+    if measure.endswith("weight distance"):
+        return 100.0, "% of the weights' norm"
     if measure.startswith("CPU"):
         return 1.0, "ms"
     if measure in SHARES:

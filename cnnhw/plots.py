@@ -41,6 +41,7 @@ __all__ = [
     "feature_maps",
     "filters",
     "lines",
+    "maps",
     "per_class",
     "plane",
     "receptive_fields",
@@ -255,8 +256,9 @@ def lines(
     log: bool = False,
     start: int = 1,
     across: str = "epoch",
+    ticks: Sequence[str] = (),
 ) -> Figure:
-    """Draw figures by epoch, or by step.
+    """Draw figures by epoch, by step, or by anything else that has an order.
 
     Parameters
     ----------
@@ -272,6 +274,8 @@ def lines(
         The number of the first epoch.
     across : str
         What the values are one each of.
+    ticks : sequence of str
+        Names of the places along the axis, instead of their numbers.
 
     Returns
     -------
@@ -291,6 +295,8 @@ def lines(
     axis.set_xlabel(across)
     axis.set_ylabel(axis_label)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    if ticks:
+        axis.set_xticks(range(start, start + len(ticks)), list(ticks))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small")
     return figure
@@ -602,6 +608,40 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     )
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    return figure
+
+
+def maps(
+    panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
+) -> Figure:
+    """Draw photos as points of a plane, coloured by class.
+
+    Parameters
+    ----------
+    panels : mapping of str to (sequence of float, sequence of float)
+        For each title the coordinates of N photos, across and up.
+    labels : Tensor of shape (N,), int64
+        Their classes, an index into `classes`.
+    classes : sequence of str
+        The class names.
+
+    Returns
+    -------
+    Figure
+        One axes a panel, without scales: t-SNE has none.
+    """
+    figure = _figure(10, 5)
+    for axis, (title, (across, up)) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for label, name in enumerate(classes):
+            rows = (labels == label).nonzero().flatten().tolist()
+            colour = COLOURS[label % len(COLOURS)]
+            axis.plot([across[row] for row in rows], [up[row] for row in rows], ".", color=colour, label=name)
+        axis.set_title(title, fontsize="medium")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.axes[0].legend(frameon=False, fontsize="small")
     return figure
 
 

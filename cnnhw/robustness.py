@@ -1,15 +1,53 @@
-"""How a network takes small changes of a photo."""
+"""How a network takes changes of a photo: shifts, blur, other colours."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from cnnhw.data.photoset import Split
+from cnnhw.errors import UnknownNameError
 from cnnhw.evaluation import accuracy, predict
 from cnnhw.models.blocks import Classifier
 
-__all__ = ["shift_consistency"]
+__all__ = ["CHANGES", "changed", "shift_consistency"]
+
+CHANGES = ("blurred", "recoloured")
+
+
+def changed(images: Tensor, kind: str) -> Tensor:
+    """Return photos as a network was not trained on them: a test of what holds outside its own photos.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, S, S), uint8
+        RGB photos.
+    kind : {"blurred", "recoloured"}
+        A Gaussian blur with a standard deviation of 1/40 of the side; or the hue turned by a tenth of the circle and
+        the colours half as saturated.
+
+    Returns
+    -------
+    Tensor of shape (N, 3, S, S), uint8
+        The changed photos.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such kind of change.
+    """
+    from torchvision.transforms import functional as tv  # takes a second to import
+
+    if kind not in CHANGES:
+        raise UnknownNameError("change", kind, CHANGES)
+    if kind == "blurred":
+        deviation = images.shape[-1] / 40
+        side = 2 * math.ceil(3 * deviation) + 1
+        return tv.gaussian_blur(images, [side, side], [deviation, deviation])
+    return tv.adjust_saturation(tv.adjust_hue(images, 0.1), 0.5)
 
 
 def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:

@@ -25,6 +25,7 @@ from cnnhw import evaluation, files, models
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError, WeightsError
 from cnnhw.models.blocks import Classifier
+from cnnhw.models.heads import Head, replace_head
 
 __all__ = ["WEIGHTS", "Run", "load", "processor", "read_header", "save_weights", "versions"]
 
@@ -89,6 +90,11 @@ class Run:
         """Seconds of training, without validation and test."""
         return sum(self.history["seconds"])
 
+    @property
+    def licence(self) -> str:
+        """What the weights may be used for: the photos' licence, and that of the weights that training began with."""
+        return "; ".join(dict.fromkeys(filter(None, (self.photos.licence, vars(self.model).get("licence", "")))))
+
     @cached_property
     def accuracy(self) -> float:
         """Test accuracy at the best epoch by validation, 0 to 1."""
@@ -120,7 +126,7 @@ class Run:
             "data": self.photos.name,
             "data_fingerprint": self.photos.fingerprint,
             "data_note": self.photos.note,
-            "licence": self.photos.licence,
+            "licence": self.licence,
             "classes": list(self.classes),
             "size": self.photos.size,
             "photos": {part: len(getattr(self.photos, part)) for part in ("train", "validation", "test")},
@@ -156,7 +162,7 @@ class Run:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
-        save_weights(self.model, folder / WEIGHTS, data=self.photos.name, licence=self.photos.licence)
+        save_weights(self.model, folder / WEIGHTS, data=self.photos.name, licence=self.licence)
         plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), folder / "curves.png")
         plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), folder / "confusion.png")
         files.write_text(folder / "model.svg", plots.diagram(self.model))
@@ -201,6 +207,7 @@ def save_weights(
         "classes": json.dumps(model.classes),
         "size": str(model.size),
         "options": json.dumps(model.options),
+        **({"head": json.dumps(model.new_head)} if model.new_head else {}),
         "normalisation": "RGB, divided by 255" if model.pixel_scale == 1 else "RGB",
         "pixel_scale": str(model.pixel_scale),
         "data": data,
@@ -251,7 +258,10 @@ def load(weights: str | Path) -> Classifier:
             raise ValueError("the scale of the pixels is not a number")
         with torch.device("meta"):
             build = models.builder(metadata["model"])
-            model = build(int(metadata["num_classes"]), int(metadata["size"]), **options)
+            num_classes, size = int(metadata["num_classes"]), int(metadata["size"])
+            model = build(num_classes, size, **options)
+            if "head" in metadata:
+                replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
         model.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, CnnhwError) as error:
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
@@ -341,6 +351,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
+def _stage(stage: Mapping[str, Any]) -> str:
+    what = {"classifier": "the last layer", "head": "the head", "all": "all layers"}
+    trained = what.get(stage["train"], f"{stage['train']} and what follows")
+    return f"{trained} for {stage['epochs']} epochs"
+
+
 def _page(summary: dict[str, Any]) -> str:
     """Return the report of one run as an HTML page that stands beside its pictures."""
     low, high = summary["accuracy_interval"]
@@ -349,6 +365,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Test accuracy": f"{summary['accuracy']:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f})",
         "Balanced accuracy": f"{summary['balanced_accuracy']:.3f}",
         "Best epoch, by validation": f"{summary['best_epoch']} of {summary['recipe']['epochs']}",
+        "Stages": "; ".join(_stage(stage) for stage in summary["recipe"].get("stages", [])),
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),

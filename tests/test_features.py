@@ -8,8 +8,10 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from torch import nn
 
+import cnnhw
 from cnnhw import cli, features, models, plots, runs, theory
 from cnnhw.data import scenes
+from cnnhw.data.augment import to_float
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
 
 
@@ -359,3 +361,28 @@ def test_a_figure_that_fails_leaves_no_file(run, tmp_path, monkeypatch):
     code, _, err = run("weights.safetensors", "my.photo.png")
     assert (code, err) == (2, "error: the disk is full\n")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_similarity_of_representations_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 6, generator=generator)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+    assert features.cka(x, 3 * x @ rotation + 7) == pytest.approx(1)
+    assert features.cka(torch.tensor([[1.0], [-1], [0], [0]]), torch.tensor([[0.0], [0], [1], [-1]])) == 0
+    # two axes of equal variance, of which the other keeps one: 1 / sqrt(2)
+    both = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    assert features.cka(both, both[:, :1]) == pytest.approx(2**-0.5)
+    with pytest.raises(DataError, match="50 and of 4 photos"):
+        features.cka(x, both)
+    with pytest.raises(DataError, match="the same for all photos"):
+        features.cka(x, torch.ones(50, 2))
+
+
+def test_vectors_are_means_of_the_last_map(photos):
+    model = cnnhw.models.create("q1_shallow", 3, size=16)
+    found = features.vectors(model, photos.test)
+    with torch.no_grad():
+        maps = model.forward_features(to_float(photos.test.batch([4])))
+    assert found.shape == (len(photos.test), 64)
+    assert torch.allclose(found[4], maps.mean((2, 3))[0], atol=1e-6)
+    assert model.training

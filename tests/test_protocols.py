@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from conftest import make_photos
@@ -28,7 +30,7 @@ def test_each_photo_keeps_its_label_and_pixels(name):
         for photo, label, image in zip(split.names, split.labels.tolist(), split.images, strict=True):
             assert label == known[photo][0]
             assert torch.equal(image, known[photo][1].flip(0) if name == "bgr" else known[photo][1])
-    if name not in ("every_fifth", "half_train"):
+    if name not in ("every_fifth", "half_train", *protocols.SHARES):
         assert everything(changed) == everything(photos)
     assert len(set(everything(changed))) == len(everything(changed))
 
@@ -76,3 +78,31 @@ def test_protocols_follow_one_another():
 def test_unknown_protocol():
     with pytest.raises(UnknownNameError, match="Did you mean 'last_tenth'"):
         protocols.prepare(make_photos(), ["last_tenths"])
+
+
+def test_folds_test_each_photo_once_and_keep_the_classes_balanced():
+    photos = make_photos(train=300)
+    folds = [protocols.fold(photos, seed) for seed in range(6)]
+    tested = [set(one.test.names) for one in folds]
+    assert sorted(name for names in tested[:5] for name in names) == everything(photos)
+    assert tested[5] not in tested[:5]
+    for one in folds:
+        assert len(one.test) == pytest.approx(0.2 * 550, abs=3)
+        assert len(one.validation) == pytest.approx(0.1 * 550, abs=3)
+        assert not set(one.test.names) & set(one.train.names)
+        for split in (one.train, one.validation, one.test):
+            counts = torch.bincount(split.labels)
+            assert counts.max() - counts.min() <= 2
+
+
+def test_shares_of_the_training_photos_are_nested_and_balanced():
+    photos = make_photos(train=300)
+    names, others = [], []
+    for name, share in protocols.SHARES.items():
+        one = protocols.prepare(photos, [name], seed=3)
+        assert torch.bincount(one.train.labels).tolist() == [round(share * 100)] * 3
+        assert one.test.names == photos.test.names
+        names.append(set(one.train.names))
+        others.append(set(protocols.prepare(photos, [name], seed=4).train.names))
+    assert all(small < large for small, large in pairwise(names))
+    assert all(a != b for a, b in zip(names, others, strict=True))

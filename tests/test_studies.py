@@ -15,14 +15,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import make_photos
 from filelock import FileLock
 from PIL import Image
 
 import cnnhw
 from cnnhw import files, models, studies
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
-from cnnhw.studies import Arm, Study, queue, store
-from cnnhw.studies.plans import RATES
+from cnnhw.studies import Arm, Study, measures, queue, store
+from cnnhw.studies.plans import RATES, TRANSFER_RATES
 from cnnhw.training import Recipe
 from cnnhw.transfer import Stage
 
@@ -122,10 +123,14 @@ def test_canary_that_passes_is_noted_in_the_record(tiny_study, tmp_path):
     where = tmp_path / "records"
     queue.run(tiny_study.jobs()[:1], 1, where, progress=False)
     (record,) = store.read("tiny", where)
-    store.write_canary(record, 1e-7)
+    store.write_canary(record, 1e-7, 0)
     (same,) = store.read("tiny", where)
     assert same.repeated_by_present_code()
-    assert same.content["canary"]["difference"] == 1e-7
+    assert same.content["canary"] == {
+        "code": store.code_fingerprint(same.content["configuration"]),
+        "difference": 1e-7,
+        "seed": 0,
+    }
     old = store.Record(same.content | {"canary": {"code": "0" * 16, "difference": 0.0}}, same.path)
     assert not old.repeated_by_present_code()
     assert not record.repeated_by_present_code()
@@ -326,3 +331,38 @@ def test_rates_are_those_that_did_best_on_validation_photos():
         found.setdefault(name, []).append((record.history["validation_accuracy"][-1], float(rate)))
     assert {name: max(pairs)[1] for name, pairs in found.items()} == RATES
     assert all(len(pairs) == 3 for pairs in found.values())
+
+
+def test_rates_of_transfers_are_those_that_did_best_on_validation_photos():
+    found = {}
+    for record in studies.records("transfer_rates"):
+        kind, _, rate = record.arm.rpartition("_")
+        found.setdefault(kind, {}).setdefault(float(rate), []).append(max(record.history["validation_accuracy"]))
+    assert {kind: max(rates, key=lambda rate: sum(rates[rate])) for kind, rates in found.items()} == TRANSFER_RATES
+
+
+def test_a_source_may_be_of_another_study():
+    job = studies.get("q5").job("probe_10", 3)
+    assert job.source == studies.get("fast").job("fast", 3)
+    assert job.source.is_source
+    assert not job.is_source
+    assert job.configuration["source"] == job.source.key
+
+
+def test_drift_is_noted_by_epoch_and_survives_an_interruption(folder, tmp_path):
+    photos = make_photos()
+    model = models.create("q1_shallow", 3, size=16)
+    watched = measures.Drift(model, photos, tmp_path)
+    watched.note(1)
+    assert measures.Drift.read(tmp_path) == {"1": {"similarity": 1.0, "distance": 0.0}}
+    with torch.no_grad():
+        for parameter in model.features.parameters():
+            parameter.mul_(1.5)
+    watched.note(2)
+    row = measures.Drift.read(tmp_path)["2"]
+    assert row["distance"] == pytest.approx(0.5, abs=1e-5)
+    assert 0.5 < row["similarity"] <= 1
+    summary = measures.Drift.summary(measures.Drift.read(tmp_path), first=1)
+    assert summary["early weight distance"] == 0
+    assert summary["weight distance"] == row["distance"]
+    assert measures.Drift.read(tmp_path / "nowhere") == {}

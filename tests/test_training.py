@@ -249,6 +249,15 @@ def test_schedules_by_hand():
     assert all(a >= b for a, b in itertools.pairwise(rates[300:]))
 
 
+def test_warmup_rises_to_the_rate_and_goes_on_with_the_schedule():
+    for schedule in ("constant", "cosine"):
+        warm = Recipe(schedule=schedule, learning_rate=2.0, warmup=0.25)
+        rates = [warm.rate(step, 8) for step in range(8)]
+        assert rates[:2] == [0.5, 1.5]
+        assert rates[2:] == ([2.0] * 6 if schedule == "constant" else sorted(rates[2:], reverse=True))
+        assert Recipe(schedule=schedule).rate(0, 8) == pytest.approx(1e-3, rel=0.05)
+
+
 def test_resolution_rises_with_the_epochs():
     recipe = Recipe(epochs=8, resolutions=(0.5, 0.75, 1.0))
     assert [recipe.side(epoch, 64) for epoch in range(1, 9)] == [32, 32, 48, 48, 48, 64, 64, 64]

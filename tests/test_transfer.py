@@ -14,7 +14,7 @@ import cnnhw
 from cnnhw import models, transfer
 from cnnhw.errors import DataError, TrainingError, UnknownNameError
 from cnnhw.training import Recipe
-from cnnhw.transfer import Stage
+from cnnhw.transfer import Head, Stage
 
 HEAD = Stage("classifier", Recipe(epochs=3, batch_size=8))
 ALL = Stage("all", Recipe(epochs=2, batch_size=8))
@@ -208,3 +208,185 @@ def test_what_is_not_transferred_is_as_created():
     for key, value in source.state_dict().items():
         expected = before if key.startswith("features.conv1") else fresh.state_dict()
         assert torch.equal(value, expected[key]), key
+
+
+HEADS = [
+    Head(),
+    Head(hidden=7),
+    Head(pool="flatten"),
+    Head(hidden=7, dropout=0.5, pool="flatten"),
+    Head(dropout=0.3),
+    Head(zero=True),
+]
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_new_heads_fit_every_network_and_travel_with_its_weights(name, tmp_path):
+    side = SIDES.get(name, 16)
+    for number, head in enumerate(HEADS):
+        model = network(name, side)
+        transfer.begin(model, 4, seed=3, head=head)
+        model.eval()
+        x = torch.rand(2, 3, side, side)
+        with torch.no_grad():
+            maps = model.forward_features(x)
+            expected = model(x)
+        width = maps.shape[1] * (maps.shape[2] * maps.shape[3] if head.pool == "flatten" else 1)
+        counted = (width + 1) * head.hidden + ((head.hidden or width) + 1) * 4
+        assert models.count_parameters(model.head) == counted
+        assert expected.shape == (2, 4)
+        assert bool((expected == 0).all()) is head.zero
+        path = tmp_path / f"{number}.safetensors"
+        cnnhw.runs.save_weights(model, path)
+        loaded = cnnhw.load(path)
+        assert loaded.new_head == model.new_head
+        with torch.no_grad():
+            assert torch.equal(loaded(x), expected)
+
+
+def test_a_new_head_may_be_for_photos_of_another_size(tmp_path):
+    photos, model = make_photos(size=24), network(size=16)
+    stages = transfer.two_stages(transfer.recipe(1, batch_size=8), head_epochs=1)
+    runs = transfer.transfer(model, photos, stages, head=Head(hidden=5, pool="flatten"), progress=False)
+    assert model.size == 24
+    folder = transfer.joined(runs, stages).save(tmp_path / "run")
+    loaded = cnnhw.load(folder)
+    assert torch.equal(cnnhw.evaluation.predict(loaded, photos.test).argmax(1), runs[-1].predictions)
+    assert "the head for 1 epochs; all layers for 1 epochs" in (folder / "report.html").read_text()
+
+
+def test_stages_as_one_run_count_epochs_through():
+    stages = [HEAD, ALL]
+    runs = transfer.transfer(network(), make_photos(), stages, progress=False)
+    one = transfer.joined(runs, stages)
+    assert one.history["loss"] == runs[0].history["loss"] + runs[1].history["loss"]
+    assert one.recipe["epochs"] == 5
+    assert one.best_epoch == 3 + runs[1].best_epoch
+    assert one.accuracy == runs[1].accuracy
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", ["q1_shallow", "fast"])
+def test_cached_features_of_new_heads_give_the_same_result(name, head):
+    photos, results = make_photos(train=24, size=16), []
+    for cache in (True, False):
+        model = network(name)
+        (run,) = transfer.transfer(model, photos, [Stage("head", HEAD.recipe)], head=head, cache=cache, progress=False)
+        results.append(run.history["loss"])
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_bad_heads_and_stages_are_refused():
+    for change in ({"hidden": -1}, {"dropout": 1.0}, {"pool": "max"}):
+        with pytest.raises(ValueError, match=f"Head\\({next(iter(change))}="):
+            Head(**change)
+    for change in ({"features_rate": 0.0}, {"layer_decay": -1.0}):
+        with pytest.raises(ValueError, match=f"Stage\\({next(iter(change))}="):
+            Stage("all", **change)
+    with pytest.raises(ValueError, match="not both"):
+        transfer.begin(network(), 3, 0, head=Head(), new_classifier=False)
+    with pytest.raises(ValueError, match="steps=4 is not possible"):
+        transfer.gradual(network(), Recipe(), 4)
+    with pytest.raises(UnknownNameError, match="layer of the features 'dense1'"):
+        transfer.freeze(network(), make_photos(), Stage("all", until="dense1"))
+
+
+def test_unfreezing_from_the_end_and_from_the_beginning():
+    model = network("fast")
+    assert transfer.parts(model) == ["stem", "stage1", "stage2", "residual2_1", "stage3", "residual3_1"]
+    end = transfer.gradual(model, Recipe(), 3)
+    start = transfer.gradual(model, Recipe(), 3, reverse=True)
+    assert [stage.train for stage in end] == ["stage3", "stage2", "all"]
+    assert [stage.until for stage in start] == ["stage1", "residual2_1", ""]
+    trained = []
+    for stage in (*end, *start):
+        transfer.freeze(model, make_photos(), stage, cache=False)
+        assert all(p.requires_grad for p in model.head.parameters())
+        trained.append(
+            [
+                name
+                for name in transfer.parts(model)
+                if any(p.requires_grad for p in model.features.get_submodule(name).parameters())
+            ]
+        )
+    names = transfer.parts(model)
+    assert trained == [names[4:], names[2:], names, names[:2], names[:4], names]
+
+
+def test_discriminative_rates_scale_each_layers_steps():
+    # one step of SGD without momentum's history moves weights by rate times gradient times 1.9 (Nesterov)
+    recipe = Recipe(epochs=1, batch_size=60, optimizer="sgd", learning_rate=0.01)
+    moved = []
+    for stage in (Stage("all", recipe), Stage("all", recipe, features_rate=0.5, layer_decay=0.1)):
+        model = network()
+        before = weights(model)
+        transfer.transfer(model, make_photos(), [stage], new_classifier=False, progress=False)
+        moved.append({key: (value - before[key]).double() for key, value in model.state_dict().items()})
+    for key, value in moved[0].items():
+        factor = {"conv3": 0.05, "conv2": 0.005, "conv1": 0.0005}.get(key.split(".")[1], 1.0)
+        assert torch.allclose(moved[1][key], factor * value, rtol=0.02, atol=2e-8), key
+    assert Stage("all", recipe).rates(model) == {}
+
+
+def test_a_zero_head_shields_the_features_for_one_step_only():
+    photos = make_photos()
+
+    def moved(optimizer, epochs, decay=0.0, zero=True):
+        model = network()
+        transfer.begin(model, 3, 0, head=Head(zero=zero))
+        before = {key: value for key, value in weights(model).items() if key.startswith("features")}
+        recipe = Recipe(
+            epochs=epochs, batch_size=60, optimizer=optimizer, weight_decay=decay, learning_rate=0.01, keep="last"
+        )
+        cnnhw.fit(model, photos, recipe, progress=False)
+        return {key: (before[key], model.state_dict()[key]) for key in before}
+
+    assert all(torch.equal(old, new) for old, new in moved("sgd", 1).values())
+    assert not any(torch.equal(old, new) for old, new in moved("sgd", 2).values())
+    assert not any(torch.equal(old, new) for old, new in moved("sgd", 1, zero=False).values())
+    # decoupled weight decay moves them all the same, by rate times decay (Loshchilov and Hutter 2019)
+    for old, new in moved("adamw", 1, decay=0.1).values():
+        assert torch.allclose(new, old * (1 - 0.01 * 0.1), rtol=1e-6, atol=0)
+
+
+def test_rates_of_layers_belong_to_a_run_that_is_resumed(tmp_path):
+    photos = make_photos()
+    stage = Stage("all", ALL.recipe, layer_decay=0.5)
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, row):
+        raise Stop
+
+    for other in (Stage("all", ALL.recipe), stage):
+        folder = tmp_path / str(other.layer_decay)
+        with pytest.raises(Stop):
+            transfer.transfer(network(), photos, [other], folder=folder, progress=False, on_epoch=stop)
+    with pytest.raises(TrainingError, match="other settings"):
+        transfer.transfer(network(), photos, [stage], folder=tmp_path / "1.0", resume=True, progress=False)
+    cut, whole = network(), network()
+    transfer.transfer(cut, photos, [stage], folder=tmp_path / "0.5", resume=True, progress=False)
+    transfer.transfer(whole, photos, [stage], progress=False)
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in cut.state_dict().items())
+
+
+def test_layers_drawn_anew_keep_a_head_that_was_replaced_before():
+    model = network()
+    transfer.begin(model, 3, seed=1, head=Head(hidden=6))
+    conv1 = model.features.conv1.weight.clone()
+    transfer.begin(model, 4, seed=5, fresh_from="conv2")
+    other = network()
+    transfer.begin(other, 4, seed=5, head=Head(hidden=6))
+    assert torch.equal(model.head.hidden.weight, other.head.hidden.weight)
+    assert torch.equal(model.features.conv1.weight, conv1)
+
+
+def test_licences_of_source_and_photos_are_kept(tmp_path):
+    model = network()
+    cnnhw.runs.save_weights(model, tmp_path / "source.safetensors", licence="of the source")
+    loaded = transfer.source(tmp_path / "source.safetensors")
+    photos = dataclasses.replace(make_photos(), licence="of the photos")
+    (run,) = transfer.transfer(loaded, photos, [HEAD], progress=False)
+    assert run.licence == "of the photos; of the source"
+    assert cnnhw.load(run.save(tmp_path / "run")).licence == run.licence

@@ -6,6 +6,7 @@ Some are faults of the original report, kept so that their effect can be measure
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import UnknownNameError
 
-__all__ = ["bgr", "every_fifth", "half_train", "last_tenth", "names", "prepare", "random_split"]
+__all__ = ["SHARES", "bgr", "every_fifth", "fold", "half_train", "last_tenth", "names", "prepare", "random_split"]
+
+SHARES = {"train_5": 0.05, "train_10": 0.1, "train_25": 0.25, "train_50": 0.5}
+"""Protocols that keep a share of the training photos of each class, at random: the smaller within the larger."""
 
 
 def bgr(photos: PhotoSet, seed: int = 0) -> PhotoSet:
@@ -119,8 +123,47 @@ def half_train(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     return _with(photos, _every(photos.train, 2), photos.validation, photos.test)
 
 
+def fold(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Return the photos split anew, class by class: 70 % train, 10 % validation, 20 % test, which seeds share out.
+
+    The test photos of the seeds 0 to 4 have none in common, and together are all photos; so have those of 5 to 9.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    seed : int
+        Decides the split.
+
+    Returns
+    -------
+    PhotoSet
+        All photos, in three other parts.
+    """
+    pool = _join(*_splits(photos))
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed // 5))
+    part = torch.empty(len(pool), dtype=torch.int64)
+    for label in range(len(photos.classes)):
+        rows = order[pool.labels[order] == label]
+        # tenths of the class: two to test, the next to validate
+        tenth = (torch.arange(len(rows)) * 10 // len(rows) - 2 * (seed % 5)) % 10
+        part[rows] = (tenth < 3).long() + (tenth < 2).long()
+    return _with(photos, *(_take(pool, (part == which).nonzero().flatten()) for which in range(3)))
+
+
+def _share(photos: PhotoSet, seed: int, share: float) -> PhotoSet:
+    train = photos.train
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    kept = []
+    for label in range(len(photos.classes)):
+        rows = order[train.labels[order] == label]
+        kept.append(rows[: max(1, round(share * len(rows)))])
+    return _with(photos, _take(train, torch.cat(kept).sort().values), photos.validation, photos.test)
+
+
 _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
-    function.__name__: function for function in (bgr, every_fifth, half_train, last_tenth, random_split)
+    **{function.__name__: function for function in (bgr, every_fifth, fold, half_train, last_tenth, random_split)},
+    **{name: functools.partial(_share, share=share) for name, share in SHARES.items()},
 }
 
 

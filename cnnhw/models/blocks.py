@@ -31,6 +31,9 @@ class Classifier(nn.Module):
     pixel_scale : float
         What photos in 0..1 are multiplied by before the first layer: 1, or 255 for a network that was trained on raw
         pixels (see :class:`cnnhw.Recipe`).
+    new_head : dict of str to bool, int, float or str
+        The fields of the :class:`cnnhw.transfer.Head` that took the place of the head it was created with; empty if
+        none did.
     """
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
@@ -42,6 +45,7 @@ class Classifier(nn.Module):
         self.options: dict[str, bool | int | float | str] = {}
         self.classes: tuple[str, ...] = ()
         self.pixel_scale = 1.0
+        self.new_head: dict[str, bool | int | float | str] = {}
 
     @property
     def num_classes(self) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from cnnhw import edges, evaluation, features, models, robustness, theory
+from cnnhw import edges, evaluation, features, files, models, robustness, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
@@ -18,7 +20,7 @@ from cnnhw.errors import UnknownNameError
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.inception import InceptionModule
 
-__all__ = ["compute", "names"]
+__all__ = ["Drift", "compute", "names"]
 
 _PHOTOS = 256  # for gradients
 _DRAWS = 8  # of blocks to delete
@@ -34,7 +36,7 @@ def names() -> list[str]:
 
 def compute(
     groups: Sequence[str], model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, float | list[float]]:
     """Measure a trained network.
 
     Parameters
@@ -50,20 +52,88 @@ def compute(
 
     Returns
     -------
-    dict of str to float
-        One or more figures for each group.
+    dict of str to float or list of float
+        One or more figures for each group, rounded to six digits; lists for drawings.
 
     Raises
     ------
     UnknownNameError
         If there is no such group.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for group in groups:
         if group not in _GROUPS:
             raise UnknownNameError("group of measures", group, _GROUPS)
         found |= _GROUPS[group](model, photos, configuration)
-    return {name: round(value, 6) for name, value in found.items()}
+    return {
+        name: [round(one, 2) for one in value] if isinstance(value, list) else round(value, 6)
+        for name, value in found.items()
+    }
+
+
+class Drift:
+    """How far the features of a network that goes on learning have moved from where they began.
+
+    It is noted after each epoch, in a file beside the checkpoint, so that an interruption loses nothing.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network, before it goes on learning.
+    photos : PhotoSet
+        The photos: up to 256 of those to validate with are looked at.
+    folder : Path
+        Where the file is.
+    """
+
+    _FILE = "drift.json"
+
+    def __init__(self, model: Classifier, photos: PhotoSet, folder: Path) -> None:
+        self.model, self.path = model, folder / self._FILE
+        rows = torch.arange(min(_PHOTOS, len(photos.validation)))
+        self.photos = dataclasses.replace(photos.validation, index=photos.validation.index[rows], labels=rows)
+        self.vectors = features.vectors(model, self.photos)
+        self.weights = self._weights()
+
+    def _weights(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in self.model.features.parameters()])
+
+    def note(self, epoch: int) -> None:
+        """Add a row: linear CKA with the first features, and the distance of the weights relative to their norm."""
+        moved = (self._weights() - self.weights).norm() / self.weights.norm()
+        row = {
+            "similarity": round(features.cka(features.vectors(self.model, self.photos), self.vectors), 6),
+            "distance": round(float(moved), 6),
+        }
+        files.write_json(self.path, self.read(self.path.parent) | {str(epoch): row})
+
+    @classmethod
+    def read(cls, folder: Path) -> dict[str, dict[str, float]]:
+        """Return the rows by epoch, from 1: ``similarity`` (CKA, 0 to 1) and ``distance``; empty if there are none."""
+        path = folder / cls._FILE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @staticmethod
+    def summary(rows: Mapping[str, Mapping[str, float]], first: int) -> dict[str, float]:
+        """Return the figures that claims are made about.
+
+        Parameters
+        ----------
+        rows : mapping
+            As :meth:`read` returns them.
+        first : int
+            The first epoch in which the features were trained.
+
+        Returns
+        -------
+        dict of str to float
+            Similarity and distance after that epoch, and after the last.
+        """
+        found = {}
+        for when, epoch in (("early ", first), ("", len(rows))):
+            found |= {f"{when}feature similarity": rows[str(epoch)]["similarity"]}
+            found |= {f"{when}weight distance": rows[str(epoch)]["distance"]}
+        return found
 
 
 def _path_length(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
@@ -154,7 +224,32 @@ def _filters(model: Classifier, photos: PhotoSet, configuration: Mapping[str, An
     return found | {name: value for name, value in shown.items() if name.startswith("figure-ground")}
 
 
-_GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], dict[str, float]]] = {
+def _changes(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return the accuracy on test photos that are changed in ways that the network was not trained for."""
+    found = {}
+    rows = torch.arange(len(photos.test))
+    for kind in robustness.CHANGES:
+        store = robustness.changed(photos.test.images, kind)
+        split = dataclasses.replace(photos.test, store=store, index=rows)
+        guesses = evaluation.predict(model, split).argmax(1)
+        found[f"accuracy on {kind} photos"] = evaluation.accuracy(guesses, split.labels)
+    found["accuracy on changed photos"] = sum(found.values()) / len(found)
+    return found
+
+
+def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return a plane through the features of the test photos: t-SNE coordinates (van der Maaten and Hinton 2008)."""
+    from sklearn.manifold import TSNE
+
+    vectors = features.vectors(model, photos.test)
+    vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
+    plane = TSNE(random_state=0, init="pca", perplexity=min(30.0, (len(vectors) - 1) / 3)).fit_transform(
+        vectors.numpy()
+    )
+    return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
+
+
+_GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]] = {
     "path length": _path_length,
     "lesions": _lesions,
     "shift consistency": _shifts,
@@ -162,4 +257,6 @@ _GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], dict[str,
     "cost": _cost,
     "branches": _branches,
     "filters": _filters,
+    "changes": _changes,
+    "map": _map,
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cnnhw import transfer
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training import Recipe
-from cnnhw.transfer import Stage
+from cnnhw.transfer import Head, Stage
 
-__all__ = ["RATES", "STUDIES"]
+__all__ = ["RATES", "STUDIES", "TRANSFER_RATES"]
 
 # As reported: Adam 1e-3, batches of 32, no augmentation. The run of 30 epochs is the report's own "it had converged
 # near 15"; as the rate is constant, its epoch 13 is the report's 13-epoch run, so seed 0 is not run twice.
@@ -38,7 +39,7 @@ _FAST_PARTS = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        Arm(name, "fast", recipe, seeds=_SIX)
+        Arm(name, "fast", recipe, seeds=(*_SIX, 6, 7) if name == "fast" else _SIX)  # two more for the transfers of Q5
         for name, recipe in {
             "fast": _FAST,
             "no_whitening": replace(_FAST, whiten=False),
@@ -404,6 +405,227 @@ _Q3 = Study(
     measures=("filters",),
 )  # fmt: skip
 
+# Q5 and Q6. All transfers begin with the fast recipe's network, trained on tiny5, and go on on flowers at 64 pixels.
+# Sizes are percentages of the training photos; each has its number of epochs, and all its arms take as many steps.
+_EIGHT = (0, 1, 2, 3, 4, 5, 6, 7)
+_EPOCHS = {5: 24, 10: 20, 25: 10, 50: 8, 100: 6}
+_SOURCE = "fast/fast"
+
+TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
+    "scratch": 3e-3,
+    "tuned": 1e-3,
+    "head": 3e-3,
+}
+
+
+def _tune(epochs: int, kind: str = "tuned", **change: Any) -> Recipe:
+    return transfer.recipe(epochs, **{"learning_rate": TRANSFER_RATES[kind], **change})
+
+
+def _probe(epochs: int, **change: Any) -> Stage:
+    """Return the stage in which a head learns; on photos that are not mirrored, so that features are computed once."""
+    return Stage("head", _tune(epochs, "head", flip=False, **change))
+
+
+def _probe_then(epochs: int, *stages: Stage) -> tuple[Stage, ...]:
+    """Return the two stages of a transfer: a quarter of the epochs for the head, the rest for all."""
+    head = max(1, epochs // 4)
+    return (_probe(head), *(stages or (Stage("all", _tune(epochs - head)),)))
+
+
+def _flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
+    settings: dict[str, Any] = {"seeds": _SIX, "data": "flowers", **change}
+    if not isinstance(recipe, Recipe):
+        settings = {"head": Head(), **settings}
+        if not settings.get("pretrained"):
+            settings = {"source": _SOURCE, **settings}
+    protocols = () if percent == 100 else (f"train_{percent}",)
+    return Arm(
+        f"{name}_{percent}", settings.pop("model", "fast"), recipe,
+        **{"protocols": protocols, **settings},
+    )  # fmt: skip
+
+
+def _rate_arms() -> tuple[Arm, ...]:
+    epochs = _EPOCHS[100]
+    arms = []
+    for kind, rates in {"scratch": (1e-3, 3e-3, 9e-3), "tuned": (3e-4, 1e-3, 3e-3), "head": (1e-3, 3e-3, 9e-3)}.items():
+        for rate in rates:
+            recipe: Recipe | tuple[Stage, ...] = _tune(epochs, kind, learning_rate=rate)
+            if kind == "tuned":
+                recipe = (Stage("all", _tune(epochs, kind, learning_rate=rate)),)
+            elif kind == "head":
+                recipe = (_probe(epochs, learning_rate=rate),)
+            arms.append(replace(_flowers(kind, 100, recipe, seeds=_EIGHT[-2:]), name=f"{kind}_{rate:g}"))
+    return tuple(arms)
+
+
+_TRANSFER_RATES = Study(
+    name="transfer_rates",
+    observation="it chooses learning rates, by validation photos",
+    question="Which of three rates suits a network from scratch, one that goes on learning, and a new head alone?",
+    data="flowers",
+    size=64,
+    arms=_rate_arms(),
+)
+
+
+def _q5_arms(percent: int) -> tuple[Arm, ...]:
+    epochs = _EPOCHS[percent]
+    all_at_once = _tune(epochs)
+    return (
+        _flowers("frozen", percent, (_probe(epochs),), seeds=_EIGHT),
+        _flowers("random", percent, (Stage("all", all_at_once),), seeds=_EIGHT),
+        _flowers("probe", percent, _probe_then(epochs), seeds=_EIGHT),
+        _flowers("zero", percent, (Stage("all", all_at_once),), seeds=_EIGHT, head=Head(zero=True)),
+        _flowers("slow", percent, (Stage("all", all_at_once, features_rate=0.1),), seeds=_EIGHT),
+        _flowers("warm", percent, (Stage("all", replace(all_at_once, warmup=0.25)),), seeds=_EIGHT),
+    )
+
+
+_Q5 = Study(
+    name="q5",
+    question="What does a transfer gain by letting the new head learn first, with the features frozen?",
+    data="flowers",
+    size=64,
+    arms=(*_q5_arms(10), *_q5_arms(50), *_q5_arms(100)),
+    measures=("changes",),
+    drift=True,
+)
+
+# The features of the fast network in three groups, from the end; then in the other order; then all three times.
+_GROUPS = {
+    "end": (("stage3", ""), ("stage2", ""), ("all", "")),
+    "start": (("all", "stage1"), ("all", "residual2_1"), ("all", "")),
+    "at_once": (("all", ""), ("all", ""), ("all", "")),
+}
+
+
+def _order(name: str, percent: int, **change: Any) -> Arm:
+    epochs = _EPOCHS[percent] // 3
+    stages = tuple(Stage(train, _tune(epochs), until=until, **change) for train, until in _GROUPS[name.split("-")[0]])
+    return _flowers(name.replace("-", "_"), percent, (_probe(epochs), *stages), seeds=_EIGHT)
+
+
+_Q5_ORDER = Study(
+    name="q5_order",
+    question="Does it matter in which order a transfer makes the layers trainable?",
+    data="flowers",
+    size=64,
+    arms=tuple(
+        arm
+        for percent in (10, 100)
+        for arm in (
+            *(_order(name, percent) for name in _GROUPS),
+            _order("end-discriminative", percent, layer_decay=1 / 2.6),
+        )
+    ),
+)
+
+# What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
+_KEPT = {"stem": "stage1", "stage1": "stage2", "stage2": "stage3", "all": "linear"}
+_LAYER_RECIPE = _tune(_EPOCHS[50], learning_rate=2e-3)
+_Q5_LAYERS = Study(
+    name="q5_layers",
+    question="How general is each layer: up to which one do features learnt on other photos serve?",
+    data="flowers",
+    size=64,
+    arms=(
+        _flowers("nothing", 50, (Stage("all", _LAYER_RECIPE),), head=None, fresh_from="stem"),
+        *(
+            _flowers(f"{kept}_{how}", 50, (Stage(train, _LAYER_RECIPE),), head=None, fresh_from=first)
+            for kept, first in _KEPT.items()
+            for how, train in (("frozen", first), ("tuned", "all"))
+        ),
+    ),
+)
+
+# Q6, the ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together: as the
+# transfer is trained, and by the fast recipe, most of whose epochs are at lower resolution.
+_INCEPTION: dict[str, Any] = {"model": "inception", "seeds": _Q_SEEDS, "options": _Q4_OPTIONS["seven"]}
+_Q6 = Study(
+    name="q6",
+    question="When does transfer pay, against training from scratch and against features learnt on ImageNet?",
+    data="flowers",
+    size=64,
+    arms=(
+        *(
+            arm
+            for percent, epochs in _EPOCHS.items()
+            for arm in (
+                _flowers("scratch", percent, _tune(epochs, "scratch")),
+                _flowers("frozen", percent, (_probe(epochs),)),
+                _flowers("transfer", percent, _probe_then(epochs)),
+            )
+        ),
+        _flowers("scratch_compute", 100, _tune(17, "scratch")),
+        _flowers("fast_compute", 100, Recipe.fast(27)),
+        *(
+            _flowers(
+                "imagenet", percent, (_probe(_EPOCHS[percent]),), model="efficientnet_lite0", pretrained=True, size=128
+            )
+            for percent in (5, 10, 100)
+        ),
+        _flowers("inception_scratch", 100, _tune(_EPOCHS[100], "scratch"), **_INCEPTION),
+        _flowers("inception_frozen", 100, (_probe(_EPOCHS[100]),), source="q4/seven", **_INCEPTION),
+        _flowers("inception_transfer", 100, _probe_then(_EPOCHS[100]), source="q4/seven", **_INCEPTION),
+    ),
+)
+
+_HEADS = {
+    "linear": Head(),
+    "hidden64": Head(hidden=64),
+    "hidden256": Head(hidden=256),
+    "dropout256": Head(hidden=256, dropout=0.5),
+    "flatten256": Head(hidden=256, pool="flatten"),
+}
+
+
+def _ways(percent: int) -> dict[str, tuple[Stage, ...]]:
+    epochs = _EPOCHS[percent]
+    step = epochs // 4
+    return {
+        "frozen": (_probe(epochs),),
+        "full": _probe_then(epochs),
+        "gradual": (_probe(step), *(Stage(train, _tune(step)) for train, _ in _GROUPS["end"])),
+    }
+
+
+_Q6_HEADS = Study(
+    name="q6_heads",
+    question="How complex should the new head be, and does that depend on what else is trained?",
+    data="flowers",
+    size=64,
+    arms=tuple(
+        _flowers(f"{name}_{way}", percent, stages, head=head)
+        for percent in (10, 50)
+        for name, head in _HEADS.items()
+        for way, stages in _ways(percent).items()
+    ),
+)
+_Q6_SPLITS = Study(
+    name="q6_splits",
+    question="Does the gain of the transfer hold for other splits of the photos?",
+    data="flowers",
+    size=64,
+    arms=(
+        _flowers("scratch", 100, _tune(_EPOCHS[100], "scratch"), protocols=("fold",)),
+        _flowers("transfer", 100, _probe_then(_EPOCHS[100]), protocols=("fold",)),
+    ),
+)
+_Q6_MAP = Study(
+    name="q6_map",
+    observation="it draws one run, and compares nothing",
+    question="How do the features of the flowers lie before and after they are tuned?",
+    data="flowers",
+    size=64,
+    arms=(
+        _flowers("frozen", 100, (_probe(_EPOCHS[100]),), seeds=(0,)),
+        _flowers("transfer", 100, _probe_then(_EPOCHS[100]), seeds=(0,)),
+    ),
+    measures=("map",),
+)
+
 STUDIES = (
     _Q1,
     _FAST_PARTS,
@@ -421,4 +643,12 @@ STUDIES = (
     _Q4_FAST,
     _Q4_SCALES,
     _Q3,
+    _TRANSFER_RATES,
+    _Q5,
+    _Q5_ORDER,
+    _Q5_LAYERS,
+    _Q6,
+    _Q6_HEADS,
+    _Q6_SPLITS,
+    _Q6_MAP,
 )

@@ -79,6 +79,7 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
             costs[kind] = 0.0
             for stage in job.arm.stages:
                 model = models.create(job.arm.model, len(photos.classes), size=job.size, **job.arm.options)
+                transfer.begin(model, len(photos.classes), 0, head=job.arm.head, size=job.size)
                 few = protocols.prepare(photos, ["every_fifth"]) if stage.train != "all" else photos
                 network, inputs = transfer.freeze(model, few, stage, cache=job.arm.cache)
                 rate = training.speed(network, inputs, stage.recipe, seconds=seconds / len(arms) / len(job.arm.stages))
@@ -200,6 +201,7 @@ def run_job(
         code = store.code_fingerprint(job.configuration)  # now: files may be edited while the run goes on
         runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
         model, photos = runs[-1].model, runs[-1].photos
+        drift = measures.Drift.read(checkpoints)
         if job.is_source:
             save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
         content = store.from_runs(
@@ -207,6 +209,11 @@ def run_job(
         )
         if job.study.measures:
             content["measures"] = measures.compute(job.study.measures, model, photos, job.configuration)
+        if drift:
+            first = next(i for i, stage in enumerate(job.arm.stages) if stage.train not in ("classifier", "head"))
+            before = sum(stage.recipe.epochs for stage in job.arm.stages[:first])
+            content["drift"] = drift
+            content.setdefault("measures", {}).update(measures.Drift.summary(drift, before + 1))
         if known := claims.hashes(CLAIMS, job.study.name):
             content["claims"] = known
         path = done[0].path if done else store.write(content, where)
@@ -245,6 +252,14 @@ def train(
     torch.set_num_threads(job.study.threads)
     photos = _photos(job)
     model = _model(job, photos, where)
+    if job.study.drift and folder is not None:
+        watched, tell = measures.Drift(model, photos, folder), on_epoch
+
+        def on_epoch(epoch: int, row: dict[str, float]) -> None:
+            watched.note(epoch)
+            if tell is not None:
+                tell(epoch, row)
+
     common: dict[str, Any] = {
         "seed": job.seed,
         "folder": folder,
@@ -260,6 +275,7 @@ def train(
         photos,
         job.arm.stages,
         new_classifier=job.arm.new_classifier,
+        head=job.arm.head,
         fresh_from=job.arm.fresh_from,
         cache=job.arm.cache,
         **common,
@@ -288,13 +304,16 @@ def canary(record: store.Record) -> float | None:
     try:
         photos = _photos(job)
         model, stage = _model(job, photos), job.arm.stages[0]
+        rates = None
         if not isinstance(job.arm.recipe, Recipe):
             transfer.begin(
                 model, len(photos.classes), job.seed,
-                new_classifier=job.arm.new_classifier, fresh_from=job.arm.fresh_from,
+                new_classifier=job.arm.new_classifier, head=job.arm.head, fresh_from=job.arm.fresh_from,
+                size=photos.size,
             )  # fmt: skip
+            rates = stage.rates(model)
             model, photos = transfer.freeze(model, photos, stage, cache=job.arm.cache)
-        now = training.first_losses(model, photos, stage.recipe, job.seed)
+        now = training.first_losses(model, photos, stage.recipe, job.seed, rates=rates)
     finally:
         torch.set_num_threads(threads)
     return max(abs(a - b) for a, b in zip(now, record.content["first_losses"], strict=True))
@@ -307,6 +326,10 @@ def _photos(job: Job) -> data.PhotoSet:
 def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models.Classifier:
     """Return a new model, or that of the job's source, which is run if its weights are not in the cache folder."""
     source = job.source
+    if job.arm.pretrained:
+        from cnnhw import imagenet
+
+        return imagenet.load(job.arm.model, size=job.size)
     if source is None:
         return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
     if not _weights(source).exists():

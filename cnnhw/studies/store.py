@@ -122,7 +122,7 @@ class Record:
         return self.content["code"] == code_fingerprint(self.content["configuration"])
 
     def repeated_by_present_code(self) -> bool:
-        """Whether the present code was seen to repeat the run's first steps (see `cnnhw.studies.queue.canary`)."""
+        """Whether the present code was seen to repeat the first steps of the run's arm: see `queue.canary`."""
         return self.content.get("canary", {}).get("code") == code_fingerprint(self.content["configuration"])
 
 
@@ -262,8 +262,8 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     return path
 
 
-def write_canary(record: Record, difference: float) -> None:
-    """Note in a record's file that the present code repeats its first steps.
+def write_canary(record: Record, difference: float, seed: int) -> None:
+    """Note in a record's file that the present code repeats the first steps of its arm.
 
     Parameters
     ----------
@@ -271,9 +271,11 @@ def write_canary(record: Record, difference: float) -> None:
         The record.
     difference : float
         The greatest difference of a loss, in nats.
+    seed : int
+        The seed of the run of the same arm that was repeated.
     """
-    code = code_fingerprint(record.content["configuration"])
-    files.write_json(record.path, record.content | {"canary": {"code": code, "difference": difference}})
+    note = {"code": code_fingerprint(record.content["configuration"]), "difference": difference, "seed": seed}
+    files.write_json(record.path, record.content | {"canary": note})
 
 
 def configuration_key(configuration: dict[str, Any]) -> str:
@@ -304,6 +306,8 @@ def code_fingerprint(configuration: Mapping[str, Any]) -> str:
         used.append("cnnhw.data.protocols")
     if isinstance(configuration["recipe"], list):
         used.append("cnnhw.transfer")
+    if "head" in configuration:
+        used.append("cnnhw.models.heads")
     for name in used:
         file = importlib.import_module(name).__file__
         assert file is not None

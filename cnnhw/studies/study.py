@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cnnhw.studies.store import configuration_key
 from cnnhw.training import Recipe
-from cnnhw.transfer import Stage
+from cnnhw.transfer import Head, Stage
 
 __all__ = ["Arm", "Job", "Study"]
 
@@ -36,8 +36,11 @@ class Arm:
     protocols : tuple of str
         What is done to the data beforehand: see :func:`cnnhw.data.protocols.names`.
     source : str
-        For a transfer, the arm of the same study whose weights, of the same seed, it starts from.
-    new_classifier, fresh_from, cache
+        For a transfer, the arm whose weights, of the same seed, it starts from: of the same study, or of another as
+        ``"STUDY/ARM"``.
+    pretrained : bool
+        For a transfer, start from weights trained on ImageNet: see :func:`cnnhw.imagenet.load`.
+    new_classifier, head, fresh_from, cache
         As for :func:`cnnhw.transfer.transfer`.
     """
 
@@ -50,7 +53,9 @@ class Arm:
     size: int = 0
     protocols: tuple[str, ...] = ()
     source: str = ""
+    pretrained: bool = False
     new_classifier: bool = True
+    head: Head | None = None
     fresh_from: str = ""
     cache: bool = True
 
@@ -87,6 +92,9 @@ class Study:
         Threads of each run. One is the most economical; more are for studies of time itself.
     measures : tuple of str
         What is measured on each trained network: see :func:`cnnhw.studies.measures.names`.
+    drift : bool
+        Whether it is noted after each epoch how far the features have moved: see
+        :class:`cnnhw.studies.measures.Drift`.
     observation : str
         Why nothing is claimed about the study beforehand; a study without a claim needs a reason.
     """
@@ -99,6 +107,7 @@ class Study:
     every_epoch: bool = False
     threads: int = 1
     measures: tuple[str, ...] = ()
+    drift: bool = False
     observation: str = ""
 
     def jobs(self) -> list[Job]:
@@ -132,12 +141,25 @@ class Job:
     @property
     def source(self) -> Job | None:
         """The run whose weights a transfer starts from."""
-        return self.study.job(self.arm.source, self.seed) if self.arm.source else None
+        from cnnhw import studies  # which knows all of them, and imports this module
+
+        if not self.arm.source:
+            return None
+        study, _, arm = self.arm.source.rpartition("/")
+        return (studies.get(study) if study else self.study).job(arm, self.seed)
 
     @property
     def is_source(self) -> bool:
-        """Whether another arm of the same study starts from this run's weights."""
-        return any(arm.source == self.arm.name for arm in self.study.arms)
+        """Whether an arm of any study starts from this run's weights."""
+        from cnnhw.studies.plans import STUDIES  # which imports this module
+
+        own = (self.study.name, self.arm.name)
+        return any(
+            own == ((source := arm.source.rpartition("/"))[0] or study.name, source[2])
+            for study in {*STUDIES, self.study}
+            for arm in study.arms
+            if arm.source
+        )
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -147,7 +169,9 @@ class Job:
             "options": dict(self.arm.options),
             "protocols": list(self.arm.protocols),
             "source": source.key if source else "",
+            "pretrained": self.arm.pretrained,
             "keep_classifier": not self.arm.new_classifier,
+            "head": asdict(self.arm.head) if self.arm.head else {},
             "fresh_from": self.arm.fresh_from,
             "uncached": not self.arm.cache,
         }
@@ -155,9 +179,7 @@ class Job:
             "model": self.arm.model,
             "data": self.data,
             "size": self.size,
-            "recipe": recipe.changes()
-            if isinstance(recipe, Recipe)
-            else [{"train": stage.train, **stage.recipe.changes()} for stage in recipe],
+            "recipe": recipe.changes() if isinstance(recipe, Recipe) else [stage.changes() for stage in recipe],
             "seed": self.seed,
             **({"threads": self.study.threads} if self.study.threads > 1 else {}),
             **{name: value for name, value in optional.items() if value},

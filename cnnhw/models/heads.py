@@ -1,0 +1,126 @@
+"""New heads for a trained extractor: what a transfer puts in the place of the old one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from cnnhw.models.blocks import Classifier, device_of, glorot_
+
+__all__ = ["Head", "replace_head"]
+
+_POOLS = ("average", "flatten")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What follows the last map of the extractor.
+
+    Attributes
+    ----------
+    hidden : int
+        Units of one hidden layer with ReLU; 0 for none, so that the head is linear.
+    dropout : float
+        Share of the last layer's inputs that are set to 0 in training, 0 to below 1.
+    pool : {"average", "flatten"}
+        ``"average"`` takes the mean of each channel over the map (Lin et al. 2014), ``"flatten"`` all its cells.
+    zero : bool
+        Whether the last layer begins at zero instead of at random: all classes then begin equally probable, and no
+        gradient reaches what lies before it in the first step.
+    """
+
+    hidden: int = 0
+    dropout: float = 0.0
+    pool: str = "average"
+    zero: bool = False
+
+    def __post_init__(self) -> None:
+        checks = {
+            "hidden": self.hidden >= 0,
+            "dropout": 0 <= self.dropout < 1,
+            "pool": self.pool in _POOLS,
+        }
+        for field, good in checks.items():
+            if not good:
+                raise ValueError(
+                    f"Head({field}={getattr(self, field)!r}) is not possible; see help(cnnhw.transfer.Head)"
+                )
+
+    def build(self, channels: int, side: int, num_classes: int) -> nn.Sequential:
+        """Return the layers, initialised from torch's global generator.
+
+        Parameters
+        ----------
+        channels : int
+            Channels C of the last map.
+        side : int
+            Its side length H = W, in cells.
+        num_classes : int
+            Number of logits, 1 or more.
+
+        Returns
+        -------
+        nn.Sequential
+            Takes maps, Tensor of shape (N, C, H, W), and returns logits, Tensor of shape (N, num_classes).
+
+        Raises
+        ------
+        ValueError
+            If `num_classes` is less than 1.
+        """
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        width = channels
+        if self.pool == "average":
+            layers["pool"] = nn.AdaptiveAvgPool2d(1)
+        else:
+            width *= side * side
+        layers["flatten"] = nn.Flatten()
+        if self.hidden:
+            layers["hidden"], layers["relu"] = nn.Linear(width, self.hidden), nn.ReLU()
+            width = self.hidden
+        if self.dropout:
+            layers["dropout"] = nn.Dropout(self.dropout)
+        layers["linear"] = nn.Linear(width, num_classes)
+        head = nn.Sequential(layers)
+        glorot_(head)
+        if self.zero:
+            nn.init.zeros_(layers["linear"].weight)
+        return head
+
+
+def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0) -> None:
+    """Put a new head in the place of a network's own, in place.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network; its ``new_head`` says afterwards what it got, so that its weights can be saved and loaded.
+    head : Head
+        What it gets.
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length in pixels of the photos that it is for; by default the network's own.
+
+    Raises
+    ------
+    ValueError
+        If `num_classes` is less than 1, or the extractor leaves nothing of photos of that size.
+    """
+    size = size or model.size
+    device, was_training = device_of(model), model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            maps = model.forward_features(torch.zeros(1, 3, size, size, device=device))
+    except RuntimeError as error:
+        raise ValueError(f"size={size} is too small for the extractor of {model.name}: {error}") from error
+    finally:
+        model.train(was_training)
+    model.head = head.build(maps.shape[1], maps.shape[-1], num_classes).to(device)
+    model.size, model.classes, model.new_head = size, (), asdict(head)
