@@ -441,8 +441,7 @@ def _section(sets: Sequence[str], pairs: Sequence[Pair], credits: Mapping[str, s
     by_distance = Counter(pair.distance for pair in pairs)
     listed = []
     for pair in pairs[:_MOST_PAIRS]:
-        # names of another set say nothing about whom to credit
-        known = [credits.get(name, "") for name in pair.names] if len(sets) == 1 else [credits.get(pair.names[0], "")]
+        known = [credits.get(name, "") for name in pair.names[: 3 - len(sets)]]  # of the first set alone
         listed.append(asdict(pair) | ({"credits": known} if any(known) else {}))
     return {
         "sets": list(sets),

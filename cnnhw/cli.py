@@ -135,9 +135,7 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 
 @data_group.command("audit")
 @click.argument("name_or_folder")
-@click.option(
-    "--against", metavar="NAME_OR_FOLDER", help="Also look for photos that are in this data set as well."
-)
+@click.option("--against", metavar="NAME_OR_FOLDER", help="Also look for photos that are in this data set as well.")
 @click.option(
     "--weights", default="fast", show_default=True,
     help="The network to look through: as for predict, or imagenet, or the name of a pretrained backbone.",
@@ -170,8 +168,13 @@ def data_audit(
     if weights in ("imagenet", *getattr(models, "backbones", list)()):
         from cnnhw import imagenet
 
-        chosen = {"size": size} if size else {}
-        model = imagenet.load(**chosen) if weights == "imagenet" else imagenet.load(weights, **chosen)
+        name = "efficientnet_lite0" if weights == "imagenet" else weights
+        try:
+            model = imagenet.load(name, size=size or 224)
+        except CnnhwError:
+            raise
+        except ValueError as error:  # too small
+            raise click.UsageError(f"{weights}: {error}") from error
     else:
         model = runs.load(weights)
     photos = data.load(name_or_folder, size=size or model.size, root=root)
