@@ -138,6 +138,76 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
         click.echo(f"Contact sheet: {out}")
 
 
+@data_group.command("audit")
+@click.argument("name_or_folder")
+@click.option("--against", metavar="NAME_OR_FOLDER", help="Also look for photos that are in this data set as well.")
+@click.option(
+    "--weights", default="fast", show_default=True,
+    help="The network to look through: as for predict, or imagenet, or the name of a pretrained backbone.",
+)  # fmt: skip
+@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
+@click.option("--most", type=click.IntRange(1), default=24, show_default=True, help="Suspicious labels to list.")
+@click.option(
+    "--json", "as_json", type=click.Path(dir_okay=False, path_type=Path), help="Also write all findings to this file."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the suspicious photos to this PNG file.",
+)
+@_ROOT
+def data_audit(
+    name_or_folder: str, against: str | None, weights: str, size: int | None, most: int, as_json: Path | None,
+    out: Path | None, root: Path | None,
+) -> None:  # fmt: skip
+    """Look for wrong labels and for photos that are there twice.
+
+    A label is suspicious if classifiers that have not seen the photo find another class more probable: look at it
+    before you change it. Photos that look the same, one for training and one for the test, make a test accuracy too
+    high; they come first.
+    """
+    import torch
+
+    from cnnhw import audit, data, files, runs
+
+    if weights in ("imagenet", *getattr(models, "backbones", list)()):
+        from cnnhw import imagenet
+
+        name = "efficientnet_lite0" if weights == "imagenet" else weights
+        try:
+            model = imagenet.load(name, size=size or 224)
+        except CnnhwError:
+            raise
+        except ValueError as error:  # too small
+            raise click.UsageError(f"{weights}: {error}") from error
+    else:
+        model = runs.load(weights)
+    photos = data.load(name_or_folder, size=size or model.size, root=root)
+    other = data.load(against, size=64, root=root) if against else None  # enough for hashes of 9 x 8 areas
+    credits = {}
+    if name_or_folder == "flowers":
+        with contextlib.suppress(CnnhwError):  # the list of photographers may be missing; the photos are still there
+            credits = data.flower_credits(root)
+    result = audit.run(photos, model, against=other, most=most, credits=credits)
+    click.echo(audit.table(result))
+    if as_json:
+        files.write_json(as_json, result)
+        click.echo(f"All findings: {as_json}")
+    listed = result["suspicious"]
+    if out and not listed:
+        click.echo("No label is suspicious: no contact sheet was drawn.")
+    elif out:
+        from cnnhw import plots
+
+        splits = [getattr(photos, entry["part"]) for entry in listed]
+        rows = [split.names.index(entry["name"]) for split, entry in zip(splits, listed, strict=True)]
+        images = torch.cat([split.batch([row]) for split, row in zip(splits, rows, strict=True)])
+        captions = [f"{entry['label']}? {entry['predicted']} {max(entry['probabilities']):.2f}" for entry in listed]
+        # a dollar would begin a formula
+        plots.save(plots.contact_sheet(images, [text.replace("$", r"\$") for text in captions]), out)
+        click.echo(f"Contact sheet: {out}")
+
+
 @cli.command()
 @click.argument("model")
 @click.option(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cnnhw
 from cnnhw import (
+    audit,
     claims,
     comparison,
     data,
@@ -29,7 +30,7 @@ from cnnhw.studies import store
 
 # where a name is in several modules, it is documented in the last of them
 _OURS = (
-    *(report, reproduce, shipped, claims, landscape, theory, comparison, transfer, scenes),
+    *(report, reproduce, shipped, audit, claims, landscape, theory, comparison, transfer, scenes),
     *(studies, store, models, data, cnnhw, errors),
 )
 
