@@ -60,7 +60,7 @@ def cka(first: Tensor, second: Tensor) -> float:
     """
     if len(first) != len(second):
         raise DataError(f"representations of {len(first)} and of {len(second)} photos cannot be compared")
-    x, y = (values.double() - values.double().mean(0) for values in (first, second))
+    x, y = (values.detach().double() - values.detach().double().mean(0) for values in (first, second))
     scale = (x.T @ x).norm() * (y.T @ y).norm()
     if scale == 0:
         raise DataError("a representation that is the same for all photos cannot be compared")
@@ -83,7 +83,7 @@ def vectors(model: Classifier, split: Split) -> Tensor:
         One vector a photo.
     """
     device = device_of(model)
-    with _evaluation(model):
+    with _evaluation(model), torch.no_grad():
         return torch.cat(
             [
                 model.forward_features(to_float(split.batch(rows)).to(device)).mean((2, 3)).cpu()

@@ -131,7 +131,9 @@ def _parts(name: str, model: Classifier) -> dict[str, str]:
     if name == "efficientnet_lite0":
         stages = [(own, stage) for own, stage in model.features.named_children() if own.startswith("stage")]
         blocks = [f"features.{own}.{at}.inner" for own, stage in stages for at, _ in enumerate(stage.children())]
-        parts |= {f"_blocks.{i}.{theirs}": f"{at}.{own}" for i, at in enumerate(blocks) for theirs, own in _BLOCK.items()}
+        parts |= {
+            f"_blocks.{i}.{theirs}": f"{at}.{own}" for i, at in enumerate(blocks) for theirs, own in _BLOCK.items()
+        }
     return parts
 
 

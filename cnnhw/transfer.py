@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnhw import evaluation, models
+from cnnhw import evaluation, imagenet, models
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import DataError, UnknownNameError
@@ -135,8 +135,6 @@ def source(weights: str | Path, *, size: int | None = None) -> Classifier:
     """
     names = models.backbones()
     if str(weights) in ("imagenet", *names) and not Path(weights).exists():
-        from cnnhw import imagenet
-
         return imagenet.load(names[0] if str(weights) == "imagenet" else str(weights), size=size or 128)
     return load(weights)
 

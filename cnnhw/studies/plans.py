@@ -39,7 +39,7 @@ _FAST_PARTS = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        Arm(name, "fast", recipe, seeds=(*_SIX, 6, 7) if name == "fast" else _SIX)  # two more for the transfers of Q5
+        Arm(name, "fast", recipe, seeds=(*_SIX, 6, 7, 8, 9) if name == "fast" else _SIX)  # more for transfers
         for name, recipe in {
             "fast": _FAST,
             "no_whitening": replace(_FAST, whiten=False),
@@ -456,7 +456,7 @@ def _rate_arms() -> tuple[Arm, ...]:
                 recipe = (Stage("all", _tune(epochs, kind, learning_rate=rate)),)
             elif kind == "head":
                 recipe = (_probe(epochs, learning_rate=rate),)
-            arms.append(replace(_flowers(kind, 100, recipe, seeds=_EIGHT[-2:]), name=f"{kind}_{rate:g}"))
+            arms.append(replace(_flowers(kind, 100, recipe, seeds=(8, 9)), name=f"{kind}_{rate:g}"))
     return tuple(arms)
 
 

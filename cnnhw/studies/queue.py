@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import claims, data, files, models, training, transfer
+from cnnhw import claims, data, files, imagenet, models, training, transfer
 from cnnhw.data import protocols
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.runs import Run, load, save_weights
@@ -327,8 +327,6 @@ def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models
     """Return a new model, or that of the job's source, which is run if its weights are not in the cache folder."""
     source = job.source
     if job.arm.pretrained:
-        from cnnhw import imagenet
-
         return imagenet.load(job.arm.model, size=job.size)
     if source is None:
         return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
