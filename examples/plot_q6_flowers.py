@@ -87,7 +87,6 @@ RUNGS = {
     "inception_frozen_100": "  new head on frozen features",
     "inception_transfer_100": "  head, then all layers",
     "scratch_100": "fast network: from scratch, equal steps",
-    "scratch_compute_100": "  from scratch, equal computation",
     "fast_compute_100": "  its own recipe from scratch, equal computation",
     "frozen_100": "  new head on frozen features",
     "transfer_100": "  head, then all layers",
@@ -105,10 +104,10 @@ plt.show()
 # .. claim:: q6-steps
 #    :verdict: not resolved
 #
-# .. claim:: q6-compute
+# .. claim:: q6-fast
 #    :verdict: not resolved
 #
-# .. claim:: q6-compute-fast
+# .. claim:: q6-compute
 #    :verdict: not resolved
 #
 # .. claim:: q6-imagenet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ _FAST_PARTS = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        Arm(name, "fast", recipe, seeds=(*_SIX, 6, 7, 8, 9) if name == "fast" else _SIX)  # more for transfers
+        Arm(name, "fast", recipe, seeds=(*_SIX, 6, 7, 8) if name == "fast" else _SIX)  # more for transfers
         for name, recipe in {
             "fast": _FAST,
             "no_whitening": replace(_FAST, whiten=False),
@@ -408,18 +409,24 @@ _Q3 = Study(
 # Q5 and Q6. All transfers begin with the fast recipe's network, trained on tiny5, and go on on flowers at 64 pixels.
 # Sizes are percentages of the training photos; each has its number of epochs, and all its arms take as many steps.
 _EIGHT = (0, 1, 2, 3, 4, 5, 6, 7)
-_EPOCHS = {5: 24, 10: 20, 25: 10, 50: 8, 100: 6}
+_EPOCHS = {5: 40, 10: 24, 25: 10, 50: 8, 100: 6}
 _SOURCE = "fast/fast"
 
 TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
     "scratch": 3e-3,
     "tuned": 1e-3,
     "head": 3e-3,
+    "fast": 6e-3,
 }
 
 
 def _tune(epochs: int, kind: str = "tuned", **change: Any) -> Recipe:
-    return transfer.recipe(epochs, **{"learning_rate": TRANSFER_RATES[kind], **change})
+    return transfer.recipe(epochs, **{"batch_size": 64, "learning_rate": TRANSFER_RATES[kind], **change})
+
+
+def _tune_fast(epochs: int, **change: Any) -> Recipe:
+    """Return the fast recipe for features that have learnt: what is whitened stays as it is."""
+    return replace(Recipe.fast(epochs), **{"whiten": False, "learning_rate": TRANSFER_RATES["fast"], **change})
 
 
 def _probe(epochs: int, **change: Any) -> Stage:
@@ -448,22 +455,23 @@ def _flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **chan
 
 def _rate_arms() -> tuple[Arm, ...]:
     epochs = _EPOCHS[100]
-    arms = []
-    for kind, rates in {"scratch": (1e-3, 3e-3, 9e-3), "tuned": (3e-4, 1e-3, 3e-3), "head": (1e-3, 3e-3, 9e-3)}.items():
-        for rate in rates:
-            recipe: Recipe | tuple[Stage, ...] = _tune(epochs, kind, learning_rate=rate)
-            if kind == "tuned":
-                recipe = (Stage("all", _tune(epochs, kind, learning_rate=rate)),)
-            elif kind == "head":
-                recipe = (_probe(epochs, learning_rate=rate),)
-            arms.append(replace(_flowers(kind, 100, recipe, seeds=(8, 9)), name=f"{kind}_{rate:g}"))
-    return tuple(arms)
+    kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]]]] = {
+        "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: _tune(epochs, learning_rate=rate)),
+        "tuned": ((1e-3, 3e-3, 9e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),)),
+        "head": ((3e-3, 9e-3, 3e-2), lambda rate: (_probe(epochs, learning_rate=rate),)),
+        "fast": ((2e-3, 6e-3, 2e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),)),
+    }
+    return tuple(
+        replace(_flowers(kind, 100, recipe(rate), seeds=(8,)), name=f"{kind}_{rate:g}")
+        for kind, (rates, recipe) in kinds.items()
+        for rate in rates
+    )
 
 
 _TRANSFER_RATES = Study(
     name="transfer_rates",
     observation="it chooses learning rates, by validation photos",
-    question="Which of three rates suits a network from scratch, one that goes on learning, and a new head alone?",
+    question="Which of three rates suits training from scratch, features that go on learning, and a new head alone?",
     data="flowers",
     size=64,
     arms=_rate_arms(),
@@ -502,7 +510,7 @@ _GROUPS = {
 
 
 def _order(name: str, percent: int, **change: Any) -> Arm:
-    epochs = _EPOCHS[percent] // 3
+    epochs = _EPOCHS[percent] // 4
     stages = tuple(Stage(train, _tune(epochs), until=until, **change) for train, until in _GROUPS[name.split("-")[0]])
     return _flowers(name.replace("-", "_"), percent, (_probe(epochs), *stages), seeds=_EIGHT)
 
@@ -514,7 +522,7 @@ _Q5_ORDER = Study(
     size=64,
     arms=tuple(
         arm
-        for percent in (10, 100)
+        for percent in (10, 50)
         for arm in (
             *(_order(name, percent) for name in _GROUPS),
             _order("end-discriminative", percent, layer_decay=1 / 2.6),
@@ -524,24 +532,24 @@ _Q5_ORDER = Study(
 
 # What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
 _KEPT = {"stem": "stage1", "stage1": "stage2", "stage2": "stage3", "all": "linear"}
-_LAYER_RECIPE = _tune(_EPOCHS[50], learning_rate=2e-3)
+_LAYER_RECIPE = _tune(_EPOCHS[25])
 _Q5_LAYERS = Study(
     name="q5_layers",
     question="How general is each layer: up to which one do features learnt on other photos serve?",
     data="flowers",
     size=64,
     arms=(
-        _flowers("nothing", 50, (Stage("all", _LAYER_RECIPE),), head=None, fresh_from="stem"),
+        _flowers("nothing", 25, (Stage("all", _LAYER_RECIPE),), head=None, fresh_from="stem"),
         *(
-            _flowers(f"{kept}_{how}", 50, (Stage(train, _LAYER_RECIPE),), head=None, fresh_from=first)
+            _flowers(f"{kept}_{how}", 25, (Stage(train, _LAYER_RECIPE),), head=None, fresh_from=first)
             for kept, first in _KEPT.items()
             for how, train in (("frozen", first), ("tuned", "all"))
         ),
     ),
 )
 
-# Q6, the ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together: as the
-# transfer is trained, and by the fast recipe, most of whose epochs are at lower resolution.
+# Q6, the ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together; and all
+# of it by the fast recipe, too, most of whose epochs are at lower resolution.
 _INCEPTION: dict[str, Any] = {"model": "inception", "seeds": _Q_SEEDS, "options": _Q4_OPTIONS["seven"]}
 _Q6 = Study(
     name="q6",
@@ -558,8 +566,9 @@ _Q6 = Study(
                 _flowers("transfer", percent, _probe_then(epochs)),
             )
         ),
-        _flowers("scratch_compute", 100, _tune(17, "scratch")),
-        _flowers("fast_compute", 100, Recipe.fast(27)),
+        _flowers("fast", 100, Recipe.fast(_EPOCHS[100])),
+        _flowers("fast_compute", 100, Recipe.fast(25)),
+        _flowers("fast_transfer", 100, _probe_then(_EPOCHS[100], Stage("all", _tune_fast(_EPOCHS[100] - 1)))),
         *(
             _flowers(
                 "imagenet", percent, (_probe(_EPOCHS[percent]),), model="efficientnet_lite0", pretrained=True, size=128

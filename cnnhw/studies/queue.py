@@ -192,8 +192,9 @@ def run_job(
         If another process is running the job, and it is not waited for.
     """
     checkpoints = files.cache_folder() / "studies" / job.key
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    checkpoints.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(checkpoints.with_suffix(".lock"), timeout=-1 if wait else 0):
+        checkpoints.mkdir(exist_ok=True)  # now: another process may have finished the job, and deleted them
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
             shutil.rmtree(checkpoints)
