@@ -630,7 +630,7 @@ def maps(
     Figure
         One axes a panel, without scales: t-SNE has none.
     """
-    figure = _figure(10, 5)
+    figure = _figure(10, 5, "")
     for axis, (title, (across, up)) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,4 +41,6 @@ def test_importing_leaves_slow_libraries_alone():
 def test_no_pickles_and_no_evaluation_of_text(path):
     text = path.read_text(encoding="utf-8")
     for word in ("import pickle", "torch.load(", "torch.save(", "eval(", "exec(", "allow_pickle=True"):
-        assert word not in text.replace(".eval(", "")
+        # of files that others pickled, tensors alone are read
+        safe = re.sub(r"torch\.load\([^()]*weights_only=True\)", "", text)
+        assert word not in safe.replace(".eval(", "")

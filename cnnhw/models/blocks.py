@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class Classifier(nn.Module):
         self.options: dict[str, bool | int | float | str] = {}
         self.classes: tuple[str, ...] = ()
         self.pixel_scale = 1.0
-        self.new_head: dict[str, bool | int | float | str] = {}
+        self.new_head: dict[str, Any] = {}
 
     @property
     def num_classes(self) -> int:

@@ -129,7 +129,7 @@ class Drift:
         dict of str to float
             Similarity and distance after that epoch, and after the last.
         """
-        found = {}
+        found: dict[str, float] = {}
         for when, epoch in (("early ", first), ("", len(rows))):
             found |= {f"{when}feature similarity": rows[str(epoch)]["similarity"]}
             found |= {f"{when}weight distance": rows[str(epoch)]["distance"]}
