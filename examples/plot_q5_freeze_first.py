@@ -299,7 +299,7 @@ orders = {
     "at_once": "all at once",
     "end_discriminative": "from the end, rates by layer",
 }
-for share in (10, 100):
+for share in (10, 50):
     figure = plots.dots(
         {
             words: [record.accuracy() for record in of(way, share, ORDER)]

@@ -200,7 +200,7 @@ plt.show()
 #
 # Five heads: linear; one hidden layer of 64 or 256 units; the same with dropout; and a hidden layer that sees all cells of the last
 # map in place of their mean. Three ways: the head alone on frozen features; head first and then all layers; head first and then from the
-# end in three steps. With a half and a tenth of the photos.
+# end in three steps. With a quarter and a tenth of the photos.
 
 HEADS = cnnhw.studies.records("q6_heads")
 KINDS = {
@@ -215,7 +215,7 @@ THREE = {
     "full": "head, then all layers",
     "gradual": "from the end, in steps",
 }
-for share in (50, 10):
+for share in (25, 10):
     figure = plots.lines(
         {
             words: list(

@@ -85,11 +85,11 @@ class Head:
             width = self.hidden
         if self.dropout:
             layers["dropout"] = nn.Dropout(self.dropout)
-        layers["linear"] = nn.Linear(width, num_classes)
+        layers["linear"] = linear = nn.Linear(width, num_classes)
         head = nn.Sequential(layers)
         glorot_(head)
         if self.zero:
-            nn.init.zeros_(layers["linear"].weight)
+            nn.init.zeros_(linear.weight)
         return head
 
 

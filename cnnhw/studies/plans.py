@@ -409,7 +409,7 @@ _Q3 = Study(
 # Q5 and Q6. All transfers begin with the fast recipe's network, trained on tiny5, and go on on flowers at 64 pixels.
 # Sizes are percentages of the training photos; each has its number of epochs, and all its arms take as many steps.
 _EIGHT = (0, 1, 2, 3, 4, 5, 6, 7)
-_EPOCHS = {5: 40, 10: 24, 25: 10, 50: 8, 100: 6}
+_EPOCHS = {5: 40, 10: 24, 25: 8, 50: 8, 100: 4}
 _SOURCE = "fast/fast"
 
 TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
@@ -458,8 +458,8 @@ def _rate_arms() -> tuple[Arm, ...]:
     kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]]]] = {
         "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: _tune(epochs, learning_rate=rate)),
         "tuned": ((1e-3, 3e-3, 9e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),)),
-        "head": ((3e-3, 9e-3, 3e-2), lambda rate: (_probe(epochs, learning_rate=rate),)),
-        "fast": ((2e-3, 6e-3, 2e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),)),
+        "head": ((9e-3, 3e-2, 9e-2), lambda rate: (_probe(epochs, learning_rate=rate),)),
+        "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),)),
     }
     return tuple(
         replace(_flowers(kind, 100, recipe(rate), seeds=(8,)), name=f"{kind}_{rate:g}")
@@ -567,7 +567,7 @@ _Q6 = Study(
             )
         ),
         _flowers("fast", 100, Recipe.fast(_EPOCHS[100])),
-        _flowers("fast_compute", 100, Recipe.fast(25)),
+        _flowers("fast_compute", 100, Recipe.fast(23)),
         _flowers("fast_transfer", 100, _probe_then(_EPOCHS[100], Stage("all", _tune_fast(_EPOCHS[100] - 1)))),
         *(
             _flowers(
@@ -607,7 +607,7 @@ _Q6_HEADS = Study(
     size=64,
     arms=tuple(
         _flowers(f"{name}_{way}", percent, stages, head=head)
-        for percent in (10, 50)
+        for percent in (10, 25)
         for name, head in _HEADS.items()
         for way, stages in _ways(percent).items()
     ),
