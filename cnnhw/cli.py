@@ -384,7 +384,7 @@ def transfer(
 ) -> None:  # fmt: skip
     """Teach a trained network the classes of your own photos, and save a report.
 
-    First a new head learns, with the features frozen; then all layers, the features slowly. The epoch of stage two
+    First a new head learns, with the features frozen; then all layers do. The epoch of stage two
     that does best on the validation photos is kept (with --epochs 0 there is only stage one).
 
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
@@ -405,7 +405,9 @@ def transfer(
     recipe = transfers.recipe(
         max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
     )
-    stages = transfers.two_stages(recipe, head_epochs=head_epochs)[: 2 if epochs else 1]
+    features_rate = 0.1 if model.name in models.backbones() else 1.0  # large networks forget more easily
+    both = transfers.two_stages(recipe, head_epochs=head_epochs, features_rate=features_rate)
+    stages = both[: 2 if epochs else 1]
     click.echo(f"{weights}: {models.count_parameters(model.features):,} parameters of features, {photos.size} pixels.")
     click.echo(_counts(photos))
     try:

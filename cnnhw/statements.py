@@ -727,8 +727,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _later(
         "q6-head-flatten",
-        "On frozen features, with a quarter of the photos, a hidden layer that sees all cells of the map is more accurate "
-        "than one that sees their mean.",
+        "On frozen features, with a quarter of the photos, a hidden layer that sees all cells of the map is more "
+        "accurate than one that sees their mean.",
         "flatten256_frozen_25",
         "hidden256_frozen_25",
         study="q6_heads",

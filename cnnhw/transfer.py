@@ -152,15 +152,17 @@ def recipe(epochs: int, **changes: Any) -> Recipe:
     Returns
     -------
     Recipe
-        AdamW at a rate of 1e-3 that falls to 0, photos mirrored at random.
+        AdamW at a rate of 3e-3 that falls to 0, photos mirrored at random.
     """
     common = Recipe(
-        epochs=epochs, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", flip=True
+        epochs=epochs, optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, schedule="cosine", flip=True
     )
     return dataclasses.replace(common, **changes)
 
 
-def two_stages(tuning: Recipe, *, head_epochs: int = 20, head_rate: float = 3e-3) -> tuple[Stage, Stage]:
+def two_stages(
+    tuning: Recipe, *, head_epochs: int = 20, head_rate: float = 3e-2, features_rate: float = 1.0
+) -> tuple[Stage, Stage]:
     """Return the stages of the usual transfer: the head first, on frozen features; then all layers.
 
     Parameters
@@ -171,6 +173,8 @@ def two_stages(tuning: Recipe, *, head_epochs: int = 20, head_rate: float = 3e-3
         Epochs of the first stage; photos are not changed at random in it, so that features are computed once.
     head_rate : float
         Its highest learning rate.
+    features_rate : float
+        What the learning rate of the features is multiplied by in the second stage.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def two_stages(tuning: Recipe, *, head_epochs: int = 20, head_rate: float = 3e-3
     head = dataclasses.replace(
         tuning, epochs=head_epochs, learning_rate=head_rate, flip=False, shift=0, cutout=0.0, mixup=0.0, resolutions=()
     )
-    return Stage("head", head), Stage("all", tuning)
+    return Stage("head", head), Stage("all", tuning, features_rate=features_rate)
 
 
 def gradual(model: Classifier, recipe: Recipe, steps: int = 3, *, reverse: bool = False) -> tuple[Stage, ...]:

@@ -237,3 +237,71 @@ def test_errors_of_our_own_have_no_traceback(run, monkeypatch):
     monkeypatch.setattr(cnnhw.studies, "names", fail.__get__(0))
     code, _, err = run("study", "list")
     assert (code, err) == (2, "error: it is so\n")
+
+
+def test_transfer_to_own_photos_then_predict(folder, run):
+    code, out, err = run("transfer", "fast", "--data", "pets", "--head-epochs", 3, "--epochs", 2)
+    assert code == 0, err
+    saved = folder.parent / "runs" / "fast-to-pets-0"
+    assert {path.name for path in saved.iterdir()} == {
+        "weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html",
+    }  # fmt: skip
+    summary = json.loads((saved / "run.json").read_text())
+    assert [stage["train"] for stage in summary["recipe"]["stages"]] == ["head", "all"]
+    assert len(summary["history"]["loss"]) == summary["recipe"]["epochs"] == 5
+    assert summary["classes"] == ["cats", "dogs"]
+    assert "Stage 1, the head alone: 258 parameters trained" in out
+    assert f"Test accuracy {summary['accuracy']:.3f}" in out
+    assert "research" in summary["licence"]  # of the source's photos
+    code, out, err = run("predict", saved, folder / "dogs" / "0.png")
+    assert code == 0, err
+    assert "dogs" in out
+    code, out, err = run("transfer", saved, "--data", "pets", "--epochs", 0, "--head-epochs", 1, "--head", "own")
+    assert code == 0, err
+    code, out, err = run("transfer", "fast", "--data", "pets")
+    assert code == 2
+    assert "already holds a finished run" in err
+
+
+def test_an_interrupted_transfer_goes_on(folder, run, monkeypatch):
+    words = ("transfer", "fast", "--data", "pets", "--head-epochs", 2, "--epochs", 2, "--head", "hidden", "--hidden", 8)
+    from cnnhw import transfer
+
+    original = transfer.fit
+
+    def interrupt(*given, on_epoch, **named):
+        def stop(epoch, row):
+            on_epoch(epoch, row)
+            if named["rates"] == {} and given[2].flip:
+                raise KeyboardInterrupt
+
+        return original(*given, on_epoch=stop, **named)
+
+    monkeypatch.setattr(transfer, "fit", interrupt)
+    code, _, err = run(*words)
+    assert code == 130
+    assert "--resume" in err
+    monkeypatch.setattr(transfer, "fit", original)
+    code, _, err = run(*words)
+    assert code == 2
+    assert "holds an interrupted run" in err
+    code, out, err = run(*words, "--resume")
+    assert code == 0, err
+    assert "Stage 2, all layers" in out
+    assert cnnhw.load(folder.parent / "runs" / "fast-to-pets-0").new_head["hidden"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fsat",), "Did you mean 'fast'?"),
+        (("fast", "--head", "own", "--size", 32), "leave --size out"),
+        (("fast", "--size", 8), "too small for the extractor"),
+        (("fast", "--dropout", 1), "0<=x<1"),
+    ],
+)
+def test_mistakes_in_a_transfer_are_told_and_leave_nothing(folder, run, words, message):
+    code, _, err = run("transfer", *words, "--data", "pets")
+    assert code == 2
+    assert message in err
+    assert not (folder.parent / "runs").exists()

@@ -413,10 +413,10 @@ _EPOCHS = {5: 40, 10: 24, 25: 8, 50: 8, 100: 4}
 _SOURCE = "fast/fast"
 
 TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
-    "scratch": 3e-3,
-    "tuned": 1e-3,
-    "head": 3e-3,
-    "fast": 6e-3,
+    "scratch": 1e-3,
+    "tuned": 3e-3,
+    "head": 9e-2,
+    "fast": 2e-2,
 }
 
 
@@ -458,7 +458,7 @@ def _rate_arms() -> tuple[Arm, ...]:
     kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]]]] = {
         "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: _tune(epochs, learning_rate=rate)),
         "tuned": ((1e-3, 3e-3, 9e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),)),
-        "head": ((9e-3, 3e-2, 9e-2), lambda rate: (_probe(epochs, learning_rate=rate),)),
+        "head": ((3e-2, 9e-2, 0.27), lambda rate: (_probe(epochs, learning_rate=rate),)),
         "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),)),
     }
     return tuple(

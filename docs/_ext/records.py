@@ -8,6 +8,7 @@ error of the build.
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,11 +176,17 @@ def render_reported(text: str) -> str:
     return f"{value:{form}}"
 
 
+@functools.cache
+def every() -> list[Record]:
+    """Return all records, read once a build: pages ask for them hundreds of times."""
+    return studies.records()
+
+
 class RecordRole(SphinxRole):
     """``:record:``."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        found = studies.records()
+        found = [record for record in every() if record.study == self.text.partition("/")[0]] or every()
         for record in found:
             self.env.note_dependency(str(record.path))
         try:
@@ -193,7 +200,7 @@ class PairedRole(SphinxRole):
     """``:paired:``."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        found = studies.records()
+        found = [record for record in every() if record.study == self.text.partition("/")[0]] or every()
         for record in found:
             self.env.note_dependency(str(record.path))
         try:
@@ -229,7 +236,7 @@ class Provenance(SphinxDirective):
         elif self.arguments[0] == "bench":
             title, lines = "Where the benchmark comes from", bench_provenance(bench.record())
         else:
-            found = studies.records(self.arguments[0])
+            found = [record for record in every() if record.study == self.arguments[0]]
             if not found:
                 return [self.state.document.reporter.warning(f"no records of {self.arguments[0]!r}", line=self.lineno)]
             for record in found:
@@ -326,4 +333,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_role("paired", PairedRole())
     app.add_role("reported", ReportedRole())
     app.add_directive("provenance", Provenance)
+    app.connect("builder-inited", lambda _: every.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,9 +6,11 @@ it; ``.. claims-index::`` shows all of them, by study.
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Sequence
 
+import records
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
@@ -24,9 +26,10 @@ INDEX = "claims"
 _COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
 
 
+@functools.cache
 def verdicts() -> dict[str, Verdict]:
-    """Return the verdict of each claim, by identifier."""
-    return {verdict.claim.id: verdict for verdict in claims.judge(CLAIMS, studies.records())}
+    """Return the verdict of each claim, by identifier; computed once a build."""
+    return {verdict.claim.id: verdict for verdict in claims.judge(CLAIMS, records.every())}
 
 
 def checked(identifier: str, asserted: str, found: dict[str, Verdict]) -> Verdict:
@@ -146,7 +149,7 @@ def _study_link(study: str, docname: str) -> addnodes.pending_xref:
 
 def _sources(study: str, docname: str) -> nodes.paragraph:
     """Return where a study's records and definition are."""
-    count = len(studies.records(study))
+    count = sum(record.study == study for record in records.every())
     code = addnodes.pending_xref(
         "", nodes.literal("", "cnnhw.studies.Study"), refdomain="py", reftype="class",
         reftarget="cnnhw.studies.Study", refdoc=docname,
@@ -215,7 +218,7 @@ class ClaimsIndex(SphinxDirective):
 
 def note_records(where: SphinxDirective | SphinxRole) -> None:
     """Make a page depend on all records."""
-    for record in studies.records():
+    for record in records.every():
         where.env.note_dependency(str(record.path))
 
 
@@ -236,6 +239,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("claims-index", ClaimsIndex)
     app.add_role("claim", ClaimRole())
     app.connect("missing-reference", resolve)
+    app.connect("builder-inited", lambda _: verdicts.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
