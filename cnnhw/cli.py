@@ -406,7 +406,9 @@ def transfer(
         max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
     )
     features_rate = 0.1 if model.name in models.backbones() else 1.0  # large networks forget more easily
-    both = transfers.two_stages(recipe, head_epochs=head_epochs, features_rate=features_rate)
+    both = transfers.two_stages(
+        recipe, head_epochs=head_epochs, head_rate=3e-2 if kind == "linear" else 3e-3, features_rate=features_rate
+    )
     stages = both[: 2 if epochs else 1]
     click.echo(f"{weights}: {models.count_parameters(model.features):,} parameters of features, {photos.size} pixels.")
     click.echo(_counts(photos))

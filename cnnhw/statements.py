@@ -560,7 +560,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _later(
         "q5-slow",
-        "With a tenth of the photos, a tenth of the rate for the features raises the accuracy.",
+        "With a tenth of the photos, a head that learns at ten times the rate of the features raises the accuracy.",
         "slow_10",
         "random_10",
     ),

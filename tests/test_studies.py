@@ -337,8 +337,8 @@ def test_rates_of_transfers_are_those_that_did_best_on_validation_photos():
     found = {}
     for record in studies.records("transfer_rates"):
         kind, _, rate = record.arm.rpartition("_")
-        found.setdefault(kind, {}).setdefault(float(rate), []).append(max(record.history["validation_accuracy"]))
-    assert {kind: max(rates, key=lambda rate: sum(rates[rate])) for kind, rates in found.items()} == TRANSFER_RATES
+        found.setdefault(kind, {})[float(rate)] = max(record.history["validation_accuracy"])
+    assert {kind: max(rates, key=rates.__getitem__) for kind, rates in found.items()} == TRANSFER_RATES
 
 
 def test_a_source_may_be_of_another_study():

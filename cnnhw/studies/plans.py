@@ -415,8 +415,12 @@ _SOURCE = "fast/fast"
 TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
     "scratch": 1e-3,
     "tuned": 3e-3,
-    "head": 9e-2,
+    "linear": 0.27,
+    "hidden": 3e-3,
     "fast": 2e-2,
+    "imagenet": 1e-2,
+    "inception_linear": 3e-2,
+    "inception_tuned": 1.5e-3,
 }
 
 
@@ -429,15 +433,16 @@ def _tune_fast(epochs: int, **change: Any) -> Recipe:
     return replace(Recipe.fast(epochs), **{"whiten": False, "learning_rate": TRANSFER_RATES["fast"], **change})
 
 
-def _probe(epochs: int, **change: Any) -> Stage:
+def _probe(epochs: int, kind: str = "linear", **change: Any) -> Stage:
     """Return the stage in which a head learns; on photos that are not mirrored, so that features are computed once."""
-    return Stage("head", _tune(epochs, "head", flip=False, **change))
+    return Stage("head", _tune(epochs, kind, flip=False, **change))
 
 
-def _probe_then(epochs: int, *stages: Stage) -> tuple[Stage, ...]:
+def _probe_then(epochs: int, head: str = "linear", rest: str = "tuned") -> tuple[Stage, Stage]:
     """Return the two stages of a transfer: a quarter of the epochs for the head, the rest for all."""
-    head = max(1, epochs // 4)
-    return (_probe(head), *(stages or (Stage("all", _tune(epochs - head)),)))
+    first = max(1, epochs // 4)
+    recipe = _tune_fast(epochs - first) if rest == "fast" else _tune(epochs - first, rest)
+    return _probe(first, head), Stage("all", recipe)
 
 
 def _flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
@@ -453,17 +458,28 @@ def _flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **chan
     )  # fmt: skip
 
 
+_IMAGENET: dict[str, Any] = {"model": "efficientnet_lite0", "pretrained": True, "size": 128}
+_Q4_NETWORK: dict[str, Any] = {"model": "inception", "options": _Q4_OPTIONS["seven"], "seeds": _Q_SEEDS}
+_FROM_Q4 = _Q4_NETWORK | {"source": "q4/seven"}
+
+
 def _rate_arms() -> tuple[Arm, ...]:
     epochs = _EPOCHS[100]
-    kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]]]] = {
-        "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: _tune(epochs, learning_rate=rate)),
-        "tuned": ((1e-3, 3e-3, 9e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),)),
-        "head": ((3e-2, 9e-2, 0.27), lambda rate: (_probe(epochs, learning_rate=rate),)),
-        "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),)),
-    }
+    kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]], dict[str, Any]]] = {
+        "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: _tune(epochs, learning_rate=rate), {}),
+        "tuned": ((1e-3, 3e-3, 9e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),), {}),
+        "linear": ((0.09, 0.27, 0.8), lambda rate: (_probe(epochs, learning_rate=rate),), {}),
+        "hidden": ((1e-3, 3e-3, 9e-3), lambda rate: (_probe(epochs, learning_rate=rate),), {"head": Head(hidden=256)}),
+        "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", _tune_fast(epochs, learning_rate=rate)),), {}),
+        "imagenet": ((1e-3, 1e-2, 0.1), lambda rate: (_probe(epochs, learning_rate=rate),), _IMAGENET),
+        "inception_linear": ((3e-3, 3e-2, 0.3), lambda rate: (_probe(epochs, learning_rate=rate),), _FROM_Q4),
+        "inception_tuned": (
+            (5e-4, 1.5e-3, 4.5e-3), lambda rate: (Stage("all", _tune(epochs, learning_rate=rate)),), _FROM_Q4
+        ),
+    }  # fmt: skip
     return tuple(
-        replace(_flowers(kind, 100, recipe(rate), seeds=(8,)), name=f"{kind}_{rate:g}")
-        for kind, (rates, recipe) in kinds.items()
+        replace(_flowers(kind, 100, recipe(rate), **(more | {"seeds": (8,)})), name=f"{kind}_{rate:g}")
+        for kind, (rates, recipe, more) in kinds.items()
         for rate in rates
     )
 
@@ -481,12 +497,13 @@ _TRANSFER_RATES = Study(
 def _q5_arms(percent: int) -> tuple[Arm, ...]:
     epochs = _EPOCHS[percent]
     all_at_once = _tune(epochs)
+    quick_head = replace(all_at_once, learning_rate=10 * all_at_once.learning_rate)
     return (
         _flowers("frozen", percent, (_probe(epochs),), seeds=_EIGHT),
         _flowers("random", percent, (Stage("all", all_at_once),), seeds=_EIGHT),
         _flowers("probe", percent, _probe_then(epochs), seeds=_EIGHT),
         _flowers("zero", percent, (Stage("all", all_at_once),), seeds=_EIGHT, head=Head(zero=True)),
-        _flowers("slow", percent, (Stage("all", all_at_once, features_rate=0.1),), seeds=_EIGHT),
+        _flowers("slow", percent, (Stage("all", quick_head, features_rate=0.1),), seeds=_EIGHT),
         _flowers("warm", percent, (Stage("all", replace(all_at_once, warmup=0.25)),), seeds=_EIGHT),
     )
 
@@ -550,7 +567,6 @@ _Q5_LAYERS = Study(
 
 # Q6, the ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together; and all
 # of it by the fast recipe, too, most of whose epochs are at lower resolution.
-_INCEPTION: dict[str, Any] = {"model": "inception", "seeds": _Q_SEEDS, "options": _Q4_OPTIONS["seven"]}
 _Q6 = Study(
     name="q6",
     question="When does transfer pay, against training from scratch and against features learnt on ImageNet?",
@@ -568,16 +584,16 @@ _Q6 = Study(
         ),
         _flowers("fast", 100, Recipe.fast(_EPOCHS[100])),
         _flowers("fast_compute", 100, Recipe.fast(23)),
-        _flowers("fast_transfer", 100, _probe_then(_EPOCHS[100], Stage("all", _tune_fast(_EPOCHS[100] - 1)))),
+        _flowers("fast_transfer", 100, _probe_then(_EPOCHS[100], rest="fast")),
         *(
-            _flowers(
-                "imagenet", percent, (_probe(_EPOCHS[percent]),), model="efficientnet_lite0", pretrained=True, size=128
-            )
+            _flowers("imagenet", percent, (_probe(_EPOCHS[percent], "imagenet"),), **_IMAGENET)
             for percent in (5, 10, 100)
         ),
-        _flowers("inception_scratch", 100, _tune(_EPOCHS[100], "scratch"), **_INCEPTION),
-        _flowers("inception_frozen", 100, (_probe(_EPOCHS[100]),), source="q4/seven", **_INCEPTION),
-        _flowers("inception_transfer", 100, _probe_then(_EPOCHS[100]), source="q4/seven", **_INCEPTION),
+        _flowers("inception_scratch", 100, _tune(_EPOCHS[100], learning_rate=RATES["inception"]), **_Q4_NETWORK),
+        _flowers("inception_frozen", 100, (_probe(_EPOCHS[100], "inception_linear"),), **_FROM_Q4),
+        _flowers(
+            "inception_transfer", 100, _probe_then(_EPOCHS[100], "inception_linear", "inception_tuned"), **_FROM_Q4
+        ),
     ),
 )
 
@@ -590,13 +606,13 @@ _HEADS = {
 }
 
 
-def _ways(percent: int) -> dict[str, tuple[Stage, ...]]:
+def _ways(percent: int, head: str) -> dict[str, tuple[Stage, ...]]:
     epochs = _EPOCHS[percent]
     step = epochs // 4
     return {
-        "frozen": (_probe(epochs),),
-        "full": _probe_then(epochs),
-        "gradual": (_probe(step), *(Stage(train, _tune(step)) for train, _ in _GROUPS["end"])),
+        "frozen": (_probe(epochs, head),),
+        "full": _probe_then(epochs, head),
+        "gradual": (_probe(step, head), *(Stage(train, _tune(step)) for train, _ in _GROUPS["end"])),
     }
 
 
@@ -609,7 +625,7 @@ _Q6_HEADS = Study(
         _flowers(f"{name}_{way}", percent, stages, head=head)
         for percent in (10, 25)
         for name, head in _HEADS.items()
-        for way, stages in _ways(percent).items()
+        for way, stages in _ways(percent, "hidden" if head.hidden else "linear").items()
     ),
 )
 _Q6_SPLITS = Study(
