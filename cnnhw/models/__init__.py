@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import UnknownNameError
-from cnnhw.models import dense, fast, fast_inception, first, inception, plain, report, residual, resnet
+from cnnhw.models import dense, fast, fast_inception, first, imagenet, inception, plain, report, residual, resnet
 from cnnhw.models.blocks import Classifier, count_parameters, glorot_
 
-__all__ = ["Classifier", "builder", "count_parameters", "create", "names"]
+__all__ = ["Classifier", "backbones", "builder", "count_parameters", "create", "names"]
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "fast": fast.fast,
@@ -34,13 +34,25 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "q4_inception": report.q4_inception,
 }
 
+# networks of others, which no study of the book trains from scratch
+_BACKBONES: dict[str, Callable[..., Classifier]] = {
+    "efficientnet_lite0": imagenet.efficientnet_lite0,
+    "mobilenet_v3_small": imagenet.mobilenet_v3_small,
+    "resnet18": imagenet.resnet18,
+}
+
 # twice the variance, so that signals keep their size through many ReLUs (He et al. 2015)
 _DEEP = ("residual", "resnet")
 
 
 def names() -> list[str]:
-    """Return the names of all registered models, sorted."""
+    """Return the names of all the book's own models, sorted."""
     return sorted(_BUILDERS)
+
+
+def backbones() -> list[str]:
+    """Return the names of the networks that :func:`cnnhw.imagenet.load` has weights for, sorted."""
+    return sorted(_BACKBONES)
 
 
 def builder(name: str) -> Callable[..., Classifier]:
@@ -49,7 +61,7 @@ def builder(name: str) -> Callable[..., Classifier]:
     Parameters
     ----------
     name : str
-        One of :func:`names`.
+        One of :func:`names` or :func:`backbones`.
 
     Returns
     -------
@@ -61,9 +73,10 @@ def builder(name: str) -> Callable[..., Classifier]:
     UnknownNameError
         If there is no such model; the message suggests the nearest name.
     """
-    if name not in _BUILDERS:
-        raise UnknownNameError("model", name, _BUILDERS)
-    return _BUILDERS[name]
+    known = _BUILDERS | _BACKBONES
+    if name not in known:
+        raise UnknownNameError("model", name, known)
+    return known[name]
 
 
 def create(
@@ -74,7 +87,7 @@ def create(
     Parameters
     ----------
     name : str
-        One of :func:`names`.
+        One of :func:`names` or :func:`backbones`.
     num_classes : int
         Number of logits, 1 or more.
     seed : int

