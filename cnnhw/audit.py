@@ -31,7 +31,7 @@ DISTANCE = 6
 _CHUNK = 500
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _TIE = 0.01  # grey levels of 255: less is rounding
-_STRENGTH = 0.1  # inverse strength of the penalty on the weights
+_STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
 _MOST_PAIRS = 200
 
 

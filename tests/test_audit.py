@@ -246,7 +246,7 @@ def test_thousands_of_photos_take_seconds():
 
 # ------------------------------------------------------------------------------------------------- the command
 
-ODD = ("$cats\\x$ “µ”", "<b>dogs & co</b>")
+ODD = ("$cats\\x$ “µ”", "<b>dogs &amp; co")
 
 
 @pytest.fixture
