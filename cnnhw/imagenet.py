@@ -131,7 +131,8 @@ def _parts(name: str, model: Classifier) -> dict[str, str]:
     if name == "efficientnet_lite0":
         stages = [(own, stage) for own, stage in model.features.named_children() if own.startswith("stage")]
         blocks = [f"features.{own}.{at}.inner" for own, stage in stages for at, _ in enumerate(stage.children())]
-        parts |= {f"_blocks.{i}.{theirs}": f"{at}.{own}" for i, at in enumerate(blocks) for theirs, own in _BLOCK.items()}
+        for number, at in enumerate(blocks):
+            parts |= {f"_blocks.{number}.{theirs}": f"{at}.{own}" for theirs, own in _BLOCK.items()}
     return parts
 
 
@@ -142,5 +143,6 @@ def _renamed(found: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str,
         words = key.split(".")
         starts = (".".join(words[:count]) for count in range(len(words), 0, -1))
         start = next((start for start in starts if start in parts), None)
-        named[key if start is None else parts[start] + key[len(start) :]] = value
+        # converted weights may lie transposed in memory: saved ones do not, and are to give the same to the last bit
+        named[key if start is None else parts[start] + key[len(start) :]] = value.contiguous()
     return named

@@ -107,13 +107,15 @@ def test_no_layer_works_in_place(name):
 
 def test_standardised_photos():
     model = models.create("efficientnet_lite0", size=32)
-    assert torch.allclose(model.features.standardise(torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 3, 3))[0, 0, 0],
-                          torch.tensor([-1.0, 0.0, 1.0]))  # fmt: skip
+    out = model.features.standardise(torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 3, 3))
+    assert torch.equal(out[0, 0, 0], torch.tensor([-1.0, 0.0, 1.0]))
     out = Standardise((0.1, 0.2, 0.3), (1.0, 2.0, 4.0))(torch.full((2, 3, 1, 1), 0.5))
     assert torch.allclose(out.flatten(1), torch.tensor([0.4, 0.15, 0.05]).expand(2, 3))
 
 
-@pytest.mark.parametrize(("kernel", "side", "before", "after"), [(3, 8, 0, 1), (3, 7, 1, 1), (5, 8, 1, 2), (5, 7, 2, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "side", "before", "after"), [(3, 8, 0, 1), (3, 7, 1, 1), (5, 8, 1, 2), (5, 7, 2, 2)]
+)
 def test_padding_of_tensorflow(kernel, side, before, after):
     padded = SamePad(kernel)(torch.ones(1, 1, side, 8))
     rows = padded[0, 0].amax(1).tolist()
@@ -132,9 +134,13 @@ def test_bottleneck_adds_its_input_where_shapes_agree():
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
-def test_torchvisions_networks_compute_the_same_as_theirs(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize("counts", [True, False])
+def test_torchvisions_networks_compute_the_same_as_theirs(name, counts, monkeypatch, tmp_path):
     net = theirs(name)
-    asked = serve(monkeypatch, net.state_dict())
+    state = net.state_dict()
+    if not counts:  # batch norms did not count their steps before PyTorch 0.4.1
+        state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    asked = serve(monkeypatch, state)
     model = imagenet.load(name, size=64)
     assert asked["weights_only"] is asked["check_hash"] is True
     assert f"/{name}-" in asked["url"]
@@ -186,7 +192,9 @@ def test_damaged_package_is_said(monkeypatch, tmp_path):
 
 
 def test_unknown_names_are_suggested():
-    with pytest.raises(UnknownNameError, match=r"unknown backbone 'efficientnet-lite0'\. Did you mean 'efficientnet_lite0'"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown backbone 'efficientnet-lite0'\. Did you mean 'efficientnet_lite"
+    ):
         imagenet.load("efficientnet-lite0")
     with pytest.raises(UnknownNameError, match="unknown backbone 'fast'"):
         imagenet.load("fast")
@@ -230,9 +238,7 @@ def test_licence_is_logged_once(caplog, monkeypatch):
 @pytest.mark.parametrize("half", [False, True])
 def test_saved_weights_are_loaded_again(half, lite0, tmp_path):
     if half:  # what is written is rounded: round first
-        lite0.load_state_dict(
-            {key: value.half().float() if value.is_floating_point() else value for key, value in lite0.state_dict().items()}
-        )
+        lite0.half().float()
     runs.save_weights(lite0, tmp_path / "w.safetensors", data="ImageNet", licence=lite0.licence, half=half)
     loaded = cnnhw.load(tmp_path / "w.safetensors")
     x = torch.rand(2, 3, 64, 64)
