@@ -31,7 +31,7 @@ DISTANCE = 6
 _CHUNK = 500
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _TIE = 0.01  # grey levels of 255: less is rounding
-_STRENGTH = 0.1  # inverse strength of the penalty on the weights
+_STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
 _MOST_PAIRS = 200
 
 
@@ -308,8 +308,9 @@ def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance
         if second is None:
             once = columns > rows + start
             rows, columns = rows[once], columns[once]
-        for row, column, bits in zip(rows + start, columns, apart[rows, columns], strict=True):
-            pairs.append(Pair(*zip(left.entry(row), right.entry(column), strict=True), int(bits)))
+        for row, column, bits in zip((rows + start).tolist(), columns.tolist(), apart[rows, columns], strict=True):
+            names, parts, labels = zip(left.entry(row), right.entry(column), strict=True)
+            pairs.append(Pair(names, parts, labels, int(bits)))
 
     def rank(pair: Pair) -> tuple[Any, ...]:
         first, second = pair.names
@@ -331,7 +332,10 @@ class _Listing(NamedTuple):
 
 
 def _listing(photos: PhotoSet) -> _Listing:
-    names, parts, labels, hashes = [], [], [], []
+    names: list[str] = []
+    parts: list[str] = []
+    labels: list[str] = []
+    hashes = []
     for part, split in zip(PARTS, _splits(photos), strict=True):
         names += split.names
         parts += [part] * len(split)

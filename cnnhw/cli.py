@@ -170,7 +170,7 @@ def data_audit(
 
     from cnnhw import audit, data, files, runs
 
-    if weights in ("imagenet", *getattr(models, "backbones", list)()):
+    if weights in ("imagenet", *models.backbones()):
         from cnnhw import imagenet
 
         name = "efficientnet_lite0" if weights == "imagenet" else weights

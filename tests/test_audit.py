@@ -104,15 +104,18 @@ def test_what_cannot_be_judged_is_refused(change, message):
 
 
 def test_swapped_scenes_are_found_by_a_shipped_network():
-    model = cnnhw.load("fast")
-    photos = scenes.load(size=64, train=200, test=100, controls=scenes.EASY, progress=False)
-    vectors = audit.vectors(model, photos)
+    """Of two kinds of easy scenes, which the network tells well enough although it has learnt from photographs."""
+    photos = scenes.load(size=64, train=500, test=250, controls=scenes.EASY, progress=False)
+    vectors = audit.vectors(cnnhw.load("fast"), photos)
     labels = torch.cat([photos.train.labels, photos.validation.labels, photos.test.labels])
-    given = labels.clone()
+    dog, other = (scenes.CLASSES.index(name) for name in ("dog", "other"))
+    rows = ((labels == dog) | (labels == other)).nonzero().flatten()
+    given = (labels[rows] == other).long()
+    assert len(given) == 300
     swapped = torch.randperm(300, generator=torch.Generator().manual_seed(0))[:10]
-    given[swapped] = (given[swapped] + 1) % 5
-    first = audit.suspicious_labels(vectors, given).order[:20].tolist()
-    assert len(set(first) & set(swapped.tolist())) >= 7
+    given[swapped] = 1 - given[swapped]
+    first = audit.suspicious_labels(vectors[rows], given).order[:20].tolist()
+    assert len(set(first) & set(swapped.tolist())) >= 8
 
 
 def test_vectors_are_the_mean_of_the_last_map(photos):
@@ -243,7 +246,7 @@ def test_thousands_of_photos_take_seconds():
 
 # ------------------------------------------------------------------------------------------------- the command
 
-ODD = ("$cats\\x$ “µ”", "<b>dogs & co</b>")
+ODD = ("$cats\\x$ “µ”", "<b>dogs &amp; co")
 
 
 @pytest.fixture
