@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnhw import evaluation, runs
-from cnnhw.data.augment import to_float
+from cnnhw import evaluation, features, runs
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.data.splits import PARTS, natural
 from cnnhw.errors import DataError
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.models.blocks import Classifier
 
-__all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "suspicious_labels", "table", "vectors"]
+__all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "suspicious_labels", "table"]
 
 DISTANCE = 6
 _CHUNK = 500
@@ -97,56 +96,6 @@ class Pair:
     def leaks(self) -> bool:
         """Whether one is for training and the other for the test."""
         return set(self.parts) == {"train", "test"}
-
-
-def vectors(model: Classifier, photos: Split | PhotoSet, batch_size: int = 100) -> Tensor:
-    """Describe each photo by the average of a network's last feature map.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network; its mode is restored afterwards. One that was trained on these very labels has learnt the wrong
-        ones as well, and finds fewer of them.
-    photos : Split or PhotoSet
-        N photos, best of the side that the network was trained with. Of a data set, those for training come first,
-        then those for validation and the test.
-    batch_size : int
-        Photos at a time.
-
-    Returns
-    -------
-    Tensor of shape (N, C), float32
-        A vector a photo, on the CPU.
-
-    Raises
-    ------
-    DataError
-        If there are no photos, or they are too small for the network.
-    """
-    if isinstance(photos, PhotoSet):
-        return torch.cat([vectors(model, split, batch_size) for split in _splits(photos)])
-    if not len(photos):
-        raise DataError("there are no photos to compute vectors of: give a split that holds some")
-    was_training, device = model.training, device_of(model)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            found = [
-                model.forward_features(to_float(photos.batch(rows)).to(device, memory_format=torch.channels_last))
-                .mean((2, 3))
-                .cpu()
-                for rows in torch.arange(len(photos)).split(batch_size)
-            ]
-    except RuntimeError as error:
-        side = photos.store.shape[-1]
-        if side >= model.size:
-            raise
-        raise DataError(
-            f"photos of {side} pixels are too small for {model.name or 'the network'}: load them with size={model.size}"
-        ) from error
-    finally:
-        model.train(was_training)
-    return torch.cat(found).float()
 
 
 def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -394,7 +343,9 @@ def run(
     names = [name for split in _splits(photos) for name in split.names]
     parts = [part for part, split in zip(PARTS, _splits(photos), strict=True) for _ in range(len(split))]
     folds = max(2, min(5, *torch.bincount(labels).tolist()))
-    found = suspicious_labels(vectors(model, photos), labels, folds=folds)
+    found = suspicious_labels(
+        torch.cat([features.vectors(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
+    )
     wrong = [row for row in found.order.tolist() if found.margins[row] < 0]
     predicted = found.predicted.tolist()
     suspicious = [

@@ -73,23 +73,37 @@ def vectors(model: Classifier, split: Split) -> Tensor:
     Parameters
     ----------
     model : Classifier
-        The network; put into evaluation mode and back.
+        The network.
     split : Split
-        N photos.
+        N photos, best of the side that the network was trained with.
 
     Returns
     -------
     Tensor of shape (N, C), float32
-        One vector a photo.
+        A vector a photo, on the CPU.
+
+    Raises
+    ------
+    DataError
+        If there are no photos, or they are too small for the network.
     """
-    device = device_of(model)
+    if not len(split):
+        raise DataError("there are no photos to compute vectors of: give a split that holds some")
+    device, side = device_of(model), split.store.shape[-1]
+    found = []
     with _evaluation(model), torch.no_grad():
-        return torch.cat(
-            [
-                model.forward_features(to_float(split.batch(rows)).to(device)).mean((2, 3)).cpu()
-                for rows in torch.arange(len(split)).split(_BATCH)
-            ]
-        )
+        for rows in torch.arange(len(split)).split(_BATCH):
+            photos = to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)
+            try:
+                found.append(model.forward_features(photos).mean((2, 3)).cpu())
+            except RuntimeError as error:
+                if side >= model.size:
+                    raise
+                name = model.name or "the network"
+                raise DataError(
+                    f"photos of {side} pixels are too small for {name}: load them with size={model.size}"
+                ) from error
+    return torch.cat(found)
 
 
 def first_convolution(model: nn.Module) -> str:

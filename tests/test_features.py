@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from matplotlib import pyplot as plt
@@ -12,6 +14,7 @@ import cnnhw
 from cnnhw import cli, features, models, plots, runs, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
 
 
@@ -386,3 +389,13 @@ def test_vectors_are_means_of_the_last_map(photos):
     assert found.shape == (len(photos.test), 64)
     assert torch.allclose(found[4], maps.mean((2, 3))[0], atol=1e-6)
     assert model.training
+
+
+def test_photos_without_vectors_are_refused(photos):
+    model = cnnhw.models.create("q1_deep", 3, size=64)
+    tiny = dataclasses.replace(photos.train, store=photos.train.store[:, :, :2, :2])
+    with pytest.raises(DataError, match="2 pixels are too small for q1_deep: load them with size=64"):
+        features.vectors(model, tiny)
+    empty = Split(photos.train.store, torch.arange(0), torch.arange(0), (), ())
+    with pytest.raises(DataError, match="no photos"):
+        features.vectors(model, empty)
