@@ -14,7 +14,7 @@ another matter, and it is measured below.
   :claim:`q5-drift not resolved`, :claim:`q5-similar not resolved`. Whether that helps on photos unlike the training photos:
   :claim:`q5-changed not resolved`.
 * There are other ways to the same end: a low rate for the features, :claim:`q5-slow not resolved`; a rate that rises slowly,
-  :claim:`q5-warm not resolved`; a head that begins at zero, which is no worse than one at random, :claim:`q5-zero not resolved`.
+  :claim:`q5-warm not resolved`; a head that begins at zero, which ends close to one at random: :claim:`q5-zero not resolved`.
 * Unfreezing from the end is not worth 1.5 points over unfreezing all at once: :claim:`q5-end not resolved`. Against the
   opposite order: :claim:`q5-order not resolved`.
 """

@@ -334,11 +334,15 @@ for entry in AUDIT["suspicious"][:12]:
 
 # %%
 # .. figure:: /_static/flowers_suspicious.jpg
-#    :alt: ALT suspicious
+#    :alt: Twelve photographs of flowers with the label given and the one predicted: a rose labelled tulips, tulips labelled roses,
+#       gerberas, a garden with a bench, a daisy with a bee labelled dandelion, and others whose label is right.
 #
 #    The twelve most suspicious labels. Photographs: CC-BY, credits in the list above.
 #
-# LABELS
+# Look before you change anything. In our eyes four of the twelve carry another flower's name: the second (a rose), the third and
+# the fourth (tulips), and the last, a daisy among the dandelions. Two show no such flower at all (gerberas; a garden with a bench), one is
+# unclear, and five are right, the very first among them: unusual is not wrong. With so few percent of errors, no
+# accuracy near one can be had on this set, by whatever classifier.
 #
 # Near-duplicates
 # ---------------
@@ -356,7 +360,10 @@ for section in AUDIT["duplicates"]:
     )
 
 # %%
-# DUPLICATES
+# We looked at each pair. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; of
+# those at five and six bits half are merely round flowers in the middle of the picture. So a handful of test photos have a twin in
+# training: too few to move an accuracy by a point. Between source and target all pairs are false, a dandelion and a teapot for example: the
+# source has not seen the flowers.
 #
 # What it takes in time
 # ---------------------
