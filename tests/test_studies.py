@@ -376,3 +376,16 @@ def test_measures_on_changed_photos_and_of_a_plane():
     assert found["accuracy on changed photos"] == pytest.approx(sum(parts) / 2, abs=1e-5)
     assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
     assert measures.compute(("map",), model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_study_may_note_how_far_features_move(folder, tmp_path, monkeypatch, stages):
+    study = transfers(folder)
+    moved = dataclasses.replace(study.arms[0], recipe=study.arms[0].stages[:stages])
+    study = dataclasses.replace(study, arms=(moved, study.arms[1]), drift=True, every_epoch=False)
+    monkeypatch.setitem(studies._STUDIES, "moves", study)
+    queue.run_job(study.job("moved", 0), tmp_path / "records")
+    content = next(record.content for record in store.read("moves", tmp_path / "records") if record.arm == "moved")
+    assert list(content["drift"]) == [str(epoch) for epoch in range(1, 2 * stages + 1)]
+    assert content["drift"]["2"] == {"similarity": 1.0, "distance": 0.0}
+    assert (content["measures"]["early weight distance"] > 0) is (stages == 2)

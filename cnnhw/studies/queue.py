@@ -7,6 +7,7 @@ queues from running the same job.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -211,10 +212,10 @@ def run_job(
         if job.study.measures:
             content["measures"] = measures.compute(job.study.measures, model, photos, job.configuration)
         if drift:
-            first = next(i for i, stage in enumerate(job.arm.stages) if stage.train not in ("classifier", "head"))
-            before = sum(stage.recipe.epochs for stage in job.arm.stages[:first])
+            heads = itertools.takewhile(lambda stage: stage.train in ("classifier", "head"), job.arm.stages)
+            first = min(sum(stage.recipe.epochs for stage in heads) + 1, job.arm.epochs)
             content["drift"] = drift
-            content.setdefault("measures", {}).update(measures.Drift.summary(drift, before + 1))
+            content.setdefault("measures", {}).update(measures.Drift.summary(drift, first))
         if known := claims.hashes(CLAIMS, job.study.name):
             content["claims"] = known
         path = done[0].path if done else store.write(content, where)
