@@ -604,15 +604,6 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _later(
         "q5-end",
-        "With half of the photos, unfreezing from the end gains at least 1.5 points over all layers at once.",
-        "end_50",
-        "at_once_50",
-        "a gain of less than 1.5 points",
-        study="q5_order",
-        margin=1.5 * _POINT,
-    ),
-    _later(
-        "q5-end-few",
         "With a tenth of the photos, unfreezing from the end gains at least 1.5 points over all layers at once.",
         "end_10",
         "at_once_10",
@@ -622,13 +613,6 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _later(
         "q5-order",
-        "With half of the photos, unfreezing from the end is more accurate than from the beginning.",
-        "end_50",
-        "start_50",
-        study="q5_order",
-    ),
-    _later(
-        "q5-order-few",
         "With a tenth of the photos, unfreezing from the end is more accurate than from the beginning.",
         "end_10",
         "start_10",

@@ -537,14 +537,7 @@ _Q5_ORDER = Study(
     question="Does it matter in which order a transfer makes the layers trainable?",
     data="flowers",
     size=64,
-    arms=tuple(
-        arm
-        for percent in (10, 50)
-        for arm in (
-            *(_order(name, percent) for name in _GROUPS),
-            _order("end-discriminative", percent, layer_decay=1 / 2.6),
-        )
-    ),
+    arms=(*(_order(name, 10) for name in _GROUPS), _order("end-discriminative", 10, layer_decay=1 / 2.6)),
 )
 
 # What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
