@@ -393,7 +393,6 @@ plt.show()
 # .. claim:: q5-order
 #    :verdict: not resolved
 #
-#
 # What the original report said, and why it differed
 # --------------------------------------------------
 #

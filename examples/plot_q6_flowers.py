@@ -5,7 +5,20 @@ Q6. Transfer to flowers: what the new classifier has to be
 **The question.** Transfer the network of Q4 to photographs of five flowers. How does the complexity of the new classifier
 affect the transfer and its steps, and by what mechanism should its architecture be chosen?
 
-**The short answer.** SHORT
+**The short answer.** What the transfer is worth is decided by the source, by how much is trained and by how few the photos are,
+and hardly by the head. The head matters where it is all that learns.
+
+* Against training from scratch with as many steps, the transfer from our own network, with all photos: :claim:`q6-steps not resolved`;
+  at least five points with a tenth of them: :claim:`q6-steps-few not resolved`. By the fast recipe on both sides:
+  :claim:`q6-fast not resolved`.
+* Count what the source's training took, and give it to the control: :claim:`q6-compute not resolved`.
+* Features from ImageNet with a mere head gain ten points on our transfer: :claim:`q6-imagenet not resolved`; with a twentieth of
+  the photos they are ahead of it still: :claim:`q6-imagenet-few not resolved`.
+* Q4's network, transferred, against itself from scratch: :claim:`q6-inception not resolved`; against a new head alone:
+  :claim:`q6-inception-frozen not resolved`.
+* On frozen features, a hidden layer raises the accuracy: :claim:`q6-head-hidden not resolved`; to see where features are, and not only
+  their mean: :claim:`q6-head-flatten not resolved`. Once all layers learn, a hidden layer changes little:
+  :claim:`q6-head-full not resolved`; nor does seeing all cells: :claim:`q6-head-flatten-full not resolved`.
 """
 
 # %%
