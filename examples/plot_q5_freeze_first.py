@@ -14,7 +14,7 @@ different statement, and on our photos it does not hold.
 * But with all photos it makes less than 2.5 points of difference, :claim:`q5-probe supported`, and with a tenth of them, at equal
   steps, that it raises the accuracy is :claim:`q5-probe-few refuted`: the steps that the features wait are missing in the end. On
   blurred and recoloured photos: :claim:`q5-changed not resolved`.
-* Other ways of sparing the features: a head that learns faster than they do, :claim:`q5-slow not resolved`; a rate that
+* Other ways of sparing the features: a head with a higher rate than theirs, :claim:`q5-slow not resolved`; a rate that
   rises slowly, :claim:`q5-warm not resolved`; a head that begins at zero, which ends close to one at random:
   :claim:`q5-zero not resolved`.
 * *Whether* the features learn matters far more than when: :claim:`q5-frozen supported`.
@@ -159,7 +159,7 @@ for name, values in alike.items():
 #
 # Source: the network of the fast recipe, trained on ``tiny5`` (five classes: bird, dog, fruit, insect, other). Target:
 # ``flowers``, five other classes, at 64 pixels. Six ways to go on, with a linear head, all at equal steps, each with eight seeds
-# and with 10, 50 and 100 % of the training photos:
+# and with a tenth, a half and all of the training photos:
 #
 # * *frozen*: only the head learns;
 # * *random*: all layers learn at once, with a random head;
@@ -202,7 +202,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# The differences from *random*, the same seeds paired, with 95 % intervals:
+# The differences from *random*, the same seeds paired, with their intervals:
 
 rows = {}
 for share in SHARES:
