@@ -297,7 +297,7 @@ print(
 #    :verdict: not resolved
 #
 # .. claim:: q6-head-gradual
-#    :verdict: not resolved
+#    :verdict: supported
 #
 # **The rule that follows.** The head can only use what the features say. If a linear head on them stops short of what is wanted, a more
 # complex one will hardly find what is missing: here none of them comes near what tuning the features gives, whatever its size. So:
