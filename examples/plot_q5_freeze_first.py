@@ -366,7 +366,7 @@ plt.show()
 # which are general, should see no gradient before those have settled (Howard and Ruder :cite:p:`howard2018universal`). The test
 # needs a control that they do not have: the *reverse* order. After the head, three further stages train the last third
 # of the parts, two thirds, all; or the first third, two thirds, all; or all in each stage. One more arm unfreezes from the end
-# with rates that fall by 2.6 from part to part. A tenth of the photos, eight seeds.
+# with rates that fall by 2.6 from part to part. A tenth of the photos, six seeds.
 
 ORDER = cnnhw.studies.records("q5_order")
 orders = {

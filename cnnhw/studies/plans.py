@@ -529,7 +529,7 @@ _GROUPS = {
 def _order(name: str, percent: int, **change: Any) -> Arm:
     epochs = _EPOCHS[percent] // 4
     stages = tuple(Stage(train, _tune(epochs), until=until, **change) for train, until in _GROUPS[name.split("-")[0]])
-    return _flowers(name.replace("-", "_"), percent, (_probe(epochs), *stages), seeds=_EIGHT)
+    return _flowers(name.replace("-", "_"), percent, (_probe(epochs), *stages))
 
 
 _Q5_ORDER = Study(
