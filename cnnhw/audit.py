@@ -128,7 +128,7 @@ def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: 
     Parameters
     ----------
     vectors : Tensor of shape (N, D), float
-        A description of each photo, as from :func:`vectors`.
+        A description of each photo, as from :func:`cnnhw.features.vectors`.
     labels : Tensor of shape (N,), int64
         The labels given, 0 to K - 1.
     folds : int
@@ -315,7 +315,7 @@ def run(
     photos : PhotoSet
         The data set.
     model : Classifier
-        The network whose features are used, as for :func:`vectors`.
+        The network whose features are used, as for :func:`cnnhw.features.vectors`.
     against : PhotoSet, optional
         Another data set, some of whose photos may be in the first, too.
     most : int

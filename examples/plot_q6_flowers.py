@@ -284,9 +284,6 @@ print(
 # .. claim:: q6-head-flatten
 #    :verdict: not resolved
 #
-# .. claim:: q6-head-few
-#    :verdict: not resolved
-#
 # .. claim:: q6-head-full
 #    :verdict: not resolved
 #

@@ -526,10 +526,10 @@ _GROUPS = {
 }
 
 
-def _order(name: str, percent: int, **change: Any) -> Arm:
+def _order(name: str, percent: int) -> Arm:
     epochs = _EPOCHS[percent] // 4
-    stages = tuple(Stage(train, _tune(epochs), until=until, **change) for train, until in _GROUPS[name.split("-")[0]])
-    return _flowers(name.replace("-", "_"), percent, (_probe(epochs), *stages))
+    stages = tuple(Stage(train, _tune(epochs), until=until) for train, until in _GROUPS[name])
+    return _flowers(name, percent, (_probe(epochs), *stages))
 
 
 _Q5_ORDER = Study(
@@ -537,11 +537,11 @@ _Q5_ORDER = Study(
     question="Does it matter in which order a transfer makes the layers trainable?",
     data="flowers",
     size=64,
-    arms=(*(_order(name, 10) for name in _GROUPS), _order("end-discriminative", 10, layer_decay=1 / 2.6)),
+    arms=tuple(_order(name, 10) for name in _GROUPS),
 )
 
 # What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
-_KEPT = {"stem": "stage1", "stage1": "stage2", "stage2": "stage3", "all": "linear"}
+_KEPT = {"stem": "stage1", "stage2": "stage3", "all": "linear"}
 _LAYER_RECIPE = _tune(_EPOCHS[25])
 _Q5_LAYERS = Study(
     name="q5_layers",
