@@ -177,8 +177,8 @@ def test_registered_claims_are_sound():
         study = studies.get(one.study)
         arms = {arm.name: arm for arm in study.arms}
         assert {one.first, one.second} <= set(arms)
-        assert set(arms[one.first].seeds) == set(arms[one.second].seeds)
-        assert len(arms[one.first].seeds) >= claims.SEEDS
+        # an arm may have more seeds, for the transfers that begin with it
+        assert len(set(arms[one.first].seeds) & set(arms[one.second].seeds)) >= claims.SEEDS
         assert one.statement.endswith(".")
         assert one.first != one.second
     for study in map(studies.get, studies.names()):
