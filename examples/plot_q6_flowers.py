@@ -439,9 +439,9 @@ plt.show()
 # A transfer, live
 # ----------------
 #
-# On generated scenes, as their photographs need no download: the shipped network, a new head, two stages.
+# On easy generated scenes, which need no download: the shipped network, a new head, two stages.
 
-photos = scenes.load(size=64, train=300, test=300, progress=False)
+photos = scenes.load(size=64, train=300, test=300, controls=scenes.EASY, progress=False)
 stages = transfer.two_stages(transfer.recipe(6), head_epochs=20)
 done = transfer.transfer(
     cnnhw.load("fast"), photos, stages, head=transfer.Head(), progress=False
