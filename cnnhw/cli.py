@@ -20,6 +20,7 @@ from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
 
 if TYPE_CHECKING:
     from cnnhw.data.photoset import PhotoSet
+    from cnnhw.models.blocks import Classifier
     from cnnhw.runs import Run
 
 __all__ = ["main"]
@@ -168,20 +169,9 @@ def data_audit(
     """
     import torch
 
-    from cnnhw import audit, data, files, runs
+    from cnnhw import audit, data, files
 
-    if weights in ("imagenet", *models.backbones()):
-        from cnnhw import imagenet
-
-        name = "efficientnet_lite0" if weights == "imagenet" else weights
-        try:
-            model = imagenet.load(name, size=size or 224)
-        except CnnhwError:
-            raise
-        except ValueError as error:  # too small
-            raise click.UsageError(f"{weights}: {error}") from error
-    else:
-        model = runs.load(weights)
+    model = _source(weights, size or 224)
     photos = data.load(name_or_folder, size=size or model.size, root=root)
     other = data.load(against, size=64, root=root) if against else None  # enough for hashes of 9 x 8 areas
     credits = {}
@@ -294,6 +284,18 @@ def train(
     _tell_result(run, folder)
 
 
+def _source(weights: str, size: int | None) -> Classifier:
+    """Return a trained network, of which those from ImageNet may be had for photos of another size."""
+    from cnnhw import transfer
+
+    try:
+        return transfer.source(weights, size=size)
+    except CnnhwError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(f"{weights}: {error}") from error
+
+
 def _check_folder(folder: Path, interrupted: bool, resume: bool) -> None:
     """Refuse a folder that holds another run."""
     if (folder / "run.json").exists():
@@ -326,7 +328,7 @@ def _tell_result(run: Run, folder: Path) -> None:
     if run.best_epoch == epochs and run.recipe["schedule"] == "constant":
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
     if run.licence:
-        click.echo(f"Licence of the photos: {run.licence}")
+        click.echo(f"Licence of photos and weights: {run.licence}")
     click.echo(f"Report:  {folder / 'report.html'}")
     click.echo(f"Next:    cnnhw predict {folder / runs.WEIGHTS} PHOTO...")
 
@@ -395,7 +397,7 @@ def transfer(
 
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
     _check_folder(folder, any(folder.glob(f"*/stage1/{training.CHECKPOINT}")), resume)
-    model = transfers.source(weights, size=size)
+    model = _source(weights, size)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
     photos = data.load(name_or_folder, size=size or model.size, root=root)

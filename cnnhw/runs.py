@@ -370,7 +370,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
         "Data": summary["data_note"],
-        "Licence of the photos": summary["licence"],
+        "Licence of photos and weights": summary["licence"],
         "Processor": summary["processor"],
         "Date": summary["date"],
     }

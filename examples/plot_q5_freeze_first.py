@@ -415,7 +415,7 @@ plt.show()
 #
 # It answers Q5 by argument alone: early layers hold what both problems share, so first only the last layers are trained, then
 # all. That explains why there is something to keep; it does not explain why the *extractor* has to wait for the *head*. And it
-# could not have seen the effect: of its two transfers, one never trained the extractor (its loss was
+# could not have seen the effect: of its two transfers, one never trained the extractor (its accuracy was
 # :reported:`q6_from_inception test_accuracy` on the flowers at the end, see :doc:`the faults <plot_report_faults>`), and none was
 # compared with anything.
 #

@@ -76,18 +76,20 @@ figure = plots.dots(
         "... the control, from scratch": scores(FAULTS, "scratch"),
     },
     "test accuracy on flowers",
-    "Run as meant, both reach more; and the control reaches as much without transfer",
+    "Training all layers helps, and the control reaches as much without transfer",
 )
 figure.set_label(
-    "Test accuracies on flowers: the two reported numbers, their repetitions as reported close to them, and above them the runs whose second stage trains all layers; the small network from scratch lies beside the same network transferred."
+    "Test accuracies on flowers: the two reported numbers; the repetition of the first lies far above it, that of the second close to it; training all layers adds little to the first in three epochs, and much to the second; the small network from scratch lies beside the same network transferred."
 )
 plt.show()
 
 # %%
-# The first number is what a frozen extractor and one small layer can do: setting ``trainable`` without compiling again changes nothing,
-# so the extractor never trained (:doc:`fault 4 <plot_report_faults>`), and the old classifier was kept (fault 5). There was no local
-# optimum: trained in earnest, the same network gets as far in three epochs as the points show. The second number is real, but it
-# shows no benefit of *transfer*: the control that was never run, the same network from scratch, gets as far.
+# The first number comes from a frozen extractor and one small layer: setting ``trainable`` without compiling again changes nothing,
+# so the extractor never trained (:doc:`fault 4 <plot_report_faults>`), and the old classifier was kept (fault 5). That is not all of it: with
+# both faults, but from our source, the network gets considerably further than reported. A local optimum is not needed to explain
+# it: with the second stage switched on, three epochs of all layers already go on from there. The second number is real, but shows no benefit
+# of *transfer*, as its control was never run. We ran it for Q1's small network: transferred, it differs from itself from scratch by
+# :paired:`faults/trained scratch`.
 #
 # The ladder
 # ----------
@@ -109,13 +111,23 @@ RUNGS = {
     "fast_compute_100": "fast recipe, from scratch, equal computation",
     "imagenet_100": "ImageNet, new head on frozen features",
 }
+source = of(cnnhw.studies.records("fast"), "fast")[0].content
+flowers = of(RECORDS, "fast_100")[0].content["data"]["photos"]["train"]
+paid = source["recipe"]["epochs"] * source["data"]["photos"]["train"] / flowers
+own = of(RECORDS, "fast_transfer_100")[0].stages
+control = of(RECORDS, "fast_compute_100")[0].content["recipe"]["epochs"]
+passes = paid + sum(stage["epochs"] for stage in own)
+print(
+    f"source and transfer: {passes:.1f} passes over the flowers; the control: {control}"
+)
+assert abs(control - passes) < 0.5
 figure = plots.dots(
     {words: scores(RECORDS, arm) for arm, words in RUNGS.items()},
     "test accuracy on flowers",
     "From our source, transfer loses to its own computation; ImageNet's features do not",
 )
 figure.set_label(
-    "Test accuracy of six runs for each of nine ways: Q4's network is lowest, its new head alone far below; of the fast network, the frozen features are lowest, scratch and transfer with equal steps close together, its own recipe from scratch with equal computation highest, level with the head on ImageNet's features."
+    "Test accuracy of six runs for each of ten ways: Q4's network is lowest, level from scratch and transferred, its new head alone below; of the fast network, the frozen features are lowest, scratch and transfer with equal steps close together, its own recipe from scratch with equal computation highest, level with the head on ImageNet's features."
 )
 plt.show()
 
@@ -378,12 +390,12 @@ for entry in AUDIT["suspicious"][:12]:
 #    :alt: Twelve photographs of flowers with the label given and the one predicted: a rose labelled tulips, tulips labelled roses,
 #       gerberas, a garden with a bench, a daisy with a bee labelled dandelion, and others whose label is right.
 #
-#    The twelve most suspicious labels. Photographs: CC-BY, credits in the list above.
+#    The twelve most suspicious labels. Photographs: CC BY 2.0, scaled to squares; by the photographers in the list above.
 #
 # Look before you change anything. In our eyes four of the twelve carry another flower's name: the second (a rose), the third and
 # the fourth (tulips), and the last, a daisy among the dandelions. Two show no such flower at all (gerberas; a garden with a bench), one is
-# unclear, and five are right, the very first among them: unusual is not wrong. With so few percent of errors, no
-# accuracy near one can be had on this set, by whatever classifier.
+# unclear, and five are right, the very first among them: unusual is not wrong. Labels that are wrong in the test set bound what any
+# classifier can reach on it.
 #
 # Near-duplicates
 # ---------------
@@ -450,7 +462,7 @@ for name, run in zip(("head alone", "then all layers"), done, strict=True):
     print(
         f"{name:16} {run.trainable:>8,} parameters trained, test accuracy {run.accuracy:.2f}, {run.seconds:.0f} s"
     )
-assert done[1].accuracy > 0.3
+assert done[1].accuracy > 0.6
 
 # %%
 # What the original report said, and why it differed

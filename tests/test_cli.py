@@ -298,6 +298,7 @@ def test_an_interrupted_transfer_goes_on(folder, run, monkeypatch):
         (("fast", "--head", "own", "--size", 32), "leave --size out"),
         (("fast", "--size", 8), "too small for the extractor"),
         (("fast", "--dropout", 1), "0<=x<1"),
+        (("imagenet", "--size", 16), "size=16 is too small"),
     ],
 )
 def test_mistakes_in_a_transfer_are_told_and_leave_nothing(folder, run, words, message):
