@@ -1,11 +1,78 @@
-"""Fixtures that all tests share: no test touches the user's cache, and small photos that can be learnt."""
+"""Fixtures that all tests share: no test touches the user's cache, small photos that can be learnt, noted figures."""
 
 from __future__ import annotations
+
+import datetime
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
+import cnnhw
+from cnnhw import files
+
 from cnnhw.data.photoset import PhotoSet, Split
+
+
+FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
+STARTED = pytest.StashKey[float]()
+SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "wheel")
+"""The sections of the page "How it is tested"."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", type=Path, help="JSON file to note the figures of this run in, suite by suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES], config.stash[STARTED] = {}, time.monotonic()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Note figures of a suite for the page "How it is tested"; numbers noted twice in one run are added up.
+
+    ``figures("faults", kills=120, lost=0)``; what is a text, or begins with ``worst_`` (the greatest counts), is not
+    added.
+    """
+    noted = request.config.stash[FIGURES]
+
+    def note(suite: str, **values: float | str) -> None:
+        assert suite in SUITES, suite
+        section = noted.setdefault(suite, {})
+        for name, value in values.items():
+            before = section.get(name)
+            if isinstance(value, str) or before is None:
+                section[name] = value
+            else:
+                section[name] = max(before, value) if name.startswith("worst_") else before + value
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    """Merge the figures into the file that ``--figures`` names, suites that did not run left as they were."""
+    path = config.getoption("--figures")
+    if path is None:
+        return
+    noted = config.stash[FIGURES]
+    outcomes = Counter(
+        {what: len(terminalreporter.stats.get(what, ())) for what in ("passed", "failed", "skipped", "error")}
+    )
+    noted.setdefault("tests", {}).update(outcomes, seconds=round(time.monotonic() - config.stash[STARTED]))
+    run = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cnnhw": cnnhw.__version__,
+    }
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    files.write_json(path, before | {suite: values | run for suite, values in noted.items()})
 
 
 @pytest.fixture(autouse=True)
