@@ -15,7 +15,6 @@ import torch
 
 import cnnhw
 from cnnhw import files
-
 from cnnhw.data.photoset import PhotoSet, Split
 
 
@@ -27,6 +26,7 @@ SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "no
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", type=Path, help="JSON file to note the figures of this run in, suite by suite")
+    parser.addoption("--suite", choices=SUITES, default="tests", help="the suite that this run's outcomes are those of")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,7 +64,9 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
     outcomes = Counter(
         {what: len(terminalreporter.stats.get(what, ())) for what in ("passed", "failed", "skipped", "error")}
     )
-    noted.setdefault("tests", {}).update(outcomes, seconds=round(time.monotonic() - config.stash[STARTED]))
+    noted.setdefault(config.getoption("--suite"), {}).update(
+        outcomes, seconds=round(time.monotonic() - config.stash[STARTED])
+    )
     run = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
