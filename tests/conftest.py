@@ -17,7 +17,6 @@ import cnnhw
 from cnnhw import files
 from cnnhw.data.photoset import PhotoSet, Split
 
-
 FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
 STARTED = pytest.StashKey[float]()
 SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "wheel")
