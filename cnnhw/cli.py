@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import difflib
+import os
 import shutil
 import sys
 import warnings
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnhw import models, shipped
+from cnnhw import distributed, models, shipped
 from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
 
 if TYPE_CHECKING:
+    import torch
+
     from cnnhw.data.photoset import PhotoSet
     from cnnhw.models.blocks import Classifier
     from cnnhw.runs import Run
@@ -30,6 +33,11 @@ _ROOT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].",
 )
+
+_DEVICE = click.option(
+    "--device", "device_name", default="auto", show_default=True, metavar="NAME",
+    help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps.",
+)  # fmt: skip
 
 
 class _Group(click.Group):
@@ -51,6 +59,8 @@ def cli() -> None:
     Start with `cnnhw train fast`: it needs neither files nor network. With photos of your own in a folder of class
     folders, `cnnhw train best --data FOLDER`.
     """
+    if distributed.launched() and click.get_current_context().invoked_subcommand != "train":
+        raise click.UsageError("only train runs on several processes: start other commands without torchrun.")
 
 
 def main() -> None:
@@ -226,11 +236,12 @@ def data_audit(
     help="Folder for the result [default: runs/MODEL-DATA-SEED].",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_DEVICE
 @_ROOT
 def train(
     model: str, name_or_folder: str, minutes: float | None, epochs: int | None, size: int | None, seed: int,
     batch_size: int | None, rate: float | None, augment: bool | None, class_weights: bool, out: Path | None,
-    resume: bool, root: Path | None,
+    resume: bool, device_name: str, root: Path | None,
 ) -> None:  # fmt: skip
     """Train MODEL on photos and save a report.
 
@@ -239,6 +250,8 @@ def train(
 
     MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes, planned from a short
     measurement of the machine), or one of the book's networks, trained as the original report did: {networks}.
+
+    Several GPUs or machines train one network together: `torchrun --nproc-per-node 2 -m cnnhw train ...`.
     """
     from cnnhw import data, presets, training
 
@@ -246,42 +259,73 @@ def train(
         raise UnknownNameError("model", model, models.names())
     if minutes and (model != "best" or epochs):
         raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
+    if distributed.launched() and model == "best" and not epochs:
+        raise click.UsageError("best plans by measuring one process: with several, give --epochs.")
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
-    _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
-    if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
-        saved = training.saved_settings(folder)
-        plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
-    elif model == "best" and not epochs:
-        measured = data.load(name_or_folder, size=size or 64, root=root)
-        native = data.native_side(name_or_folder, root=root)
-        click.echo("Measuring how fast this machine is ...")
-        plan = presets.within(minutes or 10, len(measured.train), native=native, size=size)
-    else:
-        plan = presets.plan(model, size=size, epochs=epochs)
-    model, size = plan.model, plan.size
-    wanted: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None}
-    if augment is not None:
-        wanted |= {"flip": augment, "shift": size // 16 if augment else 0}
-    recipe = dataclasses.replace(plan.recipe, **{name: value for name, value in wanted.items() if value is not None})
-    photos = data.load(name_or_folder, size=size, root=root)
-    try:
-        network = models.create(model, len(photos.classes), seed=seed, size=size)
-    except ValueError as error:
-        raise click.UsageError(f"{model}: {error}") from error
-    click.echo(
-        f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels."
-    )
-    click.echo(_counts(photos))
-    try:
-        run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
-    except KeyboardInterrupt:
-        click.echo(
-            "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+    device = distributed.device(device_name)
+    with distributed.session(device), _one_voice():
+        if distributed.rank() == 0:
+            _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
+        if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
+            saved = training.saved_settings(folder)
+            plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
+        elif model == "best" and not epochs:
+            measured = data.load(name_or_folder, size=size or 64, root=root)
+            native = data.native_side(name_or_folder, root=root)
+            click.echo("Measuring how fast this machine is ...")
+            plan = presets.within(minutes or 10, len(measured.train), native=native, size=size, device=device)
+        else:
+            plan = presets.plan(model, size=size, epochs=epochs)
+        model, size = plan.model, plan.size
+        wanted: dict[str, Any] = {
+            "batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None
+        }  # fmt: skip
+        if augment is not None:
+            wanted |= {"flip": augment, "shift": size // 16 if augment else 0}
+        recipe = dataclasses.replace(
+            plan.recipe, **{name: value for name, value in wanted.items() if value is not None}
         )
-        sys.exit(130)
-    run.save(folder)
-    (folder / training.CHECKPOINT).unlink()
-    _tell_result(run, folder)
+        with distributed.local_first():
+            photos = data.load(name_or_folder, size=size, root=root)
+        try:
+            network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
+        except ValueError as error:
+            raise click.UsageError(f"{model}: {error}") from error
+        click.echo(
+            f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels"
+            f"{_where(device)}."
+        )
+        click.echo(_counts(photos))
+        try:
+            run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+            )
+            sys.exit(130)
+        if distributed.rank() == 0:
+            network.cpu()
+            run.save(folder)
+            (folder / training.CHECKPOINT).unlink()
+            _tell_result(run, folder)
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes, let the first one alone speak on the output."""
+    if distributed.rank() == 0:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield
+
+
+def _where(device: torch.device) -> str:
+    """Return in words where several processes, or a GPU, compute; nothing for one process on the CPU."""
+    processes = distributed.count()
+    if processes == 1:
+        return "" if device.type == "cpu" else f" on {device}"
+    return f" on {processes} processes ({device.type})"
 
 
 def _source(weights: str, size: int | None) -> Classifier:
@@ -379,10 +423,12 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
     help="Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_DEVICE
 @_ROOT
 def transfer(
     weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int, epochs: int,
-    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool, root: Path | None,
+    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool,
+    device_name: str, root: Path | None,
 ) -> None:  # fmt: skip
     """Teach a trained network the classes of your own photos, and save a report.
 
@@ -397,7 +443,8 @@ def transfer(
 
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
     _check_folder(folder, any(folder.glob(f"*/stage1/{training.CHECKPOINT}")), resume)
-    model = _source(weights, size)
+    device = distributed.device(device_name)
+    model = _source(weights, size).to(device)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
     photos = data.load(name_or_folder, size=size or model.size, root=root)
@@ -412,7 +459,8 @@ def transfer(
         recipe, head_epochs=head_epochs, head_rate=3e-2 if kind == "linear" else 3e-3, features_rate=features_rate
     )
     stages = both[: 2 if epochs else 1]
-    click.echo(f"{weights}: {models.count_parameters(model.features):,} parameters of features, {photos.size} pixels.")
+    parameters = models.count_parameters(model.features)
+    click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
     click.echo(_counts(photos))
     common: dict[str, Any] = {"seed": seed, "resume": resume}
     try:
@@ -436,6 +484,7 @@ def transfer(
         click.echo("Training all layers made it worse on the validation photos: the features are left as they were.")
         model.load_state_dict(after_head)
         run = dataclasses.replace(run, predictions=done[0].predictions, best_epoch=done[0].best_epoch)
+    model.cpu()
     run.save(folder)
     for part in ("head", "all"):
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -451,7 +500,8 @@ transfer.help = transfer.help.format(shipped=", ".join(shipped.names()), backbon
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
 @click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
-def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> None:
+@_DEVICE
+def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, device_name: str) -> None:
     """Print class probabilities for photos.
 
     PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run, or a shipped name:
@@ -462,7 +512,8 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
     from cnnhw import data, runs
     from cnnhw.data.augment import to_float
 
-    model = runs.load(weights)
+    device = distributed.device(device_name)
+    model = runs.load(weights).to(device)
     classes = model.classes or tuple(f"class {i}" for i in range(model.num_classes))
     writer = csv.writer(sys.stdout)
     if as_csv:
@@ -476,7 +527,7 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool) -> 
             failed += 1
             continue
         with torch.inference_mode():
-            shares = model(to_float(image[None])).softmax(1)[0].tolist()
+            shares = model(to_float(image[None]).to(device)).softmax(1)[0].tolist()
         ranked = sorted(zip(shares, classes, strict=True), reverse=True)
         if as_csv:
             writer.writerow([path, ranked[0][1], *(f"{share:.4f}" for share in shares)])
@@ -587,8 +638,6 @@ def reproduce(
     all. A transfer first trains the network that it transfers. It says how long it will take before it starts;
     stopped and started again, it goes on where it was.
     """
-    import os
-
     from cnnhw import data, report, studies
     from cnnhw import reproduce as again
     from cnnhw.studies import queue
@@ -733,8 +782,6 @@ def study_list() -> None:
 )
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
     """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
-    import os
-
     from cnnhw import studies
     from cnnhw.studies import queue
 

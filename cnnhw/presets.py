@@ -68,7 +68,9 @@ def plan(name: str, *, size: int | None = None, epochs: int | None = None) -> Pl
     return Plan(name, size or 128, Recipe(epochs=epochs or 5))
 
 
-def within(minutes: float, count: int, *, native: int = 128, size: int | None = None) -> Plan:
+def within(
+    minutes: float, count: int, *, native: int = 128, size: int | None = None, device: torch.device | None = None
+) -> Plan:
     """Plan for the highest accuracy within a budget of time, from a measurement of this machine.
 
     The largest resolution is taken that leaves time for a dozen epochs and does not enlarge the photos; where even the
@@ -84,6 +86,8 @@ def within(minutes: float, count: int, *, native: int = 128, size: int | None = 
         Side length of the photos before they are scaled, in pixels: see :func:`cnnhw.data.native_side`.
     size : int, optional
         Train at this side length, instead of choosing one.
+    device : torch.device, optional
+        Where training will be; the CPU by default.
 
     Returns
     -------
@@ -100,7 +104,9 @@ def within(minutes: float, count: int, *, native: int = 128, size: int | None = 
     sizes = (size,) if size else tuple(s for s in _SIZES if s <= max(native, _SIZES[0]))
     options = [("best", side) for side in reversed(sizes)] + [("fast", sizes[0])]
     for name, side in options:
-        epochs = _affordable(name, side, minutes * 60 * _RESERVE, count, _PROBE_SECONDS / len(options))
+        epochs = _affordable(
+            name, side, minutes * 60 * _RESERVE, count, _PROBE_SECONDS / len(options), device or torch.device("cpu")
+        )
         if epochs >= _FEW:
             break
     return plan(name, size=side, epochs=max(1, min(int(epochs), _MANY)))
@@ -131,13 +137,16 @@ def noise(count: int, side: int) -> PhotoSet:
     return PhotoSet("noise", tuple("abcde"), side, part(rows[20:]), part(rows[:10]), part(rows[10:20]))
 
 
-def _affordable(name: str, side: int, budget: float, count: int, seconds: float) -> float:
+def _affordable(name: str, side: int, budget: float, count: int, seconds: float, device: torch.device) -> float:
     """Return how many epochs fit into a budget of seconds, measuring each resolution of the recipe for a while."""
     recipe = dataclasses.replace(_RECIPES[name](), whiten=False)
     photos = noise(4 * recipe.batch_size, side)
     parts = range(1, recipe.epochs + 1, recipe.epochs // len(recipe.resolutions))
     spent = [
-        count / training.speed(models.create(name, size=side), photos, recipe, seconds=seconds / len(parts), epoch=at)
+        count
+        / training.speed(
+            models.create(name, size=side).to(device), photos, recipe, seconds=seconds / len(parts), epoch=at
+        )
         for at in parts
     ]
     return budget * len(spent) / sum(spent)

@@ -57,8 +57,12 @@ class Run:
         The classes predicted for the test photos at the best epoch.
     threads : int
         Threads that torch computed with.
+    processes : int
+        Processes that trained together.
+    device : str
+        Kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
     precision : str
-        Number format of convolutions in training: ``"float32"`` or ``"bfloat16"``.
+        Number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     first_losses : list of float
         The losses of the first 20 steps, in nats.
     test_predictions : list of list of int
@@ -75,6 +79,8 @@ class Run:
     best_epoch: int
     predictions: Tensor
     threads: int
+    processes: int = 1
+    device: str = "cpu"
     precision: str = "float32"
     first_losses: list[float] = field(default_factory=list)
     test_predictions: list[list[int]] = field(default_factory=list)
@@ -135,6 +141,8 @@ class Run:
             "confusion": self.confusion.tolist(),
             "history": self.history,
             "threads": self.threads,
+            "processes": self.processes,
+            "device": self.device,
             "precision": self.precision,
             "processor": processor(),
             "versions": versions(),

@@ -2,6 +2,9 @@
 
 Every random choice of an epoch is drawn from a generator seeded by the run's seed and the epoch's number. Nothing
 random is carried over from epoch to epoch, so a run resumed from its last checkpoint ends in bitwise the same weights.
+
+Several processes inside :func:`cnnhw.distributed.session` train one network together: each computes the gradient of its
+share of every batch. Order, augmentation and steps are those of one process.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from cnnhw import evaluation, files, memory
+from cnnhw import distributed, evaluation, files, memory
 from cnnhw.data.augment import augment, resize, to_float
-from cnnhw.data.photoset import PhotoSet
+from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
 from cnnhw.models.blocks import Classifier, count_parameters, device_of
 from cnnhw.runs import Run
@@ -35,7 +39,8 @@ __all__ = ["CHECKPOINT", "Recipe", "first_losses", "fit", "precision", "saved_se
 CHECKPOINT = "checkpoint.safetensors"
 _OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 _SCHEDULES = ("constant", "cosine", "one_cycle")
-_PRECISIONS = ("float32", "bfloat16", "auto")
+_PRECISIONS = ("float32", "bfloat16", "float16", "auto")
+_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _KEPT = ("best", "last")
 
 
@@ -48,7 +53,7 @@ class Recipe:
     epochs : int
         Passes over the training photos, 1 or more.
     batch_size : int
-        Photos a step, 1 or more; the last batch of an epoch may be smaller.
+        Photos a step, 1 or more, over all processes; the last batch of an epoch may be smaller.
     optimizer : {"adam", "adamw", "muon", "sgd"}
         Update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"`` orthogonalises the updates of convolution kernels
         (Jordan et al. 2024), scaled to the size of AdamW's, and leaves all else to AdamW.
@@ -83,9 +88,10 @@ class Recipe:
     resolutions : tuple of float
         Progressive resizing: the epochs are cut into equal parts, and each part is trained on photos resized to this
         share of their side, above 0 to 1. Validation and test are always at the full side.
-    precision : {"float32", "bfloat16", "auto"}
-        Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor computes in it, else
-        float32. Validation and test are always in float32.
+    precision : {"float32", "bfloat16", "float16", "auto"}
+        Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
+        float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
+        2018). Validation and test are always in float32.
     """
 
     epochs: int = 15
@@ -269,7 +275,7 @@ def fit(
     test_each_epoch : bool
         Also record the test predictions after every epoch. No choice is made by them.
     progress : bool
-        Show a bar with loss, accuracy, photos/s and time left.
+        Show a bar with loss, accuracy, photos/s and time left; of several processes, only the first shows it.
     on_epoch : callable, optional
         Called after each epoch with its number, from 1, and its row of the history.
     rates : mapping of nn.Parameter to float, optional
@@ -296,7 +302,7 @@ def fit(
         _check_side(model, side)
     state = _State(model, photos, recipe, seed, rates)
     checkpoint = Path(folder) / CHECKPOINT if folder is not None else None
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and distributed.broadcast(checkpoint.exists()):
         if not resume:
             raise TrainingError(f"{folder} already holds a run: resume it, or choose another folder")
         state.restore(checkpoint)
@@ -309,17 +315,18 @@ def fit(
         initial=state.epoch * len(photos.train),
         unit="photo",
         unit_scale=True,
-        disable=not progress,
+        disable=not progress or distributed.rank() > 0,
     ) as bar:
         for epoch in range(state.epoch + 1, recipe.epochs + 1):
             row = _train_epoch(state, epoch, bar)
-            logits = evaluation.predict(model, photos.validation)
+            distributed.average_buffers(model)
+            logits = _predict(model, photos.validation)
             row["validation_loss"] = evaluation.loss(logits, photos.validation.labels)
             _check_finite(row["validation_loss"], f"the validation loss became {{}} in epoch {epoch}", recipe)
             row["validation_accuracy"] = evaluation.accuracy(logits.argmax(1), photos.validation.labels)
             state.close_epoch(epoch, row)
             if test_each_epoch:
-                state.test_predictions.append(evaluation.predict(model, photos.test).argmax(1).tolist())
+                state.test_predictions.append(_predict(model, photos.test).argmax(1).tolist())
             if checkpoint is not None:
                 state.save(checkpoint)
             if on_epoch is not None:
@@ -327,7 +334,7 @@ def fit(
 
     model.load_state_dict(state.best)
     model.classes = photos.classes
-    predictions = evaluation.predict(model, photos.test).argmax(1)
+    predictions = _predict(model, photos.test).argmax(1)
     return Run(
         model=model,
         photos=photos,
@@ -337,6 +344,8 @@ def fit(
         best_epoch=state.best_epoch,
         predictions=predictions,
         threads=torch.get_num_threads(),
+        processes=distributed.count(),
+        device=device_of(model).type,
         precision=state.precision,
         first_losses=state.first_losses,
         test_predictions=state.test_predictions,
@@ -409,13 +418,17 @@ def precision(recipe: Recipe, device: torch.device) -> str:
 
     Returns
     -------
-    {"float32", "bfloat16"}
-        ``"bfloat16"`` if the recipe says so, or if it says ``"auto"`` and the hardware computes in it.
+    {"float32", "bfloat16", "float16"}
+        What the recipe says; for ``"auto"``, what the hardware computes in: on MPS, float32.
     """
     if recipe.precision != "auto":
         return recipe.precision
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16"
+        return "float16" if torch.cuda.get_device_capability(device) >= (7, 0) else "float32"
+    if device.type != "cpu":
+        return "float32"
     # older versions of torch cannot tell what the processor has
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
@@ -513,6 +526,11 @@ class _State:
             whiten_(model, to_float(photos.train.batch(rows[:500])))
         self.optimizers, self.kernels = _optimizers(model, recipe, rates or {})
         self.weights = _class_weights(photos).to(device_of(model)) if recipe.class_weights else None
+        self.scaler = torch.amp.GradScaler(device_of(model).type, enabled=self.precision == "float16")
+        # each process updates statistics of its own; `fit` averages them after each epoch
+        self.network: nn.Module = (
+            DistributedDataParallel(model, broadcast_buffers=False) if distributed.count() > 1 else model
+        )
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.first_losses: list[float] = []
@@ -546,10 +564,13 @@ class _State:
             "seed": self.seed,
             "data": self.photos.fingerprint,
             **({"rates": factors} if set(factors) != {1.0} else {}),
+            **({"processes": distributed.count()} if distributed.count() > 1 else {}),
         }
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint: tensors and, as JSON in the header, all else."""
+        """Write the checkpoint, in the first process: tensors and, as JSON in the header, all else."""
+        if distributed.rank() > 0:
+            return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         for which, optimizer in enumerate(self.optimizers):
@@ -563,17 +584,22 @@ class _State:
             "first_losses": self.first_losses,
             "test_predictions": self.test_predictions,
             "best_epoch": self.best_epoch,
+            **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
         }
         with files.replacing(path) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"cnnhw": json.dumps(note)})
 
     def restore(self, path: Path) -> None:
-        """Go back to a checkpoint, refusing one of another run."""
-        note, tensors = _read_checkpoint(path)
-        saved = note["settings"]
-        if saved != self.settings():
-            ours = self.settings()
-            differ = ", ".join(f"{k}: {saved.get(k)} there, {v} now" for k, v in ours.items() if saved.get(k) != v)
+        """Go back to a checkpoint, refusing one of another run; the first process reads it for all."""
+        note, tensors = distributed.broadcast(_read_checkpoint(path) if distributed.rank() == 0 else None)
+        saved, ours = note["settings"], self.settings()
+        if saved != ours:
+            names = dict.fromkeys([*ours, *saved])
+            differ = ", ".join(
+                f"{name}: {saved.get(name)} there, {ours.get(name)} now"
+                for name in names
+                if saved.get(name) != ours.get(name)
+            )
             raise TrainingError(f"{path} belongs to a run with other settings ({differ}): choose another folder")
         if note["threads"] != torch.get_num_threads():
             raise TrainingError(
@@ -601,6 +627,8 @@ class _State:
                         values[key] = value.contiguous(memory_format=torch.channels_last)
         self.epoch, self.history, self.best_epoch = note["epoch"], note["history"], note["best_epoch"]
         self.first_losses, self.test_predictions = note["first_losses"], note["test_predictions"]
+        if "scaler" in note:
+            self.scaler.load_state_dict(note["scaler"])
 
 
 def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
@@ -654,36 +682,64 @@ def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
         if isinstance(part, nn.BatchNorm2d) and not any(p.requires_grad for p in part.parameters()):
             part.eval()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(state.seed * 1_000_003 + epoch)  # dropout draws from the global generator
+        # dropout draws from the global generator, in each process for other photos
+        torch.manual_seed((state.seed * 1_000_003 + epoch) + 7_919_000_017 * distributed.rank())
         for number, rows in enumerate(batches):
             rate = recipe.rate((epoch - 1) * len(batches) + number, recipe.epochs * len(batches))
             for optimizer in state.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["factor"]
+            own = distributed.share(len(rows))
+            # a process without a photo in a small last batch takes part with one that does not count
+            used = own if own.stop > own.start else slice(0, 1)
+            held = slice(None) if recipe.mixup else used  # to blend, a process needs the others' photos
             x = augment(
-                train.batch(rows), flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout, generator=generator
-            )
+                train.batch(rows[held]), flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout,
+                generator=generator, rows=held, of=len(rows),
+            )  # fmt: skip
             x = resize(to_float(x), side).to(device, memory_format=torch.channels_last)  # (B, 3, side, side)
             y = train.labels[rows].to(device)
+            targets = [(1.0, y)]
             if recipe.mixup:
-                share = torch.distributions.Beta(recipe.mixup, recipe.mixup).sample().to(device)
+                drawn = torch.distributions.Beta(recipe.mixup, recipe.mixup).sample()
+                share = distributed.broadcast(drawn).to(device)
                 partner = torch.randperm(len(rows), generator=generator).to(device)
-                x = share * x + (1 - share) * x[partner]
-            with torch.autocast(device.type, torch.bfloat16, enabled=state.precision == "bfloat16"):
-                logits = model(x).float()
-            loss = criterion(logits, y)
-            if recipe.mixup:
-                loss = share * loss + (1 - share) * criterion(logits, y[partner])
+                x = (share * x + (1 - share) * x[partner])[used]
+                targets = [(share, y), (1 - share, y[partner])]
+            with torch.autocast(device.type, _AUTOCAST.get(state.precision), enabled=state.precision in _AUTOCAST):
+                logits = state.network(x).float()
+            # the mean over the batch is the sum over processes of their means, by the share of each
+            loss = sum(
+                weight * criterion(logits, target[used]) * _portion(state.weights, target, own)
+                for weight, target in targets
+            )
             model.zero_grad(set_to_none=True)
-            loss.backward()
-            value = loss.item()
+            state.scaler.scale(loss * distributed.count()).backward()  # gradients are averaged over processes
+            right = (logits.argmax(1) == y[used]).sum() if used is own else torch.zeros((), device=device)
+            value, correct = distributed.summed(torch.stack([loss.detach(), right.float()])).tolist()
             if math.isfinite(value):
                 for weight, matrix in state.kernels:
                     assert weight.grad is not None
                     matrix.grad = _matrix(weight.grad)
                 for optimizer in state.optimizers:
-                    optimizer.step()
-            yield value, int((logits.argmax(1) == y).sum()), len(rows)
+                    state.scaler.step(optimizer)
+                state.scaler.update()
+            yield value, int(correct), len(rows)
+
+
+def _portion(weights: Tensor | None, labels: Tensor, own: slice) -> float | Tensor:
+    """Return the share of this process's photos in a batch's mean loss; classes may have weights."""
+    if own == slice(0, len(labels)):
+        return 1.0
+    counted = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+    return counted[own].sum() / counted.sum()
+
+
+def _predict(model: Classifier, split: Split) -> Tensor:
+    """Return the logits of a split, each photo's computed by one process and known to all afterwards."""
+    own = distributed.share(len(split))
+    part = Split(split.store, split.index[own], split.labels[own], split.names[own], split.digests[own])
+    return distributed.gathered(evaluation.predict(model, part))
 
 
 def _optimizers(

@@ -47,13 +47,16 @@ def resize(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
-def augment(images: Tensor, *, flip: bool, shift: int, cutout: float = 0.0, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, *, flip: bool, shift: int, cutout: float = 0.0, generator: torch.Generator,
+    rows: slice = slice(None), of: int | None = None,
+) -> Tensor:  # fmt: skip
     """Mirror and shift each photo of a batch at random, and cover part of it, independently.
 
     Parameters
     ----------
     images : Tensor of shape (N, C, H, W), uint8
-        The batch.
+        The batch, or part of it.
     flip : bool
         Mirror each photo left to right with probability 1/2.
     shift : int
@@ -64,6 +67,11 @@ def augment(images: Tensor, *, flip: bool, shift: int, cutout: float = 0.0, gene
         Its centre is drawn uniformly, so it may stick out.
     generator : torch.Generator
         Source of the random choices.
+    rows : slice
+        Which photos of the batch `images` are, where they are not all of it.
+    of : int, optional
+        The number of photos of the whole batch, N by default. A photo is changed in the same way whether the others of
+        its batch are there or not.
 
     Returns
     -------
@@ -71,21 +79,22 @@ def augment(images: Tensor, *, flip: bool, shift: int, cutout: float = 0.0, gene
         The augmented batch; `images` itself if there is nothing to do.
     """
     n, _, height, width = images.shape
+    drawn = n if of is None else of
     if flip:
-        mirrored = torch.rand(n, generator=generator) < 0.5
+        mirrored = torch.rand(drawn, generator=generator)[rows] < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     if shift:
         # reflection works on floating point only; uint8 values survive the round trip exactly
         padded = F.pad(images.float(), (shift,) * 4, mode="reflect").to(images.dtype)
-        dy, dx = torch.randint(0, 2 * shift + 1, (2, n), generator=generator)
-        rows = dy[:, None] + torch.arange(height)  # (N, H)
-        columns = dx[:, None] + torch.arange(width)  # (N, W)
+        dy, dx = torch.randint(0, 2 * shift + 1, (2, drawn), generator=generator)[:, rows]
+        down = dy[:, None] + torch.arange(height)  # (N, H)
+        across = dx[:, None] + torch.arange(width)  # (N, W)
         sample = torch.arange(n)[:, None, None]
         # advanced indices apart from each other put the indexed axes first: (N, H, W, C)
-        images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        images = padded[sample, :, down[:, :, None], across[:, None, :]].permute(0, 3, 1, 2).contiguous()
     if cutout:
         reach = round(cutout * height / 2)
-        y, x = torch.randint(0, height, (2, n, 1), generator=generator)
-        down, right = ((torch.arange(height) - centre).abs() < reach for centre in (y, x))  # (N, H), (N, W)
-        images = images.masked_fill((down[:, :, None] & right[:, None, :])[:, None], _GREY)
+        y, x = torch.randint(0, height, (2, drawn, 1), generator=generator)[:, rows]
+        high, wide = ((torch.arange(height) - centre).abs() < reach for centre in (y, x))  # (N, H), (N, W)
+        images = images.masked_fill((high[:, :, None] & wide[:, None, :])[:, None], _GREY)
     return images

@@ -1,0 +1,322 @@
+"""Several processes train one network: the same gradients, every photo evaluated once, one writer, an end for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photos
+from safetensors.torch import load_file
+
+from cnnhw import Recipe, distributed, evaluation, fit, models, training
+from cnnhw.data.augment import augment
+from cnnhw.errors import TrainingError
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+
+RECIPES = {
+    "plain": {},
+    "uneven": {"batch_size": 7},  # 60 photos: the last batch has four
+    "one photo left": {"batch_size": 59},  # in the last batch, for which one process has none
+    "augmented": {"flip": True, "shift": 2, "cutout": 0.3},
+    "mixup": {"mixup": 0.4, "label_smoothing": 0.1},
+    "weighted": {"class_weights": True, "label_smoothing": 0.1},
+    "muon": {"optimizer": "muon", "weight_decay": 0.1, "learning_rate": 0.01},
+}
+
+
+def launch(processes: int, script: str, folder: Path, *arguments: str) -> None:
+    """Run a script in several processes, as ``torchrun`` does."""
+    path = folder / "script.py"
+    path.write_text("import sys\nsys.path.insert(0, sys.argv.pop(1))\n" + textwrap.dedent(script), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [*command, path, str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+GRADIENTS = """
+    import json, torch
+    from safetensors.torch import save_file
+    from cnnhw import Recipe, distributed, models, training
+    from conftest import make_photos
+
+    recipes, out = json.loads(sys.argv[1]), sys.argv[2]
+    with distributed.session(torch.device("cpu")):
+        for name, changes in recipes.items():
+            model = models.create("q1_shallow", 3, seed=1, size=16)
+            state = training._State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
+            tensors, losses = {}, []
+            for step, (loss, correct, count) in enumerate(training._steps(state, 1)):
+                losses.append([loss, correct, count])
+                if step == 0:
+                    tensors = {f"gradient.{n}": p.grad.clone().contiguous() for n, p in model.named_parameters()}
+            tensors |= {f"weight.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
+            tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+            if distributed.rank() == 0:
+                save_file(tensors, f"{out}/{name}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path, figures):
+    found = {}
+    for processes in (1, 2, 3):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        launch(processes, GRADIENTS, folder, json.dumps(RECIPES), str(folder))
+        found[processes] = {name: load_file(folder / f"{name}.safetensors") for name in RECIPES}
+    worst = 0.0
+    for name in RECIPES:
+        for processes in (2, 3):
+            for key, ours in found[1][name].items():
+                theirs = found[processes][name][key]
+                if key.startswith("gradient"):
+                    difference = float((ours - theirs).abs().max() / ours.abs().max())
+                    assert difference < 1e-5, (name, processes, key)
+                    worst = max(worst, difference)
+                elif key == "losses":
+                    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+                else:  # a whole epoch: Adam divides by small numbers, which rounding can turn
+                    torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}")
+    figures("scale", recipes=len(RECIPES), processes="1, 2 and 3", worst_gradient_difference=worst)
+
+
+def test_a_part_of_a_batch_is_changed_as_the_whole_is():
+    images = torch.randint(0, 256, (11, 3, 16, 16), dtype=torch.uint8)
+    settings = {"flip": True, "shift": 3, "cutout": 0.4}
+    whole = augment(images, **settings, generator=torch.Generator().manual_seed(5))
+    for rows in (slice(0, 4), slice(4, 11), slice(7, 8)):
+        generator = torch.Generator().manual_seed(5)
+        part = augment(images[rows], **settings, generator=generator, rows=rows, of=11)
+        assert part.equal(whole[rows])
+
+
+SHARES = """
+    import torch
+    from cnnhw import distributed, evaluation, models, training
+    from conftest import make_photos
+
+    photos = make_photos(train=75)
+    model = models.create("fast", 3, seed=1, size=16)
+    with distributed.session(torch.device("cpu")):
+        torch.manual_seed(distributed.rank())
+        for part in model.modules():  # statistics that differ from process to process
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean += torch.rand(())
+        distributed.average_buffers(model)
+        means = [b.sum() for n, b in model.named_buffers() if n.endswith("running_mean")]
+        assert len(set(map(float, distributed.gathered(torch.stack(means)[None]).sum(1)))) == 1
+        for split in (photos.train, photos.validation, photos.test):
+            share = distributed.share(len(split))
+            seen = distributed.gathered(torch.arange(len(split))[share])
+            assert seen.equal(torch.arange(len(split)))  # each once, in order
+            torch.testing.assert_close(training._predict(model, split), evaluation.predict(model, split))
+        tiny = distributed.gathered(torch.arange(1)[distributed.share(1)])  # one process has nothing
+        assert tiny.equal(torch.arange(1))
+        assert distributed.broadcast(distributed.rank()) == 0
+"""
+
+
+@pytest.mark.slow
+def test_every_photo_is_evaluated_once_and_statistics_are_averaged(tmp_path):
+    launch(3, SHARES, tmp_path)
+
+
+def torchrun(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"CNNHW_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*command, "-m", "cnnhw", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder,
+    )  # fmt: skip
+
+
+def workers(parent: int) -> list[int]:
+    """Return the process ids of the training processes that ``torchrun`` has started, by rank."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"PPid:\t{parent}\n" in (process / "status").read_text():
+                environment = (process / "environ").read_bytes().split(b"\0")
+                rank = next(entry for entry in environment if entry.startswith(b"RANK="))
+                found[int(rank[5:])] = int(process.name)
+        except (OSError, StopIteration):
+            continue
+    return [found[rank] for rank in sorted(found)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, figures):
+    arguments = ("train", "q1_shallow", "--size", "16", "--epochs", "15", "--batch-size", "64", "--out", "run")
+    process = torchrun(*arguments, folder=tmp_path)
+    checkpoint = tmp_path / "run" / training.CHECKPOINT
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if checkpoint.exists() and training._read_checkpoint(checkpoint)[0]["epoch"] >= 1:
+            break
+        time.sleep(0.05)
+    ids = workers(process.pid)
+    assert len(ids) == 2, process.communicate()
+    os.kill(ids[victim], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "another process of this run has ended" in errors
+    assert "--resume" in errors
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ids)
+    reached = training._read_checkpoint(checkpoint)[0]["epoch"]
+    assert reached >= 1
+
+    resumed = torchrun(*arguments, "--resume", folder=tmp_path)
+    said, errors = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, errors[-3000:]
+    assert said.count("Test accuracy") == 1  # the first process alone speaks
+    assert "2 processes" in said
+    summary = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert summary["processes"] == 2
+    assert len(summary["history"]["loss"]) == 15
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(
+        ["weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html"]
+    )
+    figures("scale", killed_workers=1, resumed_runs=1)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_not_resumed_by_one(tmp_path):
+    script = """
+        import torch
+        from cnnhw import Recipe, distributed, fit, models
+        from conftest import make_photos
+        with distributed.session(torch.device("cpu")):
+            fit(models.create("q1_shallow", 3, size=16), make_photos(), Recipe(epochs=1), folder=sys.argv[1],
+                progress=False)
+    """
+    launch(2, script, tmp_path, str(tmp_path / "run"))
+    with pytest.raises(TrainingError, match="processes: 2 there, None now"):
+        fit(models.create("q1_shallow", 3, size=16), make_photos(), Recipe(epochs=1), folder=tmp_path / "run",
+            resume=True, progress=False)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_other_commands_refuse_several_processes(tmp_path):
+    process = torchrun("data", "list", folder=tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "only train runs on several processes" in errors
+
+
+def test_alone_there_is_one_process_and_nothing_is_shared_out():
+    assert (distributed.count(), distributed.rank()) == (1, 0)
+    assert not distributed.launched()
+    assert distributed.share(5) == slice(0, 5)
+    with distributed.session(torch.device("cpu")), distributed.local_first():
+        assert distributed.broadcast("x") == "x"
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 5, 64])
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_shares_cover_all_and_are_even(monkeypatch, total, processes):
+    monkeypatch.setattr(distributed, "count", lambda: processes)
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(list(range(total))[distributed.share(total)])
+    assert [number for share in shares for number in share] == list(range(total))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "fpga"])
+def test_devices_that_are_not_here_are_refused(name):
+    with pytest.raises(TrainingError, match="here"):
+        distributed.device(name)
+
+
+def test_the_processor_is_chosen_where_there_is_nothing_else(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    assert distributed.device() == torch.device("cpu")
+    with pytest.raises(TrainingError, match="no device 'cuda' here: leave --device out"):
+        distributed.device("cuda")
+
+
+def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for local, expected in (("0", "cuda:0"), ("1", "cuda:1")):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        assert distributed.device() == torch.device(expected)
+    assert distributed.device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(TrainingError, match="no cuda device for process 2 of this machine, which has 2"):
+        distributed.device()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "capability", "bfloat16", "expected"),
+    [
+        ("auto", "cuda", (8, 0), True, "bfloat16"),
+        ("auto", "cuda", (7, 5), False, "float16"),
+        ("auto", "cuda", (6, 1), False, "float32"),
+        ("auto", "mps", None, False, "float32"),
+        ("float16", "cpu", None, False, "float16"),
+    ],
+)
+def test_precision_is_what_the_hardware_computes_in(monkeypatch, recipe, device, capability, bfloat16, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert training.precision(Recipe(precision=recipe), torch.device(device)) == expected
+
+
+def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
+    recipe = Recipe(epochs=2, precision="float16", optimizer="muon", learning_rate=0.01, weight_decay=0.1)
+
+    def make():
+        return models.create("fast", 3, seed=2, size=16)
+
+    whole = fit(make(), make_photos(), recipe, folder=tmp_path / "whole", progress=False)
+    note, _ = training._read_checkpoint(tmp_path / "whole" / training.CHECKPOINT)
+    assert note["scaler"]["scale"] > 1
+    assert whole.history["loss"][1] < whole.history["loss"][0]
+
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, row):
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(make(), make_photos(), recipe, folder=tmp_path / "part", progress=False, on_epoch=stop)
+    resumed = fit(make(), make_photos(), recipe, folder=tmp_path / "part", resume=True, progress=False)
+    assert resumed.history["loss"] == whole.history["loss"]
+    for ours, theirs in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert ours.equal(theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("name", ["fast", "q1_shallow", "residual"])
+def test_a_gpu_trains_as_the_processor_does(name):
+    device = distributed.device()
+    logits = {}
+    for where in (torch.device("cpu"), device):
+        model = models.create(name, 3, seed=1, size=32).to(where)
+        photos = make_photos(size=32)
+        losses = training.first_losses(model, photos, Recipe(epochs=1, batch_size=30), seed=1, steps=2)
+        logits[where.type] = (losses, evaluation.predict(model, photos.test))
+    torch.testing.assert_close(
+        torch.tensor(logits["cpu"][0]), torch.tensor(logits[device.type][0]), rtol=1e-3, atol=1e-3
+    )
+    run = fit(models.create(name, 3, size=32).to(device), make_photos(size=32), Recipe(epochs=2, precision="auto"))
+    assert run.device == device.type
