@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -132,9 +133,14 @@ def test_every_photo_is_evaluated_once_and_statistics_are_averaged(tmp_path):
     launch(3, SHARES, tmp_path)
 
 
-def torchrun(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+SMALL = ("--size", "16", "--batch-size", "64", "--out", "run")
+
+
+def torchrun(
+    *arguments: str, folder: Path, processes: int = 2, where: tuple[str, ...] = ("--standalone",)
+) -> subprocess.Popen[str]:
     environment = os.environ | {"CNNHW_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(processes)]
     return subprocess.Popen(
         [*command, "-m", "cnnhw", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder,
@@ -159,7 +165,7 @@ def workers(parent: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, figures):
-    arguments = ("train", "q1_shallow", "--size", "16", "--epochs", "15", "--batch-size", "64", "--out", "run")
+    arguments = ("train", "q1_shallow", *SMALL, "--epochs", "15")
     process = torchrun(*arguments, folder=tmp_path)
     checkpoint = tmp_path / "run" / training.CHECKPOINT
     deadline = time.monotonic() + 240
@@ -191,6 +197,29 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, f
         ["weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html"]
     )
     figures("scale", killed_workers=1, resumed_runs=1)
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_network_and_the_first_one_writes(tmp_path, figures):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agents = []
+    for number in (0, 1):  # each with folders of its own, as two machines have
+        machine = tmp_path / f"machine{number}"
+        machine.mkdir()
+        where = ("--nnodes", "2", "--node-rank", str(number), "--master-addr", "127.0.0.1", "--master-port", str(port))
+        agents.append(
+            torchrun("train", "q1_shallow", *SMALL, "--epochs", "2", folder=machine, where=where, processes=1)
+        )
+    said = [agent.communicate(timeout=240) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert "Test accuracy" in said[0][0]
+    assert said[1][0] == ""
+    summary = json.loads((tmp_path / "machine0" / "run" / "run.json").read_text())
+    assert summary["processes"] == 2
+    assert not (tmp_path / "machine1" / "run").exists()
+    figures("scale", machines="2, simulated")
 
 
 @pytest.mark.slow
