@@ -148,8 +148,8 @@ def _runtime(content: bytes) -> tuple[str, Callable[[NDArray[np.float32]], NDArr
     try:
         import onnxruntime
     except ImportError:
-        evaluator = onnx.reference.ReferenceEvaluator(onnx.load_from_string(content))
-        return "onnx", lambda photos: np.asarray(list(evaluator.run(["logits"], {"photos": photos}))[0])
+        evaluator: Any = onnx.reference.ReferenceEvaluator(onnx.load_from_string(content))
+        return "onnx", lambda photos: evaluator.run(["logits"], {"photos": photos})[0]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

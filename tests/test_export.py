@@ -79,7 +79,7 @@ def test_a_missing_extra_is_told(tmp_path, monkeypatch, package):
 def test_the_file_says_what_it_is(written):
     import onnx
 
-    model, path, check = written
+    _, path, _ = written
     assert [one.name for one in path.parent.iterdir()] == ["small.onnx"]
     found = onnx.load(path)
     onnx.checker.check_model(found, full_check=True)
@@ -137,11 +137,11 @@ def other_head():
 
 @needs_onnx
 @pytest.mark.slow
-@pytest.mark.parametrize("make", every_network())
+@pytest.mark.parametrize("make", list(every_network()))
 def test_every_network_computes_the_same(make, tmp_path, figures):
     model = make()
     check = to_onnx(model, tmp_path / "model.onnx")
-    assert 0 < check.largest
+    assert check.largest > 0
     assert check.difference <= 1e-4 * check.largest
     photos = torch.rand(2, 3, model.size, model.size)
     expected = logits(model.float(), photos)
@@ -180,7 +180,7 @@ def test_what_the_exporter_cannot_do_is_one_line(tmp_path, monkeypatch):
         raise torch.onnx.errors.OnnxExporterError("no such operator\nmuch more\n")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(CnnhwError, match="q1_shallow cannot be exported to ONNX: no such operator$"):
+    with pytest.raises(CnnhwError, match=r"q1_shallow cannot be exported to ONNX: no such operator$"):
         to_onnx(small(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
