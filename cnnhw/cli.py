@@ -542,6 +542,76 @@ predict.help = predict.help.format(shipped=", ".join(shipped.names()))
 
 
 @cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "name_or_folder", required=True, metavar="NAME_OR_FOLDER",
+    help="The photos: a folder of class folders, or a data set's name.",
+)  # fmt: skip
+@click.option(
+    "--part", type=click.Choice(["test", "validation", "train", "all"]), default="test", show_default=True,
+    help="Which of the photos; they are split as for training.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Also write figures, pictures and the list of errors to this folder.",
+)  # fmt: skip
+@_ROOT
+def evaluate(weights: Path, name_or_folder: str, part: str, out: Path | None, root: Path | None) -> None:
+    """Measure how good a trained network is on labelled photos.
+
+    Accuracy, each class's precision and recall, and whether the probabilities mean what they say. The classes of the
+    photos have to be the network's, by name. WEIGHTS is as for predict.
+    """
+    from cnnhw import assessment, data, runs
+
+    if out:
+        assessment.check_unused(out)
+    model = runs.load(weights)
+    photos = data.load(name_or_folder, size=model.size, root=root)
+    found = assessment.assess(model, photos, part)
+    total = sum(len(split) for split in (photos.train, photos.validation, photos.test))
+    which = "all" if part == "all" else f"the {part} part"
+    click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
+    if part in ("train", "all"):
+        click.echo(
+            "If the network was trained on these data, it has seen some of these photos: the figures flatter it."
+        )
+    click.echo(found.table())
+    if out:
+        click.echo(f"Evaluation: {found.save(out) / 'evaluation.json'}")
+
+
+@cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default="model.onnx", show_default=True,
+    help="The ONNX file.",
+)  # fmt: skip
+def export(weights: Path, out: Path) -> None:
+    """Write a trained network to an ONNX file, for other programs.
+
+    It is compared with the original on random photos before it is written. WEIGHTS is as for predict. It needs
+    `pip install "cnnhw[onnx]"`.
+    """
+    from cnnhw import runs
+    from cnnhw.export import to_onnx
+
+    if out.exists():
+        raise click.UsageError(f"{out} already exists: choose another file with --out.")
+    model = runs.load(weights)
+    check = to_onnx(model, out)
+    click.echo(
+        f"{out}: photos (N, 3, {model.size}, {model.size}), RGB in 0..1, to logits (N, {model.num_classes}); "
+        f"{out.stat().st_size / 1000:,.0f} kB."
+    )
+    click.echo(
+        f"Checked with {check.runtime}: logits of up to {check.largest:.3g} differ by {check.difference:.1e} at most."
+    )
+    if licence := vars(model)["licence"]:
+        click.echo(f"Licence of the weights: {licence}")
+
+
+@cli.command()
 @click.argument("weights")
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--layer", metavar="NAME", help="The layer [default: the first convolution].")

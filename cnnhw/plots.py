@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, fx, nn
 
 from cnnhw import features, files
+from cnnhw.calibration import Bin
 from cnnhw.errors import DataError
 from cnnhw.graph import trace
 from cnnhw.landscape import Plane
@@ -45,6 +46,7 @@ __all__ = [
     "per_class",
     "plane",
     "receptive_fields",
+    "reliability",
     "save",
     "scaling",
     "shares",
@@ -214,6 +216,43 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, ncols=len(shares))
+    return figure
+
+
+def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
+    """Draw accuracy against confidence, and how many photos there are of each (Niculescu-Mizil and Caruana 2005).
+
+    Parameters
+    ----------
+    bins : sequence of Bin
+        What :func:`cnnhw.calibration.bins` returned.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Two axes: above, a bar of accuracy a bin that holds photos, with a dot at their mean confidence; on the dashed
+        line, the two agree. Below, the number of photos by bin.
+    """
+    figure = _figure(5, 5.6, title)
+    axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = [one for one in bins if one.count]
+    style = {"width": [one.high - one.low for one in filled], "align": "edge", "edgecolor": "white"}
+    lows = [one.low for one in filled]
+    accuracies = [one.accuracy for one in filled]
+    axis.bar(lows, accuracies, color=COLOURS[0], alpha=0.6, label="accuracy", **style)
+    axis.plot([one.confidence for one in filled], accuracies, ".", color="black", label="at the mean confidence")
+    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="as sure as right")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("accuracy")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize="small", frameon=False, loc="upper left")
+    below.bar(lows, [one.count for one in filled], color="0.6", **style)
+    below.set_xlabel("confidence (top probability)")
+    below.set_ylabel("photos")
+    below.yaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=4))
     return figure
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import cnnhw
 from cnnhw import (
+    assessment,
     audit,
+    calibration,
     claims,
     comparison,
     data,
     errors,
+    export,
     landscape,
     models,
     report,
@@ -31,6 +34,7 @@ from cnnhw.studies import store
 # where a name is in several modules, it is documented in the last of them
 _OURS = (
     *(report, reproduce, shipped, audit, claims, landscape, theory, comparison, transfer, scenes),
+    *(assessment, calibration, export),
     *(studies, store, models, data, cnnhw, errors),
 )
 
