@@ -555,8 +555,11 @@ predict.help = predict.help.format(shipped=", ".join(shipped.names()))
     "--out", type=click.Path(file_okay=False, path_type=Path),
     help="Also write figures, pictures and the list of errors to this folder.",
 )  # fmt: skip
+@_DEVICE
 @_ROOT
-def evaluate(weights: Path, name_or_folder: str, part: str, out: Path | None, root: Path | None) -> None:
+def evaluate(
+    weights: Path, name_or_folder: str, part: str, out: Path | None, device_name: str, root: Path | None
+) -> None:
     """Measure how good a trained network is on labelled photos.
 
     Accuracy, each class's precision and recall, and whether the probabilities mean what they say. The classes of the
@@ -566,7 +569,7 @@ def evaluate(weights: Path, name_or_folder: str, part: str, out: Path | None, ro
 
     if out:
         assessment.check_unused(out)
-    model = runs.load(weights)
+    model = runs.load(weights).to(distributed.device(device_name))
     photos = data.load(name_or_folder, size=model.size, root=root)
     found = assessment.assess(model, photos, part)
     total = sum(len(split) for split in (photos.train, photos.validation, photos.test))
