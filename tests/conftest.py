@@ -18,7 +18,7 @@ from cnnhw.data.photoset import PhotoSet, Split
 
 FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
 STARTED = pytest.StashKey[float]()
-SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "wheel")
+SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "release", "wheel")
 """The sections of the page "How it is tested"."""
 
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--suite",
         choices=SUITES,
         default="tests",
-        help="the suite that this run is of: the only one that --figures writes, but for 'tests', which writes all noted",
+        help="the suite that this run is of, and the only one that --figures writes; 'tests' writes all noted",
     )
 
 

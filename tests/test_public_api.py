@@ -54,12 +54,12 @@ def modules() -> list[ModuleType]:
 def signature(function: object) -> str:
     """Return parameters, annotations and defaults as written."""
     found = inspect.signature(function)
-    parameters = [
-        one if one.annotation is one.empty else one.replace(annotation=Bare(one.annotation))
-        for one in found.parameters.values()
-    ]
-    returned = found.return_annotation if found.return_annotation is found.empty else Bare(found.return_annotation)
-    return str(found.replace(parameters=parameters, return_annotation=returned))
+
+    def bare(annotation: object) -> object:
+        return annotation if annotation is found.empty else Bare(getattr(annotation, "__forward_arg__", annotation))
+
+    parameters = [one.replace(annotation=bare(one.annotation)) for one in found.parameters.values()]
+    return str(found.replace(parameters=parameters, return_annotation=bare(found.return_annotation)))
 
 
 def of_class(name: str, made: type) -> Iterator[str]:

@@ -145,7 +145,7 @@ def test_page_is_never_stale(tmp_path):
 
 
 def test_missing_and_failed_suites_are_warnings(tmp_path):
-    text = "T\n=\n\n.. tested:: large\n\n.. tested:: scale\n   :optional:\n\n:tested:`faults deaths`\n\n.. tested:: tests\n"
+    text = "T\n=\n\n.. tested:: large\n\n.. tested:: scale\n   :optional:\n\n.. tested:: tests\n\n:tested:`faults x`\n"
     failed = TESTED | {"tests": TESTED["tests"] | {"failed": 2}}
     html, warnings = site(tmp_path, text, tested=failed)
     assert "no run of the suite 'large'" in warnings

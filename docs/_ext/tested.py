@@ -27,8 +27,20 @@ NAMES = {
     "worst_memory_mb": "Most memory",
     "engine": "Engine",
     "seconds": "Time",
+    "sdist_mb": "Size of the sdist",
+    "sdist_files": "Files in the sdist",
+    "wheel_mb": "Size of the wheel",
+    "wheel_files": "Files in the wheel",
+    "foreign_requests": "Requests to other servers",
+    "console_errors": "Errors in the console",
+    "axe_rules_passed": "Rules of axe that apply and hold",
+    "serious": "Serious findings of axe",
+    "critical": "Critical findings of axe",
+    "focus_stops": "Stops of the keyboard that were looked at",
+    "worst_page": "Heaviest page",
+    "worst_page_kb": "Size of the heaviest page",
 }
-UNITS = {"seconds": "s", "ms": "ms", "minutes": "min", "mb": "MB", "gb": "GB", "percent": "%"}
+UNITS = {"seconds": "s", "ms": "ms", "minutes": "min", "kb": "kB", "mb": "MB", "gb": "GB", "percent": "%"}
 
 Section = Mapping[str, Any]
 
@@ -79,17 +91,17 @@ def run(section: Section) -> str:
     return ", ".join([section["date"][:10], *(f"{names.get(name, name)} {text}" for name, text in versions.items())])
 
 
-def lines(section: Section) -> dict[str, str]:
+def lines(section: Section) -> list[tuple[str, str]]:
     """Return what the page lists of a suite: outcomes, figures, the run; not the targets of fuzzing."""
-    listed = {}
+    listed = []
     if "passed" in section:
         counts = {name: section.get(name, 0) for name in OUTCOMES}
         counts["failed"] += counts.pop("error")
-        listed["Tests"] = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        listed.append(("Tests", ", ".join(f"{count:,} {name}" for name, count in counts.items())))
     for name, figure in section.items():
         if name not in (*OUTCOMES, *RUN) and not isinstance(figure, dict):
-            listed[label(name)] = value(name, figure)
-    return listed | {"Last run": run(section)}
+            listed.append((label(name), value(name, figure)))
+    return [*listed, ("Last run", run(section))]
 
 
 def render(text: str, found: Mapping[str, Section]) -> tuple[str, str]:
@@ -160,7 +172,7 @@ class Tested(SphinxDirective):
             return [self._warning(f"no run of the suite {suite!r}: pytest --figures docs/tested.json notes one")]
         listed: list[nodes.Node] = [table(targets(section))] if targets(section) else []
         fields = nodes.field_list(classes=["tested"])
-        for name, text in lines(section).items():
+        for name, text in lines(section):
             fields += nodes.field("", nodes.field_name("", name), nodes.field_body("", nodes.paragraph("", text)))
         if section.get("failed") or section.get("error"):
             listed.append(self._warning(f"the last run of the suite {suite!r} failed"))
@@ -174,7 +186,9 @@ def table(rows: Mapping[str, Section]) -> nodes.table:
     """Make a table of the targets of fuzzing, a row each, with all figures that any of them has."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = [["Target", *map(label, names)]]
-    cells += [[target, *(value(name, row[name]) if name in row else "" for name in names)] for target, row in rows.items()]
+    cells += [
+        [target, *(value(name, row[name]) if name in row else "" for name in names)] for target, row in rows.items()
+    ]
     made = [nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in row)) for row in cells]
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in cells[0]), cols=len(cells[0]))
     group += [nodes.thead("", made[0]), nodes.tbody("", *made[1:])]
