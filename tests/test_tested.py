@@ -29,10 +29,24 @@ TESTED = {
     "faults": {"kills": 120, "lost": 0, "worst_resume_seconds": 1.25, "signal": "SIGKILL"} | RUN,
 }
 FUZZING = {
-    "zip": {"inputs": 1_000_000, "crashes": 0, "worst_seconds": 0.5, "worst_memory_mb": 120.0, "engine": "atheris"},
-    "weights": {"inputs": 2_000_000, "crashes": 1, "worst_seconds": 0.25},
-    "date": "2026-11-24",
+    "date": "2026-11-24T01:02:03+00:00",
     "versions": {"python": "3.11.7", "atheris": "3.0.0"},
+    "minutes": 30.0,
+    "inputs": 3_000_000,
+    "crashes": 0,
+    "limits": {"seconds": 10.0, "memory_mb": 1024},
+    "targets": {
+        "zip": {
+            "inputs": 1_000_000,
+            "crashes": 0,
+            "worst_seconds": 0.5,
+            "worst_memory_mb": 120.0,
+            "engine": "atheris",
+            "faults": [],
+            "inputs_by_engine": {"atheris": 1_000_000},
+        },
+        "weights": {"inputs": 2_000_000, "crashes": 0, "worst_seconds": 0.25},
+    },
 }
 FOUND = TESTED | {"fuzzing": FUZZING}
 
@@ -47,6 +61,7 @@ FOUND = TESTED | {"fuzzing": FUZZING}
         ("tests seconds", "9 min 5 s"),
         ("fuzzing zip inputs", "1,000,000"),
         ("fuzzing inputs", "3,000,000"),
+        ("fuzzing minutes", "30 min"),
         ("fuzzing worst_seconds", "0.5 s"),
         ("fuzzing worst_memory_mb", "120 MB"),
         ("fuzzing zip engine", "atheris"),
@@ -73,7 +88,8 @@ def test_role_says_which_run():
         ("faults deaths", "no such figure; there are kills, lost, signal, worst_resume_seconds"),
         ("fuzzing tar inputs", "no such figure"),
         ("fuzzing zip", "no such figure; there are crashes, engine, inputs"),
-        ("fuzzing weights engine", "no such figure; there are crashes, inputs, worst_seconds"),
+        ("fuzzing weights engine", "no such figure; there are crashes, inputs, limits, minutes, worst_seconds"),
+        ("fuzzing limits", "no such figure"),
     ],
 )
 def test_role_refuses_what_does_not_exist(text, message):
@@ -131,7 +147,8 @@ def test_page_shows_figures_and_run(tmp_path):
         "Last run : 2026-11-25, Python 3.11.7, torch 2.14.1, cnnhw 0.1.0",
         "Target Inputs Crashes Slowest input Most memory Engine",
         "zip 1,000,000 0 0.5 s 120 MB atheris",
-        "weights 2,000,000 1 0.25 s",
+        "weights 2,000,000 0 0.25 s",
+        "Inputs : 3,000,000 Crashes : 0 Limits of an input : time 10 s, memory 1,024 MB Last run",
         "Last run : 2026-11-24, Python 3.11.7, atheris 3.0.0",
     ):
         assert expected in shown
@@ -146,12 +163,15 @@ def test_page_is_never_stale(tmp_path):
 
 def test_missing_and_failed_suites_are_warnings(tmp_path):
     text = "T\n=\n\n.. tested:: large\n\n.. tested:: scale\n   :optional:\n\n.. tested:: tests\n\n:tested:`faults x`\n"
+    text += "\n.. tested:: fuzzing\n"
     failed = TESTED | {"tests": TESTED["tests"] | {"failed": 2}}
-    html, warnings = site(tmp_path, text, tested=failed)
+    crashed = FUZZING | {"crashes": 1}
+    html, warnings = site(tmp_path, text, tested=failed, fuzzing=crashed)
     assert "no run of the suite 'large'" in warnings
     assert "scale" not in warnings
     assert "no such figure" in warnings
-    assert "the last run of the suite 'tests' failed" in warnings
+    for suite in ("tests", "fuzzing"):
+        assert f"the last run of the suite {suite!r} failed" in warnings
     assert "1,200 passed, 3 skipped, 2 failed" in words(html)
 
 

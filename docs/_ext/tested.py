@@ -14,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 FILES = ("tested.json", "fuzzing.json")
-"""What ``pytest --figures`` writes, a section a suite; what the long fuzzing writes, a section a target."""
+"""What ``pytest --figures`` writes, a section a suite; what ``tests/fuzz.py`` writes, with a part a target."""
 RUN = ("date", "python", "torch", "cnnhw", "versions")
 OUTCOMES = ("passed", "skipped", "failed", "error")
 NAMES = {
@@ -26,6 +26,7 @@ NAMES = {
     "worst_seconds": "Slowest input",
     "worst_memory_mb": "Most memory",
     "engine": "Engine",
+    "limits": "Limits of an input",
     "seconds": "Time",
     "photos": "Photos",
     "gigabytes": "Their size in GB",
@@ -51,7 +52,7 @@ Section = Mapping[str, Any]
 
 
 def read(docs: Path) -> dict[str, Section]:
-    """Read the sections of all suites that have run; that of the fuzzing holds one a target, and its run."""
+    """Read the sections of all suites that have run."""
     found: dict[str, Section] = {}
     tested, fuzzing = (docs / name for name in FILES)
     if tested.exists():
@@ -62,8 +63,11 @@ def read(docs: Path) -> dict[str, Section]:
 
 
 def targets(section: Section) -> dict[str, Section]:
-    """Return the sections of the targets of fuzzing; of other suites there are none."""
-    return {name: value for name, value in section.items() if isinstance(value, dict) and name not in RUN}
+    """Return the figures of the targets of fuzzing, those that are one number or text; other suites have none."""
+    return {
+        target: {name: figure for name, figure in figures.items() if isinstance(figure, int | float | str)}
+        for target, figures in section.get("targets", {}).items()
+    }
 
 
 def label(name: str) -> str:
@@ -78,10 +82,12 @@ def label(name: str) -> str:
     return " ".join(words).capitalize()
 
 
-def value(name: str, figure: float | str) -> str:
-    """Render a figure, with the unit that its name ends with."""
+def value(name: str, figure: float | str | Section) -> str:
+    """Render a figure, with the unit that its name ends with; or several that have names of their own."""
     if isinstance(figure, str):
         return figure
+    if isinstance(figure, Mapping):
+        return ", ".join(f"{label(each).lower()} {value(each, one)}" for each, one in figure.items())
     unit = UNITS.get(name.rsplit("_", 1)[-1])
     if unit == "s" and figure >= 120:
         return f"{figure // 60:,.0f} min {figure % 60:.0f} s"
@@ -104,7 +110,7 @@ def lines(section: Section) -> list[tuple[str, str]]:
         counts["failed"] += counts.pop("error")
         listed.append(("Tests", ", ".join(f"{count:,} {name}" for name, count in counts.items())))
     for name, figure in section.items():
-        if name not in (*OUTCOMES, *RUN) and not isinstance(figure, dict):
+        if name not in (*OUTCOMES, *RUN, "targets"):
             listed.append((label(name), value(name, figure)))
     return [*listed, ("Last run", run(section))]
 
@@ -137,8 +143,8 @@ def render(text: str, found: Mapping[str, Section]) -> tuple[str, str]:
     if target:
         among = {key: of for key, of in among.items() if key == " ".join(target)}
     figures = [of[name] for of in among.values() if name in of] if target or name not in section else [section[name]]
-    if not figures or isinstance(figures[0], dict):
-        known = sorted({*section, *(key for of in among.values() for key in of)} - {*RUN, *targets(section)})
+    if not figures or isinstance(figures[0], Mapping):
+        known = sorted({*section, *(key for of in among.values() for key in of)} - {*RUN, "targets"})
         raise ValueError(f"{text!r}: no such figure; there are {', '.join(known)}")
     one = figures[0] if isinstance(figures[0], str) else (max if name.startswith("worst_") else sum)(figures)
     return value(name, one), f"suite {suite}, last run {run(section)}"
@@ -179,7 +185,7 @@ class Tested(SphinxDirective):
         fields = nodes.field_list(classes=["tested"])
         for name, text in lines(section):
             fields += nodes.field("", nodes.field_name("", name), nodes.field_body("", nodes.paragraph("", text)))
-        if section.get("failed") or section.get("error"):
+        if any(section.get(name) for name in ("failed", "error", "crashes")):
             listed.append(self._warning(f"the last run of the suite {suite!r} failed"))
         return [*listed, fields]
 
