@@ -36,6 +36,7 @@ extensions = [
     "live",
     "cards",
     "explorer",
+    "tested",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]

@@ -6,7 +6,6 @@ import datetime
 import json
 import platform
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,17 +18,24 @@ from cnnhw.data.photoset import PhotoSet, Split
 
 FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
 STARTED = pytest.StashKey[float]()
-SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "wheel")
+SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "release", "wheel")
 """The sections of the page "How it is tested"."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", type=Path, help="JSON file to note the figures of this run in, suite by suite")
-    parser.addoption("--suite", choices=SUITES, default="tests", help="the suite that this run's outcomes are those of")
+    parser.addoption(
+        "--suite",
+        choices=SUITES,
+        default="tests",
+        help="the suite that this run is of, and the only one that --figures writes; 'tests' writes all noted",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES], config.stash[STARTED] = {}, time.monotonic()
+    if config.getoption("--suite") == "wheel" and "site-packages" not in Path(cnnhw.__file__).parts:
+        raise pytest.UsageError(f"--suite wheel tests an installed wheel, but cnnhw is imported from {cnnhw.__file__}")
 
 
 @pytest.fixture
@@ -59,13 +65,11 @@ def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Co
     path = config.getoption("--figures")
     if path is None:
         return
-    noted = config.stash[FIGURES]
-    outcomes = Counter(
-        {what: len(terminalreporter.stats.get(what, ())) for what in ("passed", "failed", "skipped", "error")}
-    )
-    noted.setdefault(config.getoption("--suite"), {}).update(
-        outcomes, seconds=round(time.monotonic() - config.stash[STARTED])
-    )
+    noted, suite = config.stash[FIGURES], config.getoption("--suite")
+    outcomes = {what: len(terminalreporter.stats.get(what, ())) for what in ("passed", "failed", "skipped", "error")}
+    noted.setdefault(suite, {}).update(outcomes, seconds=round(time.monotonic() - config.stash[STARTED]))
+    if suite != "tests":  # a run of one suite knows only a part of the others
+        noted = {suite: noted[suite]}
     run = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
