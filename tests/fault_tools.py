@@ -25,7 +25,7 @@ import time
 import traceback
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -104,7 +104,7 @@ def archive(url: str, content: bytes, **change: Any) -> sources.Source:
 class Download:
     """Archives are downloaded."""
 
-    name, apart, size = "download", 1, 200_000
+    name, stepped, size = "download", range(1, 2), 200_000
 
     def __init__(self, folder: Path, url: str) -> None:
         self.url = url
@@ -123,7 +123,7 @@ class Download:
 class Caching:
     """A folder of photos is decoded into the cache, each time to another size."""
 
-    name, apart = "caching", 1
+    name, stepped = "caching", range(1, 2)
 
     def __init__(self, folder: Path, url: str) -> None:
         self.photos = make_folder(folder / "photos", 12)
@@ -159,7 +159,7 @@ class Caching:
 class Training:
     """A small network is trained with a checkpoint after each epoch, and resumed from it."""
 
-    name, apart = "training", 1
+    name, stepped = "training", range(1, 2)
 
     def __init__(self, folder: Path, url: str) -> None:
         self.photos = make_photos(train=24)
@@ -199,7 +199,7 @@ class Training:
 class Recording:
     """Jobs of a study are run, with checkpoints, weights that other jobs start from, and records."""
 
-    name, apart = "recording", 1
+    name, stepped = "recording", range(1, 2)
 
     def __init__(self, folder: Path, url: str) -> None:
         photos = make_folder(folder / "photos", 6)
@@ -255,6 +255,8 @@ class Saving:
         self.model = models.create("q1_shallow", 3, size=16)
         self.model.classes = self.photos.classes
 
+    stepped = range(1, 3)
+
     def versioned(self, number: int) -> models.Classifier:
         with torch.no_grad():
             for parameter in self.model.parameters():
@@ -287,7 +289,7 @@ class Saving:
 
 
 class SavingJson(Saving):
-    name, apart = "saving json", 2
+    name = "saving json"
 
     def work(self, state: Path, number: int) -> None:
         files.write_json(state / str(number // 2), [number] * 50_000)
@@ -297,7 +299,7 @@ class SavingJson(Saving):
 
 
 class SavingWeights(Saving):
-    name, apart = "saving weights", 2
+    name = "saving weights"
 
     def work(self, state: Path, number: int) -> None:
         runs.save_weights(self.versioned(number), state / str(number // 2))
@@ -307,7 +309,15 @@ class SavingWeights(Saving):
 
 
 class SavingRun(Saving):
-    name, apart = "saving runs", 2
+    name = "saving runs"
+
+    stepped = range(1, 2)
+
+    def __init__(self, folder: Path, url: str) -> None:
+        from cnnhw import plots
+
+        super().__init__(folder, url)
+        plots.curves = plots.confusion = lambda *_, **__: plots.Figure((2, 1))  # drawn in a fraction of the time
 
     def work(self, state: Path, number: int) -> None:
         history = {name: [1.0] for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")}
@@ -388,11 +398,11 @@ def write(pipe: int, content: bytes) -> None:
         file.write(content)
 
 
-def going_on(subject: Any, state: Path, first: int, writing: int, fatal: int = 0) -> None:
-    """Do one thing after the other, or two with a kill before the step number `fatal`; say when each begins and ends."""
+def going_on(subject: Any, state: Path, numbers: Iterable[int], writing: int, fatal: int = 0) -> None:
+    """Do one thing after the other, if wanted with a kill at the step `fatal`; say when each begins and ends."""
     if fatal:
         Steps(fatal).install()
-    for number in range(first, first + 2) if fatal else itertools.count(first):
+    for number in numbers:
         real_write(writing, b"b")
         subject.work(state, number)
         real_write(writing, b"e")
@@ -482,7 +492,8 @@ def look(subject: Any, folder: Path, state: Path, number: int) -> Findings:
         copy = folder / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(state, copy)
-        found = subject.check(copy, number - subject.apart, True) if number >= subject.apart else []
+        earlier = number - (2 if number % 2 and isinstance(subject, Saving) else 1)
+        found = subject.check(copy, earlier, True) if earlier >= 0 else []
         found += subject.check(copy, number, False)
         subject.work(copy, number)
         return found + subject.check(copy, number, True)
@@ -515,7 +526,7 @@ def kill(kind: type, folder: Path, url: str, kills: int, every_step: bool, rng: 
 
         duration = in_child(measure)
     for _ in range(kills):
-        child, reading = fork(lambda writing: going_on(subject, state, number, writing))
+        child, reading = fork(lambda writing: going_on(subject, state, itertools.count(number), writing))
         begun = os.read(reading, 1)
         time.sleep(rng.uniform(0, 1.2 * duration))
         os.kill(child, signal.SIGKILL)
@@ -531,7 +542,7 @@ def kill(kind: type, folder: Path, url: str, kills: int, every_step: bool, rng: 
         for fatal in itertools.count(1):
             shutil.rmtree(state)
             shutil.copytree(template, state)
-            code, said = wait(*fork(lambda writing: going_on(subject, state, 1, writing, fatal)))
+            code, said = wait(*fork(lambda writing: going_on(subject, state, subject.stepped, writing, fatal)))
             if code == 0:
                 break
             assert code == -signal.SIGKILL, f"{subject.name} failed at step {fatal}: see above"
