@@ -1,4 +1,4 @@
-"""Where cnnhw keeps files, and how it writes them: under a temporary name first, then renamed; tensors with a checksum."""
+"""Where cnnhw keeps files, and how it writes them: under a temporary name first, then renamed; tensors checksummed."""
 
 from __future__ import annotations
 
@@ -265,5 +265,5 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

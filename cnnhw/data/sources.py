@@ -138,10 +138,13 @@ def _places(root: str | Path | None) -> list[Path]:
 
 def _download(version: Version, path: Path, progress: bool) -> None:
     import pooch
+    from tqdm import tqdm
 
+    # a bar of our own is closed if the download fails, so that the error has a line of its own
+    bar = tqdm(total=version.length or 1, desc=version.archive, unit="B", unit_scale=True, disable=not progress)
     try:
-        with replacing(path) as temporary:
-            pooch.HTTPDownloader(progressbar=progress, timeout=PATIENCE)(version.url, temporary, None)
+        with replacing(path) as temporary, bar:
+            pooch.HTTPDownloader(progressbar=bar, timeout=PATIENCE)(version.url, temporary, None)
             length = temporary.stat().st_size
             if version.length not in (None, length):
                 raise DataError(f"{version.url} gave {length:,} bytes instead of {version.length:,}: try again later")
