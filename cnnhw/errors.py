@@ -9,6 +9,7 @@ __all__ = [
     "CnnhwError",
     "DataError",
     "SkippedPhotosWarning",
+    "StorageError",
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
@@ -25,6 +26,10 @@ class DataError(CnnhwError, ValueError):
 
 class WeightsError(CnnhwError, ValueError):
     """A weights file or run folder that cannot be used."""
+
+
+class StorageError(CnnhwError, OSError):
+    """A file that cannot be written: the disk is full, or the folder read-only."""
 
 
 class TrainingError(CnnhwError, RuntimeError):

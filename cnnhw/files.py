@@ -1,18 +1,44 @@
-"""Where cnnhw keeps files, and how it writes them: under a temporary name first, then renamed."""
+"""Where cnnhw keeps files, and how it writes them: under a temporary name first, then renamed; tensors checksummed."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
+import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
-__all__ = ["cache_folder", "replacing", "write_json", "write_text"]
+from cnnhw.errors import StorageError
+
+__all__ = [
+    "cache_folder",
+    "check_folder",
+    "explained",
+    "load_tensors",
+    "replacing",
+    "replacing_all",
+    "save_tensors",
+    "write_json",
+    "write_text",
+]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ABANDONED = 86_400  # seconds after which a temporary file is one that a killed process left
 
 
 def cache_folder() -> Path:
@@ -29,8 +55,66 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Say what to do about it if the block cannot write to `path`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file or folder that the block writes.
+
+    Raises
+    ------
+    StorageError
+        In place of an error of the operating system: the disk is full, the folder read-only, and the like.
+    """
+    try:
+        yield
+    except SafetensorError as error:  # which has the system's error as a text only
+        code = re.search(r"os error (\d+)", str(error))
+        raise _storage_error(Path(path), int(code[1]) if code else 0, str(error)) from error
+    except OSError as error:
+        if error.errno is None:  # an error of the network, or explained already
+            raise
+        raise _storage_error(Path(path), error.errno, error.strerror or str(error)) from error
+
+
+def _storage_error(path: Path, code: int, reason: str) -> StorageError:
+    cached = cache_folder() in (path, *path.parents)
+    elsewhere = "set the environment variable CNNHW_CACHE to another folder" if cached else "choose another folder"
+    if code in _FULL:
+        why, remedy = f"the disk is full, or a limit on its use reached ({reason})", f"Free some space, or {elsewhere}"
+    elif code in _REFUSED:
+        why, remedy = f"its folder is read-only or not yours ({reason})", f"Change its permissions, or {elsewhere}"
+    else:
+        why, remedy = reason, elsewhere[0].upper() + elsewhere[1:]
+    return StorageError(f"{path} cannot be written: {why}. {remedy}")
+
+
+def check_folder(folder: str | Path) -> None:
+    """Make a folder if it does not exist, and see whether files can be written to it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Raises
+    ------
+    StorageError
+        If not.
+    """
+    with explained(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it to `path` if all went well.
+
+    What killed processes left under such names more than a day ago is removed.
 
     Parameters
     ----------
@@ -41,17 +125,74 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ------
     Path
         The temporary name. It is removed if the block raises.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; what was there before is left as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+            with contextlib.suppress(OSError):  # another process may have removed it
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that a renaming outlasts a loss of power, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing_all(folder: str | Path, last: str) -> Iterator[Path]:
+    """Give a temporary folder to write files to; move them into `folder` together if all went well.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder wanted in the end; made if it does not exist.
+    last : str
+        The file that is moved last. An old one is removed before any other is replaced: where it is, all files beside
+        it are of one writing, even if the process was killed.
+
+    Yields
+    ------
+    Path
+        The temporary folder, inside `folder`. It is removed in the end.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; what was there before is left as it was.
+    """
+    folder = Path(folder)
+    with explained(folder), contextlib.ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder)))
+        try:
+            yield temporary
+        except StorageError as error:
+            raise StorageError(str(error).replace(str(temporary), str(folder))) from error.__cause__
+        (folder / last).unlink(missing_ok=True)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == last):
+            path.replace(folder / path.name)
+        _sync_folder(folder)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -63,3 +204,66 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     """Write `value` to `path` as JSON, whole or not at all; values that are not finite are refused."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors to a safetensors file with a checksum, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    tensors : mapping of str to Tensor
+        The tensors, of any shapes and types.
+    metadata : mapping of str to str
+        What else goes into the file's header; ``checksum`` is added: 16 hexadecimal digits that stand for all else.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, {**metadata, "checksum": _checksum(plain, metadata)})
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file, and verify its checksum if it has one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    metadata : dict of str to str
+        The header's texts, without the checksum.
+    tensors : dict of str to Tensor
+        The tensors.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a safetensors file, or the checksum does not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    if (checksum := metadata.pop("checksum", None)) not in (None, _checksum(tensors, metadata)):
+        raise ValueError(f"its content does not fit its checksum {checksum}")
+    return metadata, tensors
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

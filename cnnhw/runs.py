@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cnnhw import evaluation, files, models
@@ -153,7 +152,8 @@ class Run:
         """Save the run as a folder.
 
         It holds ``weights.safetensors``, ``run.json``, ``curves.png``, ``confusion.png``, ``model.svg`` and
-        ``report.html``, which shows them on one page. Each file is written whole or not at all.
+        ``report.html``, which shows them on one page. All are written before the first is moved to its place, and
+        ``run.json`` is moved last: where it is, the files beside it are of the same run, whatever was interrupted.
 
         Parameters
         ----------
@@ -164,18 +164,23 @@ class Run:
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full or the folder cannot be written to; what was there before is left as it was.
         """
         from cnnhw import plots  # matplotlib takes half a second to import
 
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
-        save_weights(self.model, folder / WEIGHTS, data=self.photos.name, licence=self.licence)
-        plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), folder / "curves.png")
-        plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), folder / "confusion.png")
-        files.write_text(folder / "model.svg", plots.diagram(self.model))
-        files.write_text(folder / "report.html", _page(summary))
-        files.write_json(folder / "run.json", summary)
+        with files.replacing_all(folder, last="run.json") as new:
+            save_weights(self.model, new / WEIGHTS, data=self.photos.name, licence=self.licence)
+            plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), new / "curves.png")
+            plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), new / "confusion.png")
+            files.write_text(new / "model.svg", plots.diagram(self.model))
+            files.write_text(new / "report.html", _page(summary))
+            files.write_json(new / "run.json", summary)
         return folder
 
 
@@ -207,6 +212,8 @@ def save_weights(
     ------
     WeightsError
         If a weight is too large for half precision.
+    StorageError
+        If the disk is full or the folder cannot be written to.
     """
     metadata = dict(extra or {}) | {
         "format": _FORMAT,
@@ -221,14 +228,13 @@ def save_weights(
         "data": data,
         "licence": licence,
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = model.state_dict()
     if half:
         # counts of steps, which batch norms keep, are integers and stay so
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
         if wrong := [name for name, value in tensors.items() if not value.isfinite().all()]:
             raise WeightsError(f"{wrong[0]} of {model.name} is too large for half precision: save it without")
-    with files.replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    files.save_tensors(path, tensors, metadata)
 
 
 def load(weights: str | Path) -> Classifier:
@@ -329,11 +335,13 @@ def _find(weights: str | Path) -> Path:
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return a weights file's header and, if wanted, its tensors as float32."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys() if tensors else []
-            found = {name: file.get_tensor(name).float() for name in names}
-    except (SafetensorError, OSError) as error:
+        if tensors:
+            metadata, read = files.load_tensors(path)
+            found = {name: value.float() for name, value in read.items()}
+        else:
+            with safe_open(path, framework="pt") as file:
+                metadata, found = file.metadata() or {}, {}
+    except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "
             "as opening them can run code"

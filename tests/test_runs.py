@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import make_photos
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import cnnhw
-from cnnhw import evaluation, models, runs
-from cnnhw.errors import WeightsError
+from cnnhw import evaluation, files, models, runs
+from cnnhw.errors import StorageError, WeightsError
 from cnnhw.training import Recipe
 
 
@@ -112,12 +112,8 @@ def test_metadata_that_do_not_fit_are_refused(run, tmp_path, change):
 
 def test_weights_of_half_precision_are_read(run, tmp_path):
     path = tmp_path / "half.safetensors"
-    runs.save_weights(run.model, path)
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    save_file({name: value.half() for name, value in load_file(path).items()}, path, metadata)
+    runs.save_weights(run.model, path, half=True)
+    assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     assert next(cnnhw.load(path).parameters()).dtype == torch.float32
 
 
@@ -128,10 +124,10 @@ def test_a_failure_while_saving_leaves_the_old_file(run, tmp_path, monkeypatch):
 
     def fail(tensors, file, metadata):
         file.write_bytes(b"half")
-        raise OSError("No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(runs, "save_file", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(files, "save_file", fail)
+    with pytest.raises(StorageError, match="the disk is full"):
         runs.save_weights(run.model, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
@@ -162,7 +158,11 @@ def test_weights_with_a_damaged_header_are_refused(tmp_path, change):
     path = tmp_path / "w.safetensors"
     cnnhw.runs.save_weights(cnnhw.models.create("q1_shallow", 3, size=16), path)
     with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata() | change, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, metadata)
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata | change)
+    with pytest.raises(WeightsError, match="does not fit its checksum"):
+        cnnhw.load(path)
+    del metadata["checksum"]  # as from an older version
+    save_file(tensors, path, metadata | change)
     with pytest.raises(WeightsError, match="does not hold a model that this version knows"):
         cnnhw.load(path)

@@ -199,8 +199,7 @@ def tiny(tmp_path, monkeypatch, photos):
 def change(where, **fields):
     (record,) = store.read("tiny", where)
     content = record.content | fields
-    record.path.write_text(json.dumps(content))
-    return Record(content, record.path)
+    return Record(content, store.write(content, where))
 
 
 def test_weights_are_made_again_and_are_those_of_the_record(tiny, tmp_path, photos):

@@ -67,7 +67,7 @@ def tiny_study(folder, tmp_path, monkeypatch):
         studies._STUDIES["tiny"] = {study!r}
         """)
     )
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))))
     return study
 
 

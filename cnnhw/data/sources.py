@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cnnhw.data.archives import Container, Folder, open_container
 from cnnhw.data.splits import natural
-from cnnhw.errors import DataError, UnknownNameError
+from cnnhw.errors import DataError, StorageError, UnknownNameError
 from cnnhw.files import cache_folder, replacing
 
 __all__ = [
@@ -27,6 +27,9 @@ __all__ = [
     "names",
     "own_folder",
 ]
+
+PATIENCE = 30.0
+"""Seconds without data after which a download is given up."""
 
 LINNAEUS_COUNTS = {"train": 1200, "test": 400}
 """Photos a class in Linnaeus 5."""
@@ -135,10 +138,13 @@ def _places(root: str | Path | None) -> list[Path]:
 
 def _download(version: Version, path: Path, progress: bool) -> None:
     import pooch
+    from tqdm import tqdm
 
+    # a bar of our own is closed if the download fails, so that the error has a line of its own
+    bar = tqdm(total=version.length or 1, desc=version.archive, unit="B", unit_scale=True, disable=not progress)
     try:
-        with replacing(path) as temporary:
-            pooch.HTTPDownloader(progressbar=progress)(version.url, temporary, None)
+        with replacing(path) as temporary, bar:
+            pooch.HTTPDownloader(progressbar=bar, timeout=PATIENCE)(version.url, temporary, None)
             length = temporary.stat().st_size
             if version.length not in (None, length):
                 raise DataError(f"{version.url} gave {length:,} bytes instead of {version.length:,}: try again later")
@@ -146,8 +152,12 @@ def _download(version: Version, path: Path, progress: bool) -> None:
                 with temporary.open("rb") as file:
                     if hashlib.file_digest(file, "md5").hexdigest() != version.md5:
                         raise DataError(f"{version.url} gave a file with another MD5 sum than it should: try again")
+    except StorageError:
+        raise
     except OSError as error:
         reason = str(error) if len(str(error)) < 150 else type(error).__name__
+        if "timed out" in str(error):
+            reason = f"nothing came from the server for {PATIENCE:g} seconds"
         raise DataError(
             f"{version.archive} is not there and could not be downloaded ({reason}). Get it from "
             f"{version.url} and put it, or the folder {version.folder!r} unpacked from it, into "
@@ -374,6 +384,8 @@ def fetch(name: str, root: str | Path | None = None, *, size: int = 128, progres
     ------
     DataError
         If the download fails; the message says what to put where.
+    StorageError
+        If the disk is full or the folder cannot be written to.
     UnknownNameError
         If there is no such data set.
     """

@@ -115,6 +115,8 @@ def run(
     ------
     CnnhwError
         If a study has no claim that was registered, and does not say why.
+    StorageError
+        If records or checkpoints cannot be written.
     TrainingError
         If a job fails; the message ends with what it said. The others are finished first.
     """
@@ -125,6 +127,9 @@ def run(
                 "or say in the study's `observation` why nothing is claimed"
             )
     todo = pending(jobs, where)
+    if todo:  # better now than after an hour
+        files.check_folder(where or store.folder())
+        files.check_folder(files.cache_folder() / "studies")
     for name, size in dict.fromkeys((job.data, job.size) for job in todo):
         data.load(name, size=size, progress=progress)  # decoded once, and not by all processes at the same time
     epochs = sum(job.arm.epochs for job in todo)
@@ -191,11 +196,16 @@ def run_job(
     ------
     filelock.Timeout
         If another process is running the job, and it is not waited for.
+    StorageError
+        If a checkpoint or the record cannot be written.
     """
     checkpoints = files.cache_folder() / "studies" / job.key
-    checkpoints.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(checkpoints.with_suffix(".lock"), timeout=-1 if wait else 0):
-        checkpoints.mkdir(exist_ok=True)  # now: another process may have finished the job, and deleted them
+    lock = FileLock(checkpoints.with_suffix(".lock"))
+    with files.explained(checkpoints):
+        checkpoints.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.acquire(timeout=-1 if wait else 0)
+    with held:
+        files.check_folder(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
             shutil.rmtree(checkpoints)

@@ -157,14 +157,19 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     Raises
     ------
     CnnhwError
-        If a file is not a readable record; the message names it.
+        If a file is not a readable record, or not as it was written; the message names it.
     """
     found = []
     for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text)
             if content["format"] != _FORMAT or content["key"] != configuration_key(content["configuration"]):
                 raise ValueError("its format is unknown or its key does not fit its configuration")
+            if "checksum" not in content:
+                raise ValueError("it has no checksum")
+            if content["checksum"] != _checksum(text.replace(_seal(content["checksum"]), _seal(""))):
+                raise ValueError("its content does not fit its checksum: it was changed after it was written")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CnnhwError(
                 f"{path} is not a usable record ({error}): restore it, or delete it and run it again"
@@ -242,7 +247,7 @@ def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[
 
 
 def write(content: dict[str, Any], where: Path | None = None) -> Path:
-    """Write a record's content to its file, whole or not at all.
+    """Write a record's content, with a checksum, to its file, whole or not at all.
 
     Parameters
     ----------
@@ -255,10 +260,15 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     -------
     Path
         The file: ``<study>/<arm>-<seed>-<key>.json``.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the folder cannot be written to.
     """
     name = f"{content['arm']}-{content['configuration']['seed']}-{content['key'][:8]}.json"
     path = (where or folder()) / content["study"] / name
-    files.write_json(path, content)
+    _write(path, content)
     return path
 
 
@@ -275,7 +285,21 @@ def write_canary(record: Record, difference: float, seed: int) -> None:
         The seed of the run of the same arm that was repeated.
     """
     note = {"code": code_fingerprint(record.content["configuration"]), "difference": difference, "seed": seed}
-    files.write_json(record.path, record.content | {"canary": note})
+    _write(record.path, record.content | {"canary": note})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content | {"checksum": ""}, indent=1, allow_nan=False) + "\n"
+    files.write_text(path, text.replace(_seal(""), _seal(_checksum(text))))
+
+
+def _seal(checksum: str) -> str:
+    return f'"checksum": "{checksum}"'
+
+
+def _checksum(text: str) -> str:
+    """Return 16 hexadecimal digits that stand for a record's text, in which they are still empty themselves."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def configuration_key(configuration: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from cnnhw.errors import CnnhwError
 from cnnhw.studies import get
 from cnnhw.studies.queue import BUSY, run_job
 
@@ -19,6 +20,9 @@ def main(study: str, key: str, where: str = "") -> int:
         run_job(job, Path(where) if where else None, on_epoch=_tell)
     except Timeout:
         return BUSY
+    except CnnhwError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
