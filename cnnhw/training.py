@@ -21,8 +21,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -499,11 +497,10 @@ def saved_settings(folder: str | Path) -> dict[str, Any]:
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON and the tensors of a checkpoint."""
     try:
-        with safe_open(path, framework="pt") as file:
-            note = json.loads(file.metadata()["cnnhw"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, tensors = files.load_tensors(path)
+        note = json.loads(metadata["cnnhw"])
         note["settings"]["recipe"]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(f"{path} is not a readable checkpoint ({error}): delete it to start anew") from error
     return note, tensors
 
@@ -586,8 +583,7 @@ class _State:
             "best_epoch": self.best_epoch,
             **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
         }
-        with files.replacing(path) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"cnnhw": json.dumps(note)})
+        files.save_tensors(path, tensors, {"cnnhw": json.dumps(note)})
 
     def restore(self, path: Path) -> None:
         """Go back to a checkpoint, refusing one of another run; the first process reads it for all."""
