@@ -327,9 +327,11 @@ assert all(
 # Exercises
 # ---------
 #
-# **1. Where do the parameters go?** Replace the flattening and the hidden dense layer of ``q1_shallow`` by global
-# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what
-# does the network no longer know?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Where do the parameters go?** ★ Replace the flattening and the hidden dense layer of ``q1_shallow`` by global
+# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what does
+# the network no longer know?
 #
 # .. raw:: html
 #
@@ -353,7 +355,7 @@ print(
 #
 #    </details>
 #
-# **2. How sure is one run?** A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
+# **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
 # that, if only the choice of photos is uncertain? Compare the width of that interval with the spread over seeds
 # recorded above.
 #
@@ -367,10 +369,83 @@ accuracies = [record.accuracy() for record in records if record.arm == "q1_shall
 print(
     f"seeds:  {min(accuracies):.3f} to {max(accuracies):.3f} over {len(accuracies)} runs"
 )
+share = 1242 / 2000
+error = (share * (1 - share) / 2000) ** 0.5
+assert abs((high - low) - 2 * 1.96 * error) < 0.001
 
 # %%
 # The interval (after :cite:t:`wilson1927probable`) is about four points wide, and it says nothing about the seeds. A
 # claim about a *network*, not about one run of it, has to allow for both.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **3. What does peeking gain?** ★★ Someone chooses the epoch by the *test* photos and reports that accuracy. By how
+# many points is it above the one that the validation photos choose? Predict whether it can be negative, then read it
+# from the records.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+gains = []
+for record in records:
+    epochs = range(1, len(record.history["loss"]) + 1)
+    peeked = max(record.accuracy(epoch) for epoch in epochs)
+    gains.append(100 * (peeked - record.accuracy()))
+    print(f"{record.arm:12} seed {record.seed}: {gains[-1]:.1f} points")
+assert min(gains) >= 0 < max(gains)
+
+# %%
+# It cannot: the chosen epoch is one of those that the maximum is taken over. The gain is luck, as other test photos
+# would prefer other epochs.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if
+# it ends as soon as the validation loss has had no new minimum for so many epochs. For each patience from one to four:
+# how many epochs of the recorded runs does it save, and what does it cost in test accuracy, with the epoch chosen by
+# validation loss among those that are left?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+
+def stop(losses, patience):
+    """Return the last epoch that is trained, from 1."""
+    best = 0
+    for epoch in range(len(losses)):
+        if losses[epoch] < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            return epoch + 1
+    return len(losses)
+
+
+assert stop([3, 2, 1, 2, 3], 2) == 5
+assert stop([3, 1, 2, 0, 9], 1) == 3
+for patience in (1, 2, 3, 4):
+    saved, cost = [], []
+    for record in records:
+        losses = record.history["validation_loss"]
+        last = stop(losses, patience)
+        saved.append(len(losses) - last)
+        chosen = 1 + losses.index(min(losses[:last]))
+        final = 1 + losses.index(min(losses))
+        cost.append(100 * (record.accuracy(final) - record.accuracy(chosen)))
+    print(
+        f"patience {patience}: {sum(saved) / len(saved):4.1f} epochs saved a run, "
+        f"cost {min(cost):+.1f} to {max(cost):+.1f} points"
+    )
+    assert sum(saved) > 0
+
+# %%
+# Much is saved and little lost, because the validation loss of these networks turns once and for all. A schedule that
+# lowers the rate towards the end would not allow it: the gain comes last there.
 #
 # .. raw:: html
 #

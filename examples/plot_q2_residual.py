@@ -534,8 +534,10 @@ for name in ("q1_deep", "q2_concat_skip"):
 # Exercises
 # ---------
 #
-# **1. What do the projections cost?** How many parameters do the two shortcuts of ``q1_deep_residual`` have, and which share of the
-# network's is that?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. What do the projections cost?** ★ How many parameters do the two shortcuts of ``q1_deep_residual`` have, and
+# which share of the network's is that?
 #
 # .. raw:: html
 #
@@ -554,25 +556,32 @@ print(f"{added:,} of {both[1]:,}, or {100 * added / both[1]:.2f} in 100")
 #
 #    </details>
 #
-# **2. Twenty blocks with one number.** Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied on its way
-# through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
+# **2. Twenty blocks with one number** ★ Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied
+# on its way through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
 for w in (0.5, 0.1, -0.1):
-    print(f"w = {w:4}: plain {w**20:9.1e}, residual {(1 + w) ** 20:9.1e}")
+    x = torch.ones((), requires_grad=True)
+    plain, joined = x, x
+    for _ in range(20):
+        plain, joined = w * plain, joined + w * joined
+    slopes = [float(torch.autograd.grad(y, x)[0]) for y in (plain, joined)]
+    print(f"w = {w:4}: plain {slopes[0]:9.1e}, residual {slopes[1]:9.1e}")
+    assert np.allclose(slopes, [w**20, (1 + w) ** 20], rtol=1e-4)
 
 # %%
-# The plain product vanishes for all of them. With connections it neither vanishes nor stays: at the first weight it is in the
-# thousands, which is what a norm, small initial branches, or a ReLU in between have to prevent.
+# The plain product vanishes for all of them. With connections it neither vanishes nor stays: at the first weight it is
+# in the thousands, which is what a norm, small initial branches, or a ReLU in between have to prevent.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Concatenating is adding.** Show that a convolution after a concatenation is the sum of two convolutions, one of each part.
+# **3. Concatenating is adding** ★★ Show that a convolution after a concatenation is the sum of two convolutions, one of
+# each part.
 #
 # .. raw:: html
 #
@@ -589,8 +598,49 @@ parts = [
 assert torch.allclose(whole, sum(parts), atol=1e-5)
 
 # %%
-# So the report's network does add, one convolution later. What it lacks is not the addition, but a path on which nothing has to
-# be learnt.
+# So the report's network does add, one convolution later. What it lacks is not the addition, but a path on which
+# nothing has to be learnt.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. An interval by hand** ★★★ Take the records of depth 20 with batch norm, with and without connections. Calculate
+# the difference in test accuracy for each seed and Student's interval of their mean. Then calculate the interval as if
+# the runs were *not* paired, and compare both with :func:`cnnhw.comparison.of_arms`. Which one would have allowed less
+# to be said, and what does the last one allow for that the first does not?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+from scipy import stats
+
+from cnnhw import comparison
+
+found = {
+    arm: np.array([r.accuracy() for r in sorted(runs(arm), key=lambda r: r.seed)])
+    for arm in ("d20_residual", "d20_plain")
+}
+difference = found["d20_residual"] - found["d20_plain"]
+seeds = len(difference)
+half = stats.t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / seeds**0.5
+apart = np.sqrt(sum(values.var(ddof=1) / seeds for values in found.values()))
+whole = comparison.of_arms(records, "d20_residual", "d20_plain")
+low, high = whole.interval()
+print("by seed, in points:", " ".join(f"{100 * d:+.1f}" for d in difference))
+print(f"paired by seed   {100 * difference.mean():+.1f}, half width {100 * half:.1f}")
+print(
+    f"not paired       half width {100 * stats.t.ppf(0.975, 2 * seeds - 2) * apart:.1f}"
+)
+print(f"with the photos  half width {100 * (high - low) / 2:.1f}")
+assert abs(whole.effect - difference.mean()) < 1e-9
+assert whole.error > difference.std(ddof=1) / seeds**0.5 * 0.999
+
+# %%
+# The first interval is for other seeds on the *same* 2,000 photos. The last one's standard error also has the component
+# of the photos, as another time others would be drawn. Pairing helps as far as a seed that is lucky for one network is
+# lucky for the other, too; where it is not, the two first widths are alike.
 #
 # .. raw:: html
 #

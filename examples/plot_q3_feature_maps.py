@@ -613,9 +613,11 @@ print(f"channels whose largest value is below a tenth of the strongest one's: {w
 # Exercises
 # ---------
 #
-# **1. How much does a unit see?** A layer with kernel side :math:`k` adds :math:`k - 1` steps to each side length of the
-# receptive field, in units of the product of all strides before it. How wide is the field of a unit of each convolution of
-# ``q1_shallow``, in which a 2x2 pooling follows each 3x3 convolution? Check it with the frames above.
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. How much does a unit see?** ★ A layer with kernel side :math:`k` adds :math:`k - 1` steps to each side length of
+# the receptive field, in units of the product of all strides before it. How wide is the field of a unit of each
+# convolution of ``q1_shallow``, in which a 2x2 pooling follows each 3x3 convolution? Check it with the frames above.
 #
 # .. raw:: html
 #
@@ -635,8 +637,8 @@ assert wide == sides
 #
 #    </details>
 #
-# **2. A filter's edges by luck.** Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with the
-# slopes of the two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
+# **2. A filter's edges by luck** ★★ Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with
+# the slopes of the two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
 #
 # .. raw:: html
 #
@@ -659,18 +661,19 @@ print(
     ", ".join(f"{q:.2f}" for q in at.tolist()),
 )
 print(f"Sobel {closest[1000]:.2f}, Laplacian {closest[1001]:.2f}")
+assert closest[1001] < at[1] < closest[1000]
 
 # %%
-# Half of all random filters of zero sum follow the slopes to a good part, without having learnt anything. The Laplacian,
-# whose first moment is zero, does not.
+# Half of all random filters of zero sum follow the slopes to a good part, without having learnt anything. The
+# Laplacian, whose first moment is zero, does not.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **3. The best of sixteen.** A report shows the channel, of 16, that tells object from ground best. Draw 20 first layers of 16
-# random filters, and calculate the area under the curve on generated scenes for all channels. How far above the mean
-# channel is the best one of a layer? Is it still the best on scenes that it was not chosen on?
+# **3. The best of sixteen** ★★★ A report shows the channel, of 16, that tells object from ground best. Draw 20 first
+# layers of 16 random filters, and calculate the area under the curve on generated scenes for all channels. How far
+# above the mean channel is the best one of a layer? Is it still the best on scenes that it was not chosen on?
 #
 # .. raw:: html
 #
@@ -688,10 +691,11 @@ print(f"mean channel {chosen.mean():.2f}")
 print(
     f"the best of 16: {chosen.gather(1, best).mean():.2f} where chosen, {fresh.gather(1, best).mean():.2f} on other scenes"
 )
+assert chosen.gather(1, best).mean() > fresh.gather(1, best).mean()
 
 # %%
-# The best of many is above the mean because it is the best of many. What the chosen channel loses on other scenes was luck;
-# what is left is what brightness and colour of the object give away. None of it was learnt.
+# The best of many is above the mean because it is the best of many. What the chosen channel loses on other scenes was
+# luck; what is left is what brightness and colour of the object give away. None of it was learnt.
 #
 # .. raw:: html
 #

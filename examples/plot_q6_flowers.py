@@ -483,8 +483,10 @@ assert done[1].accuracy > 0.6
 # Exercises
 # ---------
 #
-# **1. Count the heads.** A linear head and one with 256 hidden units that sees all cells, on a last map of 128 channels and 4x4 cells: how many
-# parameters have they for five classes?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Count the heads** ★ A linear head and one with 256 hidden units that sees all cells, on a last map of 128
+# channels and 4x4 cells: how many parameters have they for five classes?
 #
 # .. raw:: html
 #
@@ -500,8 +502,8 @@ print(f"{128 * 5 + 5:,} and {wide:,}")
 #
 #    </details>
 #
-# **2. Where is it?** Show that a head on the mean of each map cannot tell a feature at the left from one at the right, and that one on all cells
-# can.
+# **2. Where is it?** ★★ Show that a head on the mean of each map cannot tell a feature at the left from one at the
+# right, and that one on all cells can.
 #
 # .. raw:: html
 #
@@ -521,22 +523,62 @@ for kind in ("hidden256", "flatten256"):
 #
 #    </details>
 #
-# **3. Is it transfer?** You transfer to a folder of your own and get 0.9. Name the two runs that have to stand beside it before you may call that a
-# gain, and run them for the scenes above.
+# **3. How many photos is a source worth?** ★★ Read from the records: to which share of the training photos, from
+# scratch, does transfer with a quarter of them correspond? Interpolate between the shares that were run, for each seed,
+# and give the range over the seeds.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+import numpy as np
+
+scratch = {
+    share: {r.seed: r.accuracy() for r in of(RECORDS, f"scratch_{share}")}
+    for share in SHARES
+}
+worth = []
+for record in of(RECORDS, "transfer_25"):
+    line = [scratch[share][record.seed] for share in SHARES]
+    rising = np.maximum.accumulate(line)
+    worth.append(float(np.interp(record.accuracy(), rising, SHARES)))
+print(
+    f"{min(worth):.0f} to {max(worth):.0f} % of the photos, median {np.median(worth):.0f} %"
+)
+assert np.median(worth) > 25
+
+# %%
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Is it transfer?** ★★★ You transfer to a folder of your own and get 0.9. Name the two runs that have to stand
+# beside it before you may call that a gain, and run them for the scenes above.
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 #
-# The same network from scratch with as many steps; and the same from scratch with as much computation as the source had, too. (And several
-# seeds of each: these two are one run each.)
+# The same network from scratch with as many steps; and the same from scratch with as much computation as the source
+# had, too. (And several seeds of each: these two are one run each.)
 
+alone = {}
 for epochs in (6, 18):
     fresh = cnnhw.models.create("fast", size=64)
     run = cnnhw.fit(
         fresh, photos, transfer.recipe(epochs, learning_rate=3e-3), progress=False
     )
+    alone[epochs] = run.accuracy
     print(f"from scratch, {epochs:2} epochs: test accuracy {run.accuracy:.2f}")
+low, high = cnnhw.evaluation.wilson_interval(
+    round(done[1].accuracy * len(photos.test)), len(photos.test)
+)
+inside = [epochs for epochs, accuracy in alone.items() if low <= accuracy <= high]
+print(
+    f"transferred {done[1].accuracy:.2f}, for other test scenes {low:.2f} to {high:.2f};"
+)
+print("within that interval:", inside or "neither")
+assert len(alone) == 2
 
 # %%
 # .. raw:: html

@@ -297,7 +297,9 @@ for minutes in (0.5, 10):
 # Exercises
 # ---------
 #
-# **1. Operations by hand.** How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Operations by hand** ★ How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
 # pixels, and what share of a training step's operations is that?
 #
 # .. raw:: html
@@ -316,8 +318,9 @@ assert by_hand == 52_428_800
 #
 #    </details>
 #
-# **2. What half the side saves.** The recipe trains at a half, three quarters and all of the side. If a pass costs in
-# proportion to the area, what share of the time of eight full passes does it take?
+# **2. What half the side saves** ★★ The recipe trains at a half, three quarters and all of the side. If a pass costs in
+# proportion to the area, what share of the time of eight full passes does it take? Compare that with what the arm with
+# 64 pixels throughout took in the records.
 #
 # .. raw:: html
 #
@@ -325,10 +328,12 @@ assert by_hand == 52_428_800
 
 recipe = cnnhw.Recipe.fast()
 areas = [(recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1)]
+measured = means("fast")[1] / means("one_resolution")[1]
 print(
     [recipe.side(epoch, 64) for epoch in range(1, recipe.epochs + 1)],
-    f"{fmean(areas):.0%}",
+    f"{fmean(areas):.0%} by area, {measured:.0%} measured",
 )
+assert fmean(areas) < measured < 1
 
 # %%
 # Not all of it is saved in practice: small maps keep the processor less busy.
@@ -337,8 +342,8 @@ print(
 #
 #    </details>
 #
-# **3. Whitening, checked.** Show that the responses of the filters above to patches that they were not computed from
-# are nearly uncorrelated.
+# **3. Whitening, checked** ★★★ Show that the responses of the filters above to patches that they were not computed from
+# are nearly uncorrelated. Then break it: take as many filters at random. What would a layer after them have to undo?
 #
 # .. raw:: html
 #
@@ -348,15 +353,21 @@ import torch
 from torch.nn import functional as F
 
 patches = F.unfold((pictures.test.images.float() / 255 - 0.45) * 4, 4, stride=4)
-responses = model.features.stem.weight.detach().flatten(1) @ patches.transpose(
-    0, 1
-).flatten(1)
-correlation = torch.corrcoef(responses)
-print(
-    f"largest correlation of two filters: {(correlation - torch.eye(24)).abs().max():.2f}"
-)
+patches = patches.transpose(0, 1).flatten(1)
+largest = {}
+for name, weight in (
+    ("whitened", filters),
+    ("random", torch.randn_like(filters)),
+):
+    correlation = torch.corrcoef(weight.flatten(1) @ patches)
+    largest[name] = float((correlation - torch.eye(24)).abs().max())
+    print(f"{name}: largest correlation of two filters {largest[name]:.2f}")
+assert largest["whitened"] < 0.5 < largest["random"]
 
 # %%
+# Random filters nearly all answer to brightness, which varies most in patches, so their responses say the same thing
+# many times over. A layer that follows would have to take that apart before it could see any detail.
+#
 # .. raw:: html
 #
 #    </details>
