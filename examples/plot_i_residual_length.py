@@ -2,7 +2,7 @@
 i. How long should a residual connection be?
 ============================================
 
-**The question.** A residual connection skips some convolutions. When should it be long, and when short; what does that
+**The question.** A :term:`residual connection` skips some convolutions. When should it be long, and when short; what does that
 depend on, and why does it matter?
 
 **The short answer.** Short: one to three convolutions. What matters most is that there are connections at all, and only if
@@ -51,7 +51,7 @@ plt.show()
 
 # %%
 # **The gradient** of a block is :math:`I + F'`: what arrives at its end arrives at its beginning whole, plus something.
-# That is so for every :math:`l`, and so "a longer connection gives a better gradient" is no argument. What :math:`l`
+# That is so for every :math:`l`, and so "a longer connection gives a better :term:`gradient`" is no argument. What :math:`l`
 # decides is how much of a function stands between two additions. For :math:`l = 1` and a *linear* branch,
 # :math:`y = x + W x` is what a convolution can be by itself, since the identity is among its possible weights (exercise 2).
 # He et al. :cite:p:`he2016deep` note that they "have not observed advantages" of it, and deep linear theory
@@ -118,7 +118,7 @@ plt.show()
 # %%
 # The law holds in kind and not in detail: the measured paths are longer than the formula says, as the stem and the
 # transition hand over a stream that is smaller than a branch's output, so the first branches count for more than it allows.
-# Without batch norm it does not rise with the span at all; the unweighted mean would be 12 for each.
+# Without :term:`batch norm <batch normalisation>` it does not rise with the span at all; the unweighted mean would be 12 for each.
 #
 # .. claim:: i-paths-two-one
 #    :verdict: supported
@@ -133,9 +133,9 @@ plt.show()
 # --------------
 #
 # 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order,
-# batch norm, 8 epochs on half of the training photos of ``tiny5``, AdamW with one cycle, six seeds. Every arm has the same
-# convolutions and the same number of parameters; only the additions differ. One learning rate for all, chosen on
-# validation photos with one seed, for which spans of two and of none were tried; a network without connections might do
+# batch norm, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
+# convolutions and the same number of parameters; only the additions differ. One :term:`learning rate` for all, chosen on
+# validation photos with one seed, for which :term:`spans <span>` of two and of none were tried; a network without connections might do
 # better with another one.
 
 records = cnnhw.studies.records("length")

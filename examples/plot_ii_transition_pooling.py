@@ -2,8 +2,8 @@
 ii. Why does DenseNet's transition layer average?
 =================================================
 
-**The question.** Between its dense blocks, DenseNet has a transition layer that ends in *average* pooling, where most
-networks of its time take the maximum. Why?
+**The question.** Between its dense blocks, :term:`DenseNet` has a :term:`transition layer <transition>` that ends in *average* pooling, where most
+networks of its time take the :term:`maximum <max pooling>`. Why?
 
 **The short answer.** The paper does not say, and does not test it. Three reasons can be checked. It makes the layer
 *linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. It keeps
@@ -17,7 +17,7 @@ taking every second cell would not (:claim:`ii-strided-accuracy supported`).
 # What the paper says
 # -------------------
 #
-# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 average pooling. In
+# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. In
 # what we have read of it, the choice is neither justified nor compared with another. Relatives of DenseNet do it otherwise,
 # and DenseNet's own first layers for ImageNet are said to take a maximum, so that averaging can hardly be essential.
 #
@@ -140,8 +140,8 @@ for kind in ("average", "max"):
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little
 # more accurate, by blurring before each reduction.
 #
-# The experiment: a DenseNet-BC with three blocks of four layers, growth 12, on 32-pixel photos of ``tiny5``; five kinds of
-# transitions, six seeds; everything else the same. Consistency is the share of test photos whose predicted class stays
+# The experiment: a DenseNet-BC with three blocks of four layers, :term:`growth <growth rate>` 12, on 32-pixel photos of ``tiny5``; five kinds of
+# transitions, six seeds; everything else the same. :term:`Consistency <shift consistency>` is the share of test photos whose predicted class stays
 # when the photo moves by one to four pixels right and down.
 
 records = cnnhw.studies.records("transition")

@@ -2,10 +2,10 @@
 iii. Designing extractor and classifier together
 ================================================
 
-**The question.** How should the feature extractor and the classifier of a convolutional network be designed, and how
+**The question.** How should the :term:`feature extractor <extractor>` and the classifier of a convolutional network be designed, and how
 does one depend on the other?
 
-**The short answer.** As one budget. Count parameters *and* multiply-adds of each layer before training anything: they sit
+**The short answer.** As one budget. Count :term:`parameters` *and* :term:`multiply-adds` of each layer before training anything: they sit
 in different places. Then
 
 * keep kernels small. Kernels that widen with depth, as the original report advised, lose to 3x3 throughout: that they
@@ -26,7 +26,7 @@ in different places. Then
 #
 # .. math:: K (k^2 C + 1)\ \text{parameters}, \qquad H W K C k^2\ \text{multiply-adds},
 #
-# and adds :math:`(k - 1) j` pixels to the receptive field, where :math:`j` is the number of pixels between neighbouring
+# and adds :math:`(k - 1) j` pixels to the :term:`receptive field`, where :math:`j` is the number of pixels between neighbouring
 # cells. Parameters do not know the size of the map; multiply-adds do. So early layers, with large maps and few channels, cost
 # time; late layers, and dense ones on a flattened map, cost memory. :func:`cnnhw.theory.layers` counts them for any
 # registered network, and ``cnnhw design MODEL`` prints them. A test compares the counts with PyTorch's own counter.
@@ -85,7 +85,7 @@ for name in NAMES:
 # *area*; averaged, it does not count. Whoever adds a pooling step to the extractor thereby cuts a flattening head to a
 # quarter. A head that averages leaves the extractor free.
 #
-# The same holds for small kernels :cite:p:`simonyan2015very`: two 3x3 convolutions see as far as one 5x5, with
+# The same holds for small :term:`kernels <kernel>` :cite:p:`simonyan2015very`: two 3x3 convolutions see as far as one 5x5, with
 
 for many, kernel in ((2, 5), (3, 7)):
     print(
@@ -100,7 +100,7 @@ for many, kernel in ((2, 5), (3, 7)):
 #
 # Four stages on 32-pixel photos of ``tiny5``, each with batch norm, ReLU and a 2x2 maximum; 8 epochs on half of the
 # training photos, six seeds. Kernel plans are compared at equal multiply-adds *and* at equal parameters, by scaling all
-# widths; growth of the channels at equal multiply-adds; and six heads on the same extractor.
+# widths; growth of the channels at equal multiply-adds; and six :term:`heads <head>` on the same extractor.
 
 records = cnnhw.studies.records("design")
 points = {"multiply-adds": {}, "parameters": {}}

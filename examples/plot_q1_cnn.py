@@ -6,10 +6,10 @@ Q1. Which convolutional network suits the photographs?
 pixels, 1,200 photos a class to train on and 400 to test on.
 
 **The short answer.** The original report tried two networks. We trained both again, exactly as reported, on a
-stand-in of the same size, and looked at every epoch of every run:
+stand-in of the same size, and looked at every :term:`epoch` of every run:
 
 * The three-layer ``q1_shallow`` reaches a test accuracy of :record:`q1/q1_shallow accuracy` at the epoch that its
-  validation photos choose. The report's own figure, on Linnaeus 5, is :reported:`q1_shallow test_accuracy`.
+  :term:`validation photos` choose. The report's own figure, on Linnaeus 5, is :reported:`q1_shallow test_accuracy`.
 * The wide-kernel ``q1_deep`` reaches :record:`q1/q1_deep+q1_deep_30 accuracy@13` after its 13 epochs; the report has
   :reported:`q1_deep test_accuracy`.
 * Both networks learn their training photos by heart. What ends the useful part of training is not that the training
@@ -26,7 +26,7 @@ each and an interval for their paired difference.
 # The two networks
 # ----------------
 #
-# A convolutional network for classification has two parts. The *extractor* repeats one pattern: a convolution, a
+# A convolutional network for classification has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a
 # non-linearity, a pooling step that halves the picture. With kernel side :math:`k`, :math:`C_{in}` channels in and
 # :math:`C_{out}` out, a convolution has
 #
@@ -70,12 +70,12 @@ for model in (shallow, deep):
 #
 # Linnaeus 5 itself may not be passed on, so the runs here use ``tiny5``: five classes of Tiny ImageNet, with the same
 # number of photos (5,400 to train on, 600 to validate with, 2,000 to test on), enlarged from 64x64 pixels. The
-# protocol is the report's: Adam :cite:p:`kingma2015adam` at a constant rate, batches of 32, Glorot's initialisation
+# protocol is the report's: :term:`Adam` :cite:p:`kingma2015adam` at a constant rate, :term:`batches <batch>` of 32, Glorot's initialisation
 # :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs. One run of ``q1_deep`` goes on to 30 epochs,
 # as the report also tried.
 #
 # Two things are done with more care. The validation photos are a *stratified* tenth, so every class has its share;
-# and each run's seed decides initial weights and order alike, so that the spread over seeds shows how much of a
+# and each run's :term:`seed` decides initial weights and order alike, so that the spread over seeds shows how much of a
 # figure is luck.
 #
 # .. list-table:: What was measured, on two different data sets: compare within a column, never across
@@ -159,11 +159,11 @@ plt.show()
 # The gap between training and validation, and when to stop
 # ---------------------------------------------------------
 #
-# How far the two accuracies lie apart at the end measures what was learnt by heart: for ``q1_shallow``
+# How far the two accuracies lie apart at the end measures what was learnt :term:`by heart <overfitting>`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. The
 # network has far more parameters than there are photos, and nothing in the recipe holds it back.
 #
-# When should training have been stopped? The test photos may not answer that; the validation photos may. Below, each
+# When should training have been stopped? The :term:`test photos` may not answer that; the validation photos may. Below, each
 # dot is the test accuracy after an epoch, and the ring marks the epoch that the validation photos choose. Looking at
 # all epochs afterwards shows what the choice cost, but no choice was made from it.
 
@@ -186,7 +186,7 @@ plt.show()
 # %%
 # After the first epochs the test accuracy of these runs moves sideways, and the choice among those epochs is one of
 # noise. The 600 validation photos, whose own standard error is about two points, cannot choose well, and need not:
-# what stopping early saves here is time.
+# what :term:`stopping early <early stopping>` saves here is time.
 #
 # Which classes are confused
 # --------------------------
@@ -441,11 +441,12 @@ for patience in (1, 2, 3, 4):
         f"patience {patience}: {sum(saved) / len(saved):4.1f} epochs saved a run, "
         f"cost {min(cost):+.1f} to {max(cost):+.1f} points"
     )
-    assert sum(saved) > 0
+    assert patience < 3 or max(cost) < 0.1
 
 # %%
-# Much is saved and little lost, because the validation loss of these networks turns once and for all. A schedule that
-# lowers the rate towards the end would not allow it: the gain comes last there.
+# A patience of one stops at the first bump, and may pay dearly for it. From three on nothing was lost in these runs, and
+# much was saved, because the validation loss of these networks turns once and for all. A schedule that lowers the rate
+# towards the end would not allow it: the gain comes last there.
 #
 # .. raw:: html
 #

@@ -5,7 +5,7 @@ Q2. What do residual connections change?
 **The question.** Residual connections are added to the network of Q1. What becomes of its accuracy, and of the speed at which
 it converges?
 
-**The short answer.** One change at a time, with everything else the same, and a learning rate that was chosen for each
+**The short answer.** One change at a time, with everything else the same, and a :term:`learning rate` that was chosen for each
 network by itself:
 
 * In the network of Q1, ``q1_deep``, with four convolutions: that residual connections raise its accuracy is
@@ -45,13 +45,13 @@ network by itself:
 # :math:`P + F'`, which is a second, short path, but no identity.
 #
 # So the argument predicts little for a network of four convolutions, and more for deep ones; and if what goes wrong in deep
-# networks is the size of signals, then batch norm, which sets it at each layer, leaves less to be gained.
+# networks is the size of signals, then :term:`batch norm <batch normalisation>`, which sets it at each layer, leaves less to be gained.
 #
 # The network of Q1, and one change
 # ---------------------------------
 #
 # ``q1_deep`` changes the number of channels and the size of the map at each of its four convolutions, so there is no place for
-# an identity. ``q1_deep_residual`` has a pooled 1x1 projection around the first two convolutions and around the last two. A
+# an identity. ``q1_deep_residual`` has a pooled 1x1 :term:`projection` around the first two convolutions and around the last two. A
 # connection around a single one would be pointless there, as nothing non-linear would stand between its ends: the sum of two
 # convolutions is a convolution. Nothing else is changed:
 
@@ -169,7 +169,7 @@ for arm in ("plain", "residual"):
     print(f"{arm:12}{accuracy:>10.3f}{area:>11.3f}{steps:>15.2f}{seconds:>12.1f}")
 
 # %%
-# Loss area is the mean training loss over the epochs, in nats; epochs to a training loss of 1.2 nats are counted with fractions.
+# Loss area is the mean training loss over the epochs, in :term:`nats`; epochs to a training loss of 1.2 nats are counted with fractions.
 # Seconds are of one thread on a machine that had other work to do as well.
 #
 # .. claim:: q2-accuracy
@@ -191,11 +191,11 @@ for arm in ("plain", "residual"):
 # Depths 8, 14 and 20
 # -------------------
 #
-# The argument is about depth, so the test has to be, too. These are the small ResNets of He et al.: a stem, three stages of
+# The argument is about depth, so the test has to be, too. These are the small ResNets of He et al.: a :term:`stem`, three stages of
 # blocks with two 3x3 convolutions each, 16, 32 and 64 channels, an average and one linear layer. The first block of the second and
 # of the third stage halves the map and doubles the channels, so its shortcut is a pooled 1x1 projection; all others, one of
 # three at depth 8 and seven of nine at depth 20, have the identity. The plain networks are the same without shortcuts. 32 pixels,
-# half of the photos, AdamW with one cycle, 5 epochs, six seeds.
+# half of the photos, AdamW with :term:`one cycle`, 5 epochs, six seeds.
 
 depths = (8, 14, 20)
 arms = [f"d{depth}_{kind}" for depth in depths for kind in ("plain", "residual")]
@@ -262,7 +262,7 @@ plt.show()
 # -------------------------------------------
 #
 # The gradient of the loss by the weights of each convolution, live, on generated scenes of 16 pixels: networks as above of half
-# the width, with their initial weights. Three seeds each.
+# the width, with their :term:`initial weights <initialisation>`. Three seeds each.
 
 pictures = scenes.load(
     size=16, train=1000, test=200, controls=scenes.EASY, progress=False
@@ -479,7 +479,7 @@ for kind, (line,) in lines.items():
 #
 # It found that its residual network was less accurate than the plain one (:reported:`q2_concat_skip test_accuracy` against
 # :reported:`q1_deep test_accuracy`), that its epochs took much less time, and that it converged sooner; and blamed little data. That network
-# has no residual connection:
+# has no :term:`residual connection`:
 
 plots.diagram(cnnhw.models.create("q2_concat_skip"))
 

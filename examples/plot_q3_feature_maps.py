@@ -2,7 +2,7 @@
 Q3. Do first-layer feature maps extract edges?
 ==============================================
 
-**The question.** First-layer feature maps are said to learn to extract edges. Show it, by visualising the first layer's
+**The question.** First-layer :term:`feature maps <feature map>` are said to learn to extract edges. Show it, by visualising the first layer's
 outputs for a photo of your choice.
 
 **The short answer.** The maps are easily shown, and edges are easily seen in them. But the same network shows edges
@@ -159,7 +159,7 @@ for name, weight in (
 # and even a small DC share lets it through; edges are seen in such maps because they are seen in the photo. With their
 # sums taken away, the same filters follow the slopes, because there is little else to follow. (Half of those made by hand are
 # spots and colours, which do not.) So a high correlation with slopes says, above all, that a filter's sum is small. A claim that a network has *learnt* to extract edges has to be measured against this
-# control: random features are known to do surprisingly well :cite:p:`saxe2011random`.
+# :term:`control`: random features are known to do surprisingly well :cite:p:`saxe2011random`.
 #
 # The maps of a trained network
 # -----------------------------
@@ -214,7 +214,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# After pooling and ReLU only positive values are left. A channel without any is *dead* for this photo and is marked so;
+# After pooling and :term:`ReLU` only positive values are left. A channel without any is *dead* for this photo and is marked so;
 # had each map its own contrast, a nearly dead one would look as lively as the rest. For both photos:
 
 for name, image in (("flower", flower), ("china", china)):
@@ -336,7 +336,7 @@ print(
 
 # %%
 # Such maps ask for caution as well: some of them look like the output of an edge detector and hardly change when the
-# network's weights are replaced by random ones :cite:p:`adebayo2018sanity`. Saliency of the untrained network, correlated
+# network's weights are replaced by random ones :cite:p:`adebayo2018sanity`. :term:`Saliency` of the untrained network, correlated
 # with that of the trained one:
 
 pair = torch.stack(
@@ -370,7 +370,7 @@ for side in (3, 7):
 
 # %%
 # Measured on trained networks, with photos of ``tiny5`` at 48 pixels, before batch norm and ReLU; each figure is a mean over
-# the 16 channels, from 0 to 1:
+# the 16 :term:`channels <channel>`, from 0 to 1:
 #
 # * **Edge correlation**: between a map and the slope of the photo's brightness by Sobel's operator, to the right or
 #   downwards, whichever is larger; without its sign.
@@ -516,7 +516,7 @@ plt.show()
 # In 3x3 pixels there is no room for the shapes of textbooks. In the first layers of large networks trained on millions of
 # photos, filters of 7x7 or 11x11 pixels become gratings and colour blobs :cite:p:`yosinski2014transferable`; networks trained
 # on few photos are reported to keep much of their random start :cite:p:`raghu2019transfusion`. What a loss has no use for, it does not
-# remove; weight decay does. So here is a 7x7 layer, trained live on small, easy scenes for a few epochs, without weight decay
+# remove; :term:`weight decay` does. So here is a 7x7 layer, trained live on small, easy scenes for a few epochs, without weight decay
 # and with a strong one:
 
 small = scenes.load(size=32, train=1500, test=300, controls=scenes.EASY, progress=False)

@@ -2,7 +2,7 @@
 Q4. Several kernel sizes side by side: does Inception pay?
 ==========================================================
 
-**The question.** Objects appear at different scales, so one kernel size cannot suit all of them. The Inception module
+**The question.** Objects appear at different scales, so one kernel size cannot suit all of them. The :term:`Inception module`
 answers with several sizes beside each other. Take the most accurate network so far, replace *every* convolution of it by
 that module, train again, and compare.
 
@@ -43,7 +43,7 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 
 # %%
 # The 1x1 convolutions before the large kernels are what makes it affordable. A convolution with :math:`k \times k` kernels
-# from :math:`C` to :math:`K` channels has :math:`C K k^2` weights; behind a reduction to :math:`R` channels it is
+# from :math:`C` to :math:`K` channels has :math:`C K k^2` weights; behind a :term:`reduction <bottleneck>` to :math:`R` channels it is
 #
 # .. math:: C R + R K k^2 ,
 #
@@ -63,7 +63,7 @@ for side in (3, 5):
 # %%
 # So there are two ideas in one module, and they are easily mixed up: a cheap *factorisation*, and several *scales*. The paper
 # says of its sizes 1, 3 and 5 that they are for convenience, and of its success that it is "questionable" whether it comes from
-# the principles that led to the module :cite:p:`szegedy2015going`. To tell the two apart takes a control: the same topology
+# the principles that led to the module :cite:p:`szegedy2015going`. To tell the two apart takes a :term:`control`: the same topology
 # with one scale.
 #
 # The experiment
@@ -71,7 +71,7 @@ for side in (3, 5):
 #
 # The network to start from is the one that was the most accurate in Q1, ``q1_deep``, at 64 pixels. A convolution with
 # :math:`k` outputs becomes a module with :math:`k/4` a branch; pooling, head and all else stay. Each arm has six runs of five
-# epochs on half of the training photos. The learning rate was chosen on validation photos, for the base, the modules and the
+# epochs on half of the training photos. The :term:`learning rate` was chosen on validation photos, for the base, the modules and the
 # plain 3x3 network apart.
 
 RECORDS = cnnhw.studies.records("q4")
@@ -193,7 +193,7 @@ plt.show()
 #    :verdict: supported
 #
 # One run of five epochs took :record:`q4/base seconds` seconds with the base, :record:`q4/channels seconds` with as many
-# channels and :record:`q4/macs seconds` with as many multiply-adds, on a machine that had other work, too. Curves, confusion matrices and times:
+# channels and :record:`q4/macs seconds` with as many :term:`multiply-adds`, on a machine that had other work, too. Curves, confusion matrices and times:
 
 for arm in ("base", "channels", "macs"):
     figure = plots.trained(of(arm), title=ARMS[arm])

@@ -3,7 +3,7 @@ Q5. Why freeze first?
 =====================
 
 **The question.** A trained network gets a new classifier. In step one its extractor is not trainable; in step two it is made
-trainable, from its end towards its beginning. Why is the extractor frozen in step one, and why does step two go that way?
+trainable, from its end towards its beginning. Why is the extractor :term:`frozen <freezing>` in step one, and why does step two go that way?
 
 **The short answer.** A new head knows nothing, and what it sends back at first is about the dice it was drawn with, not about
 the problem. To freeze the extractor keeps that from the features, and does so measurably. That it makes the result more accurate is a
@@ -28,8 +28,8 @@ different statement, and on our photos it does not hold.
 # The argument
 # ------------
 #
-# Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the logits of a linear head. With softmax
-# probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the cross-entropy are
+# Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the :term:`logits` of a linear head. With :term:`softmax`
+# probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the :term:`cross-entropy` are
 #
 # .. math::
 #    \frac{\partial L}{\partial W} = (p - y)\, f^\top, \qquad
@@ -45,7 +45,7 @@ different statement, and on our photos it does not hold.
 # **A head of zeros.** If :math:`W = 0`, then :math:`\partial L / \partial f = 0` *exactly*, whatever the photos: the first step
 # changes the head alone, as if the extractor were frozen. It shields for this one step. After it,
 # :math:`W = -\eta\,(p - y) f^\top` (averaged over the batch), and the second step reaches the features with a strength in
-# proportion to the rate :math:`\eta`. And weight decay, which does not pass through the loss, moves them even in the first.
+# proportion to the rate :math:`\eta`. And :term:`weight decay`, which does not pass through the loss, moves them even in the first.
 # All this can be asserted:
 
 import torch
@@ -149,7 +149,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# How alike the features still are to the source's, after each step (CKA, explained below):
+# How alike the features still are to the source's, after each step (:term:`CKA`, explained below):
 
 for name, values in alike.items():
     print(f"{name:24}", " ".join(f"{value:.2f}" for value in values))

@@ -3,10 +3,10 @@ Q6. Transfer to flowers: what the new classifier has to be
 ==========================================================
 
 **The question.** Transfer the network of Q4 to photographs of five flowers. How does the complexity of the new classifier
-affect the transfer and its steps, and by what mechanism should its architecture be chosen?
+affect the :term:`transfer <transfer learning>` and its steps, and by what mechanism should its architecture be chosen?
 
 **The short answer.** What the transfer is worth is decided by the source, by how much is trained and by how few the photos are,
-and hardly by the head. The head matters where it is all that learns.
+and hardly by the :term:`head`. The head matters where it is all that learns.
 
 * Against training from scratch with as many steps, the transfer from our own network, with all photos: :claim:`q6-steps not resolved`;
   at least five points with a tenth of them: :claim:`q6-steps-few not resolved`. By the fast recipe on both sides:
@@ -239,9 +239,9 @@ plt.show()
 # How complex should the new head be?
 # -----------------------------------
 #
-# Five heads: linear; one hidden layer of 64 or 256 units; the same with dropout; and a hidden layer that sees all cells of the last
+# Five heads: linear; one hidden layer of 64 or 256 units; the same with :term:`dropout`; and a hidden layer that sees all cells of the last
 # map in place of their mean. Three ways: the head alone on frozen features; head first and then all layers; head first and then from the
-# end in three steps. With a quarter of the photos, at equal steps; heads with a hidden layer have a rate of their own, chosen on validation photos.
+# end in three steps. With a quarter of the photos, at :term:`equal steps <step>`; heads with a hidden layer have a rate of their own, chosen on validation photos.
 
 HEADS = cnnhw.studies.records("q6_heads")
 KINDS = {
@@ -371,7 +371,7 @@ plt.show()
 # Are the labels right?
 # ---------------------
 #
-# A classifier that has not seen a photo and is sure of another class is a reason to look at its label (confident learning,
+# A classifier that has not seen a photo and is sure of another class is a reason to look at its label (:term:`confident learning <label error>`,
 # Northcutt et al. :cite:p:`northcutt2021confident`). ``cnnhw data audit flowers --weights imagenet --against tiny5`` divides the photos
 # into five folds, learns a linear head on four of them, and predicts the fifth; its result is kept with the records:
 
@@ -400,7 +400,7 @@ for entry in AUDIT["suspicious"][:12]:
 # Near-duplicates
 # ---------------
 #
-# A photo that is in source and target, or in training and test, makes transfer look good for the wrong reason. Perceptual hashes (64
+# A photo that is in source and target, or in :term:`training and test <data leak>`, makes transfer look good for the wrong reason. Perceptual hashes (64
 # bits from the signs of differences between neighbouring cells of an 9x8 grid) find them:
 
 for section in AUDIT["duplicates"]:

@@ -17,7 +17,7 @@ The three that cost the most accuracy where we switched them: a second stage tha
 at all; what they leave wrong is the conclusion.
 
 Intervals are for paired seeds and photos. The verdicts, such as :claim:`fault-raw-q1 supported`, belong to claims that
-were written down *after* the runs, so they are marked as post hoc on the page of :doc:`all claims </claims>`; they are
+were written down *after* the runs, so they are marked as :term:`post hoc` on the page of :doc:`all claims </claims>`; they are
 corrected for their number there, which the intervals on this page are not.
 """
 
@@ -175,7 +175,7 @@ plt.show()
 # :paired:`faults/concat_raw concat` for Q2's (:claim:`fault-raw-q2 supported`), :paired:`faults/inception_raw inception`
 # for Q4's (:claim:`fault-raw-q4 not resolved`). So raw pixels account for a good part of Q2's deficit and for little of Q4's:
 # Adam finds its way out of a bad start, if it has the time. What else held the report's Q4 down, over 50 epochs and on other
-# photos, our runs do not show (:doc:`plot_report_rerun`). The augmentation was cut off in the same way, so the report's "with
+# photos, our runs do not show (:doc:`plot_report_rerun`). The :term:`augmentation` was cut off in the same way, so the report's "with
 # augmentation" means "without".
 #
 # **Check.** Look at the first loss, and at the first line of ``model.summary()``.
@@ -220,7 +220,7 @@ print(
 # %%
 # What do the concatenated copies do? Without them, and with all else the same: :paired:`faults/no_concat concat`; that
 # they help is :claim:`fault-copies not resolved`. And five more things were changed at once: fewer parameters, no padding, a hidden layer without activation, raw pixels (fault 2), and
-# batches of 128 (:paired:`faults/concat_128 concat` for that alone, at equal epochs; :claim:`fault-batch not resolved`). A comparison that changes six things
+# :term:`batches of 128 <batch>` (:paired:`faults/concat_128 concat` for that alone, at equal epochs; :claim:`fault-batch not resolved`). A comparison that changes six things
 # says nothing about any of them.
 #
 # **Check.** Set a block's weights to zero. Is it the identity?

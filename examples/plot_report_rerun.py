@@ -5,7 +5,7 @@ The report, re-run
 **The question.** A student's report answered this homework once. What do its experiments give when they are repeated
 exactly as reported, faults included, on photos that anyone can have?
 
-**The short answer.** The oddities of its curves come back on other photos: the validation accuracy that jumps about far
+**The short answer.** The oddities of its curves come back on other photos: the :term:`validation accuracy <validation photos>` that jumps about far
 below the training accuracy, the first losses in the hundreds, the second stage that does not learn. So they are no
 accidents of the report's data. They follow from how the experiments were set up, and
 :doc:`twelve faults <plot_report_faults>` account for them one by one. Its *accuracies* come back in part: the network of
@@ -228,7 +228,7 @@ for side in ("report", "here"):
 # What an experiment costs
 # ------------------------
 #
-# The head stages train the last layer on what the frozen layers say of a photo, which never changes. It is computed once
+# The :term:`head` stages train the last layer on what the frozen layers say of a photo, which never changes. It is computed once
 # and kept; the result is the same to rounding (a test holds that). For ``q6_from_deep``, an epoch of the head takes
 # this many seconds with kept features, and when each epoch computes them again:
 

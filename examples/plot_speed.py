@@ -2,7 +2,7 @@
 Speed: what a minute on a laptop can do
 =======================================
 
-**The question.** The report's recipe takes half an hour on a processor without a GPU. How soon can a network be as
+**The question.** The report's :term:`recipe` takes half an hour on a processor without a GPU. How soon can a network be as
 accurate as the report's best one, how accurate does one get in two and in ten minutes, and where does the time go?
 
 **The short answer.** On ``tiny5``, from random weights, with two threads:
@@ -30,7 +30,7 @@ at 128 pixels, and on ``flowers``, whose photos are larger.
 # -----------
 #
 # ``fast`` has the pieces that the quickest recipes for CIFAR-10 have :cite:p:`jordan2024airbench`, cut for a CPU. The
-# first layer takes patches of four pixels apart and halves the map; each stage halves it again right after its first
+# :term:`first layer <stem>` takes patches of four pixels apart and halves the map; each stage halves it again right after its first
 # convolution, so that most of the work is done on small maps; residual blocks :cite:p:`he2016deep` follow in the last
 # two stages; an average over all positions and one linear layer end it, so that the same weights serve photos of any
 # size. Each response of the first layer is kept with both signs :cite:p:`shang2016understanding`, as ReLU would drop
@@ -78,7 +78,7 @@ plt.show()
 # ----------------------------------------
 #
 # Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe
-# was chosen on photos held out from training before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are
+# was chosen on photos held out from training before the study ran; its optimiser is :term:`Muon` :cite:p:`jordan2024muon`. Effects are
 # differences to the full recipe with the same seed and photos, with an interval of 95 in 100 for other seeds and other
 # test photos (:func:`cnnhw.comparison.compare`).
 
@@ -133,7 +133,7 @@ plt.show()
 # weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
 # test time, a gain that costs twice the time of every prediction. In a training as short as this, that a covered square
 # :cite:p:`devries2017cutout` changes less than 2.5 points is :claim:`speed-cutout not resolved`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
-# for it, and for photos blended in pairs :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
+# for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
 # heart.
 #
 # Time to accuracy
