@@ -10,7 +10,7 @@ the network is deep.
 
 * In 24 convolutions with batch norm, connections over two gain on none at all (:claim:`i-two-over-plain supported`), and
   on connections over six (:claim:`i-two-over-six supported`).
-* Connections over *one*, which theory calls nearly useless, are nothing of the kind here: that they come within 2.5
+* Connections over *one*, which theory calls nearly useless, are nothing of the kind here: that they :term:`come within <equivalence>` 2.5
   points of none is :claim:`i-one-is-little refuted`; they gain nearly as much as connections over two. That two gain
   on one is :claim:`i-two-over-one not resolved`.
 * In 12 convolutions, connections over two are like none: :claim:`i-shallow-needs-none supported`.

@@ -136,7 +136,7 @@ for kind in ("average", "max"):
 # Aliasing, and what a shift does
 # -------------------------------
 #
-# Taking every second cell of a map folds high frequencies into low ones. An average over 2x2 cells is itself a low-pass
+# Taking every second cell of a map, as a :term:`stride` of two does, folds high frequencies into low ones: :term:`aliasing`. An average over 2x2 cells is itself a low-pass
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little
 # more accurate, by blurring before each reduction.
 #

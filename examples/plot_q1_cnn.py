@@ -142,7 +142,7 @@ plt.show()
 # %%
 # The report's curves and ours tell one story although the photos differ: the training accuracy goes to one, the
 # validation accuracy stays where it was after a few epochs, and the validation *loss* climbs, since a network that is
-# sure of itself pays dearly for the photos it still gets wrong.
+# :term:`surer of itself than it should be <calibration>` pays dearly for the photos it still gets wrong.
 
 figure = plots.curves(
     {"q1_deep": histories(13, "q1_deep", "q1_deep_30")},
@@ -191,7 +191,7 @@ plt.show()
 # Which classes are confused
 # --------------------------
 #
-# Rows are the true classes and sum to 400 photos. The left matrices are the report's, for the classes of Linnaeus 5;
+# The :term:`confusion matrix`: rows are the true classes and sum to 400 photos. The left matrices are the report's, for the classes of Linnaeus 5;
 # the right ones are the mean over our runs on ``tiny5``, so only the patterns can be held side by side: in both,
 # animals are taken for other animals, and *other*, which has no look of its own, is taken for everything.
 

@@ -256,7 +256,7 @@ plt.show()
 # the deeper they are; plain ones become less so. Without batch norm all are far behind, the gain is estimated larger still, and too
 # unevenly from seed to seed to call it more than two points.
 #
-# At depth 14, about which nothing was claimed, residual minus plain is :paired:`q2/d14_residual d14_plain`: an observation.
+# At depth 14, about which nothing was claimed, residual minus plain is :paired:`q2/d14_residual d14_plain`: an :term:`observation`.
 #
 # What arrives at each layer, before training
 # -------------------------------------------
@@ -624,23 +624,28 @@ found = {
 }
 difference = found["d20_residual"] - found["d20_plain"]
 seeds = len(difference)
-half = stats.t.ppf(0.975, seeds - 1) * difference.std(ddof=1) / seeds**0.5
+error = difference.std(ddof=1) / seeds**0.5
 apart = np.sqrt(sum(values.var(ddof=1) / seeds for values in found.values()))
 whole = comparison.of_arms(records, "d20_residual", "d20_plain")
-low, high = whole.interval()
 print("by seed, in points:", " ".join(f"{100 * d:+.1f}" for d in difference))
-print(f"paired by seed   {100 * difference.mean():+.1f}, half width {100 * half:.1f}")
-print(
-    f"not paired       half width {100 * stats.t.ppf(0.975, 2 * seeds - 2) * apart:.1f}"
-)
-print(f"with the photos  half width {100 * (high - low) / 2:.1f}")
+for name, standard, freedom in (
+    ("paired by seed", error, seeds - 1),
+    ("not paired", apart, 2 * seeds - 2),
+    ("with the photos", whole.error, whole.freedom),
+):
+    half = stats.t.ppf(0.975, freedom) * standard
+    print(
+        f"{name:16}{100 * difference.mean():+.1f} +- {100 * half:.2f} points: standard error "
+        f"{100 * standard:.2f}, {freedom:.1f} degrees of freedom"
+    )
 assert abs(whole.effect - difference.mean()) < 1e-9
-assert whole.error > difference.std(ddof=1) / seeds**0.5 * 0.999
+assert error < whole.error < apart
 
 # %%
-# The first interval is for other seeds on the *same* 2,000 photos. The last one's standard error also has the component
-# of the photos, as another time others would be drawn. Pairing helps as far as a seed that is lucky for one network is
-# lucky for the other, too; where it is not, the two first widths are alike.
+# Pairing pays, as a seed that is lucky for one network tends to be lucky for the other. The first interval is for other
+# seeds on the *same* 2,000 photos. The last one allows for other photos, too, so its standard error is larger; but part
+# of it rests on 2,000 photos and not on six seeds, which gives it more degrees of freedom, and a shorter way from error
+# to interval.
 #
 # .. raw:: html
 #

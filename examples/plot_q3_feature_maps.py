@@ -290,7 +290,7 @@ plt.show()
 # -------------------------------
 #
 # Two questions to the whole network about the flower. *Saliency*: how strongly does each pixel move the logit of the
-# predicted class, by its gradient :cite:p:`simonyan2014deep`? *Occlusion*: by how much does the class's probability drop
+# predicted class, by its gradient :cite:p:`simonyan2014deep`? :term:`Occlusion`: by how much does the class's probability drop
 # when a grey square covers a part :cite:p:`zeiler2014visualizing`? (``tiny5`` has no flowers among its classes. The network has to
 # call it something.)
 

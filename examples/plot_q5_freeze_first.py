@@ -169,7 +169,7 @@ for name, values in alike.items():
 # * *probe*: the head learns for a quarter of the epochs, then all layers do;
 # * *zero*: all layers at once, with a head of zeros;
 # * *slow*: all at once, the features at a tenth of the rate;
-# * *warm*: all at once, with a rate that rises over the first quarter of the steps.
+# * *warm*: all at once, with a rate that :term:`rises <warm-up>` over the first quarter of the steps.
 #
 # The rates were chosen beforehand, on validation photos, with two other seeds.
 
@@ -205,7 +205,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# The differences from *random*, the same seeds paired, with their intervals:
+# The differences from *random*, the same seeds :term:`paired <paired difference>`, with their intervals:
 
 rows = {}
 for share in SHARES:

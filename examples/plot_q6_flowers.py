@@ -155,7 +155,7 @@ plt.show()
 # gone into the flowers. Only whoever gets the source for nothing, and has few photos, gains by a source as small as ours.
 # Q4's network needs its layers trained, not only a head; whether it needs its past cannot be seen.
 #
-# The rung from ImageNet is another matter: features of a million photos, which nobody pays for again, and of which only a head of a few
+# The rung from ImageNet, a :term:`backbone`, is another matter: features of a million photos, which nobody pays for again, and of which only a head of a few
 # thousand weights is trained, reach what the fast recipe needs all its epochs for. They are those of EfficientNet-Lite0 :cite:p:`tan2019efficientnet`, at 128 pixels, and only its head was trained.
 #
 # When does transfer pay?
@@ -413,7 +413,7 @@ for section in AUDIT["duplicates"]:
     )
 
 # %%
-# We looked at each pair. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; of
+# We looked at each pair of :term:`near-duplicates <near-duplicate>`. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; of
 # those at five and six bits half are merely round flowers in the middle of the picture. So a handful of test photos have a twin in
 # training: too few to move an accuracy by a point. Between source and target all pairs are false, a dandelion and a teapot for example: the
 # source has not seen the flowers.
@@ -559,11 +559,11 @@ assert np.median(worth) > 25
 #
 #    <details class="solution"><summary>Solution</summary>
 #
-# The same network from scratch with as many steps; and the same from scratch with as much computation as the source
-# had, too. (And several seeds of each: these two are one run each.)
+# The same network from scratch with as many steps; and the same from scratch with as much computation as the source had,
+# too: here with twice the steps, as more would take long. (And several seeds of each: these two are one run each.)
 
 alone = {}
-for epochs in (6, 18):
+for epochs in (6, 12):
     fresh = cnnhw.models.create("fast", size=64)
     run = cnnhw.fit(
         fresh, photos, transfer.recipe(epochs, learning_rate=3e-3), progress=False
@@ -573,12 +573,12 @@ for epochs in (6, 18):
 low, high = cnnhw.evaluation.wilson_interval(
     round(done[1].accuracy * len(photos.test)), len(photos.test)
 )
-inside = [epochs for epochs, accuracy in alone.items() if low <= accuracy <= high]
+inside = [epochs for epochs, accuracy in alone.items() if low <= accuracy]
 print(
     f"transferred {done[1].accuracy:.2f}, for other test scenes {low:.2f} to {high:.2f};"
 )
-print("within that interval:", inside or "neither")
-assert len(alone) == 2
+print("epochs from scratch that reach into it:", inside or "neither")
+assert alone[6] < alone[12]
 
 # %%
 # .. raw:: html

@@ -46,7 +46,7 @@ plots.diagram(model)
 
 # %%
 # Its first layer is not learnt. The patches of photographs have far more contrast in slow gradients than in fine
-# detail; the *whitening* filters are the principal components of patches, each divided by its standard deviation, so
+# detail; the :term:`whitening` filters are the principal components of patches, each divided by its standard deviation, so
 # that all details reach the next layer equally strong. With patches as rows of :math:`X`, mean removed, and
 # :math:`X^\top X / n = V \operatorname{diag}(\lambda) V^\top`, filter :math:`i` is
 #
@@ -131,7 +131,7 @@ plt.show()
 # (:claim:`speed-resolutions supported`, :claim:`speed-bfloat16 supported`). What was tried and left out of the recipe, after a
 # few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
 # weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
-# test time, a gain that costs twice the time of every prediction. In a training as short as this, that a covered square
+# test time, a gain that costs twice the time of every prediction. In a training as short as this, that a :term:`covered square <cutout>`
 # :cite:p:`devries2017cutout` changes less than 2.5 points is :claim:`speed-cutout not resolved`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
 # for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
 # heart.

@@ -1,7 +1,7 @@
 """Notebooks that can be read: sphinx-gallery's, with our roles and directives put into words and solutions folded.
 
-A notebook knows nothing of the site. So figures from records, verdicts and links become text, and a solution, which is a
-``<details>`` across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
+A notebook knows nothing of the site. So figures from records, verdicts and links become text, and a solution, which is
+a ``<details>`` across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
 hides until they are opened, and text in a ``<details>`` of its own.
 """
 
