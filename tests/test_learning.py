@@ -18,7 +18,6 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 import exercises  # noqa: E402
 import notebooks  # noqa: E402
-from sphinx_gallery.py_source_parser import split_code_and_text_blocks  # noqa: E402
 
 import cnnhw  # noqa: E402
 from cnnhw.cli import cli  # noqa: E402
@@ -27,13 +26,6 @@ from cnnhw.data import scenes  # noqa: E402
 CHAPTERS = sorted(EXAMPLES.glob("plot_*.py"))
 PAGES = [DOCS / "getting_started.rst", *sorted((DOCS / "start").glob("*.rst"))]
 TERM = re.compile(r":term:`(?:[^`<]+<)?([^`>]+)>?`")
-GALLERY = {
-    "first_notebook_cell": notebooks.FIRST_CELL,
-    "last_notebook_cell": None,
-    "notebook_images": False,
-    "promote_jupyter_magic": False,
-    "pypandoc": False,
-}
 
 
 def named(path):
@@ -148,7 +140,7 @@ def folder(tmp_path, monkeypatch):
 
     def few(name, *args, **kwargs):
         if name == "scenes":
-            return scenes.load(size=kwargs["size"], train=100, test=50, progress=False)
+            return scenes.load(size=kwargs["size"], train=60, test=30, progress=False)
         return load(name, *args, **kwargs)
 
     monkeypatch.setattr(cnnhw.data, "load", few)
@@ -180,7 +172,7 @@ def test_the_commands_of_the_first_pages_run(path, folder, figures):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=named)
 def test_notebooks_can_be_read(path):
-    made = notebooks.notebook(split_code_and_text_blocks(str(path))[1], GALLERY, EXAMPLES)
+    made = notebooks.of_script(path)
     text = "\n".join("".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "markdown")
     assert not re.findall(r"^\.\. .*|:[\w:]+:`[^`]*`", text, re.MULTILINE)
     assert text.count("<details>") == text.count("</details>")

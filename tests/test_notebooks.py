@@ -19,16 +19,8 @@ if not EXAMPLES.is_dir():
 sys.path.insert(0, str(EXAMPLES.parent / "docs" / "_ext"))
 
 import notebooks  # noqa: E402
-from sphinx_gallery.py_source_parser import split_code_and_text_blocks  # noqa: E402
 
 CHAPTERS = {path.stem.removeprefix("plot_"): path for path in sorted(EXAMPLES.glob("plot_*.py"))}
-GALLERY = {
-    "first_notebook_cell": notebooks.FIRST_CELL,
-    "last_notebook_cell": None,
-    "notebook_images": False,
-    "promote_jupyter_magic": False,
-    "pypandoc": False,
-}
 GUARD = '''\
 """Refuses connections to other machines, and notes what was refused, and which Python ran."""
 import socket
@@ -87,8 +79,7 @@ def environment(folder):
 
 def make(path):
     """Return the notebook of a chapter, as the site offers it."""
-    made = notebooks.notebook(split_code_and_text_blocks(str(path))[1], GALLERY, path.parent)
-    return nbformat.reads(json.dumps(made), as_version=4)
+    return nbformat.reads(json.dumps(notebooks.of_script(path)), as_version=4)
 
 
 def execute(path, folder):

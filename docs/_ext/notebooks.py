@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import records
@@ -17,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery import gen_rst
 from sphinx_gallery.notebook import jupyter_notebook
+from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 FIRST_CELL = """\
 # As the page was computed: one thread, the same seed.
@@ -50,14 +52,17 @@ def notebook(blocks: Sequence[Any], gallery_conf: dict[str, Any], target_dir: An
     dict
         The notebook, as it goes into the file.
     """
-    readable = [b if b[0] == "code" else b._replace(content=text(b[1])) for b in map(_block, blocks)]
+    readable = [block if block.type == "code" else block._replace(content=text(block.content)) for block in blocks]
     made = jupyter_notebook(readable, gallery_conf, target_dir)
     made["cells"] = _fold(made["cells"])
     return made
 
 
-def _block(block: Any) -> Any:
-    return block if hasattr(block, "_replace") else gen_rst.Block(*block)
+def of_script(path: Path) -> dict[str, Any]:
+    """Make the notebook of a script as the site offers it, without building the site."""
+    conf = {"first_notebook_cell": FIRST_CELL, "last_notebook_cell": None, "notebook_images": False}
+    conf |= {"promote_jupyter_magic": False, "pypandoc": False}
+    return notebook(split_code_and_text_blocks(str(path))[1], conf, path.parent)
 
 
 def text(rst: str) -> str:
