@@ -625,7 +625,7 @@ assert left.tolist() == [1200] * 4 + [600]
 #    </details>
 #
 # **3. Which layer is dead?** ★★ Build a network in which one convolution is never used, hand it to
-# :func:`torch.autograd.grad`, and find it. Then make one whose gradient exists and is zero. Which of the two does a
+# ``torch.autograd.grad``, and find it. Then make one whose gradient exists and is zero. Which of the two does a
 # look for ``None`` miss?
 #
 # .. raw:: html

@@ -90,6 +90,27 @@ def test_exercises_that_are_not_as_they_should_be_are_refused(tmp_path, text, me
         exercises.read(path)
 
 
+def test_the_index_of_exercises_and_the_times_of_studies(tmp_path):
+    from docutils import nodes
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+    source = tmp_path / "docs"
+    source.mkdir()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "plot_x.py").write_text(chapter(*RIGHT), encoding="utf-8")
+    (source / "index.rst").write_text("T\n=\n\n.. exercises-index::\n\n.. study-times::\n", encoding="utf-8")
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(source, None, tmp_path / "html", tmp_path / "trees", "html", {"extensions": ["exercises"]}, None)
+        app.build()
+    listed, times = app.env.get_doctree("index").findall(nodes.table)
+    assert "Add ★; Add ★★; Add ★★★" in listed.astext()
+    links = [link["refuri"] for link in listed.findall(nodes.reference)]
+    assert links == ["auto_examples/plot_x.html#exercises"] * 3
+    studies = {record.study for record in cnnhw.studies.records()}
+    assert len(list(times.findall(nodes.row))) == len(studies) + 1
+
+
 def glossary():
     """Return the entries of the glossary."""
     text = (DOCS / "glossary.rst").read_text(encoding="utf-8").partition(":sorted:\n")[2]

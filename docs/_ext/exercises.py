@@ -17,6 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.osutil import relative_uri
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
@@ -125,11 +126,13 @@ class ExercisesIndex(SphinxDirective):
             path = docs.parent / "examples" / f"{name}.py"
             self.env.note_dependency(str(path))
             title = split_code_and_text_blocks(str(path))[1][0][1].strip().splitlines()[0]
-            uri = self.env.app.builder.get_relative_uri(self.env.docname, f"auto_examples/{name}")
+            uri = relative_uri(f"{self.env.docname}.html", f"auto_examples/{name}.html")
+            listed = nodes.inline()
             for one in found:
-                link = nodes.reference("", one.title, internal=True, refuri=f"{uri}#exercises")
-                rows.append([nodes.Text(title), link, nodes.Text("★" * one.stars)])
-        return [table(("Chapter", "Exercise", "Difficulty"), rows)]
+                listed += nodes.reference("", one.title, internal=True, refuri=f"{uri}#exercises")
+                listed += nodes.Text(f" {'★' * one.stars}" + ("; " if one is not found[-1] else ""))
+            rows.append([nodes.Text(title), listed])
+        return [table(("Chapter", "Exercises and their difficulty"), rows)]
 
 
 class StudyTimes(SphinxDirective):
