@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 
 import inventories  # noqa: E402
+import notebooks  # noqa: E402
 import stamp  # noqa: E402
 
 import cnnhw  # noqa: E402
@@ -37,6 +38,8 @@ extensions = [
     "cards",
     "explorer",
     "tested",
+    "exercises",
+    "notebooks",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -72,6 +75,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "live.reset"),
     "capture_repr": ("_repr_html_",),
     "remove_config_comments": True,
+    "first_notebook_cell": notebooks.FIRST_CELL,
     "min_reported_time": 1e9,
     "show_memory": False,
     "plot_gallery": "True",

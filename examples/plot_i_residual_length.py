@@ -2,7 +2,7 @@
 i. How long should a residual connection be?
 ============================================
 
-**The question.** A residual connection skips some convolutions. When should it be long, and when short; what does that
+**The question.** A :term:`residual connection` skips some convolutions. When should it be long, and when short; what does that
 depend on, and why does it matter?
 
 **The short answer.** Short: one to three convolutions. What matters most is that there are connections at all, and only if
@@ -10,7 +10,7 @@ the network is deep.
 
 * In 24 convolutions with batch norm, connections over two gain on none at all (:claim:`i-two-over-plain supported`), and
   on connections over six (:claim:`i-two-over-six supported`).
-* Connections over *one*, which theory calls nearly useless, are nothing of the kind here: that they come within 2.5
+* Connections over *one*, which theory calls nearly useless, are nothing of the kind here: that they :term:`come within <equivalence>` 2.5
   points of none is :claim:`i-one-is-little refuted`; they gain nearly as much as connections over two. That two gain
   on one is :claim:`i-two-over-one not resolved`.
 * In 12 convolutions, connections over two are like none: :claim:`i-shallow-needs-none supported`.
@@ -51,7 +51,7 @@ plt.show()
 
 # %%
 # **The gradient** of a block is :math:`I + F'`: what arrives at its end arrives at its beginning whole, plus something.
-# That is so for every :math:`l`, and so "a longer connection gives a better gradient" is no argument. What :math:`l`
+# That is so for every :math:`l`, and so "a longer connection gives a better :term:`gradient`" is no argument. What :math:`l`
 # decides is how much of a function stands between two additions. For :math:`l = 1` and a *linear* branch,
 # :math:`y = x + W x` is what a convolution can be by itself, since the identity is among its possible weights (exercise 2).
 # He et al. :cite:p:`he2016deep` note that they "have not observed advantages" of it, and deep linear theory
@@ -118,7 +118,7 @@ plt.show()
 # %%
 # The law holds in kind and not in detail: the measured paths are longer than the formula says, as the stem and the
 # transition hand over a stream that is smaller than a branch's output, so the first branches count for more than it allows.
-# Without batch norm it does not rise with the span at all; the unweighted mean would be 12 for each.
+# Without :term:`batch norm <batch normalisation>` it does not rise with the span at all; the unweighted mean would be 12 for each.
 #
 # .. claim:: i-paths-two-one
 #    :verdict: supported
@@ -133,9 +133,9 @@ plt.show()
 # --------------
 #
 # 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order,
-# batch norm, 8 epochs on half of the training photos of ``tiny5``, AdamW with one cycle, six seeds. Every arm has the same
-# convolutions and the same number of parameters; only the additions differ. One learning rate for all, chosen on
-# validation photos with one seed, for which spans of two and of none were tried; a network without connections might do
+# batch norm, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
+# convolutions and the same number of parameters; only the additions differ. One :term:`learning rate` for all, chosen on
+# validation photos with one seed, for which :term:`spans <span>` of two and of none were tried; a network without connections might do
 # better with another one.
 
 records = cnnhw.studies.records("length")
@@ -323,22 +323,30 @@ for long in (True, False):
 # Exercises
 # ---------
 #
-# **1. Count paths.** A network has 24 convolutions in blocks of 2. What share of its paths has 8 to 16 convolutions?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Count paths** ★ A network has 24 convolutions in blocks of 2. What share of its paths has 8 to 16 convolutions?
+# Calculate it with binomial coefficients, and check it with :func:`cnnhw.theory.path_lengths`.
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
+from math import comb
+
+by_hand = sum(comb(12, blocks) for blocks in range(4, 9)) / 2**12
 lengths = theory.path_lengths(24, 2)
-print(f"{sum(share for length, share in lengths.items() if 8 <= length <= 16):.3f}")
+share = sum(share for length, share in lengths.items() if 8 <= length <= 16)
+print(f"{share:.3f}")
+assert abs(share - by_hand) < 1e-12
 
 # %%
 # .. raw:: html
 #
 #    </details>
 #
-# **2. The identity for free.** Show that a 3x3 convolution can absorb the connection around it, if no non-linearity stands
-# between.
+# **2. The identity for free** ★ Show that a 3x3 convolution can absorb the connection around it, if no non-linearity
+# stands between.
 #
 # .. raw:: html
 #
@@ -356,18 +364,65 @@ assert torch.allclose(conv(x), expected, atol=1e-6)
 #
 #    </details>
 #
-# **3. Fifty-four blocks.** Veit et al. find that nearly all gradient comes from paths through 5 to 17 of 54 blocks. What share of
-# the paths is that?
+# **3. Fifty-four blocks** ★★ Veit et al. find that nearly all gradient of a network of 54 blocks comes from paths
+# through 5 to 17 of them. What share of the paths is that? Suppose that a path through :math:`k` blocks carries a
+# gradient in proportion to :math:`t^k`. Which :math:`t` puts the mean in the middle of that range, and what share of
+# the gradient do those paths carry then?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+#
+# Weighted by :math:`t^k`, the binomial distribution is one again, with :math:`t/(1+t)` in place of one half; so the
+# mean is :math:`54\,t/(1+t)`.
+
+lengths = theory.path_lengths(54, 1)
+share = sum(lengths[k] for k in range(5, 18))
+t = 11 / (54 - 11)
+carried = {k: share_of_k * t**k for k, share_of_k in lengths.items()}
+gradient = sum(carried[k] for k in range(5, 18)) / sum(carried.values())
+print(
+    f"{100 * share:.2f} of 100 paths; with t = {t:.2f}, {gradient:.2f} of the gradient"
+)
+assert abs(sum(k * c for k, c in carried.items()) / sum(carried.values()) - 11) < 1e-9
+assert share < 0.01 < 0.95 < gradient
+
+# %%
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Branches that begin at zero** ★★★ Set the weights of the last convolution of each branch to zero, as some recipes
+# do at the start. What is the mean length of paths then, weighted by gradient? Predict it, then measure it. How can
+# such a network learn at all?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-lengths = theory.path_lengths(54, 1)
-share = sum(lengths[k] for k in range(5, 18))
-print(f"{100 * share:.2f} of 100 paths")
+from cnnhw.models.residual import Span
+
+model = cnnhw.models.create("residual", size=32, seed=0, span=2)
+blocks = [part for part in model.modules() if isinstance(part, Span)]
+with torch.no_grad():
+    for block in blocks:
+        block.branch[-1].weight.zero_()
+length = theory.measured_path_length(model, images, labels)
+loss = torch.nn.functional.cross_entropy(model(images[:32]), labels[:32])
+first, last = torch.autograd.grad(
+    loss, [blocks[0].branch[2].weight, blocks[0].branch[5].weight]
+)
+print(
+    f"mean length {length:.1f}; gradient at the first convolution of a branch", end=""
+)
+print(f" {first.norm():.1f}, at the last one {last.norm():.3f}")
+assert length == 0 == first.norm() < last.norm()
 
 # %%
+# Nothing passes through a branch whose last factor is zero, so only the path around all blocks is left, of length zero.
+# But the last convolution itself gets a gradient, since what enters it is not zero. After one step it is no longer
+# zero, and the branch's first convolution learns as well.
+#
 # .. raw:: html
 #
 #    </details>

@@ -2,8 +2,8 @@
 ii. Why does DenseNet's transition layer average?
 =================================================
 
-**The question.** Between its dense blocks, DenseNet has a transition layer that ends in *average* pooling, where most
-networks of its time take the maximum. Why?
+**The question.** Between its dense blocks, :term:`DenseNet` has a :term:`transition layer <transition>` that ends in *average* pooling, where most
+networks of its time take the :term:`maximum <max pooling>`. Why?
 
 **The short answer.** The paper does not say, and does not test it. Three reasons can be checked. It makes the layer
 *linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. It keeps
@@ -17,7 +17,7 @@ taking every second cell would not (:claim:`ii-strided-accuracy supported`).
 # What the paper says
 # -------------------
 #
-# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 average pooling. In
+# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. In
 # what we have read of it, the choice is neither justified nor compared with another. Relatives of DenseNet do it otherwise,
 # and DenseNet's own first layers for ImageNet are said to take a maximum, so that averaging can hardly be essential.
 #
@@ -136,12 +136,12 @@ for kind in ("average", "max"):
 # Aliasing, and what a shift does
 # -------------------------------
 #
-# Taking every second cell of a map folds high frequencies into low ones. An average over 2x2 cells is itself a low-pass
+# Taking every second cell of a map, as a :term:`stride` of two does, folds high frequencies into low ones: :term:`aliasing`. An average over 2x2 cells is itself a low-pass
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little
 # more accurate, by blurring before each reduction.
 #
-# The experiment: a DenseNet-BC with three blocks of four layers, growth 12, on 32-pixel photos of ``tiny5``; five kinds of
-# transitions, six seeds; everything else the same. Consistency is the share of test photos whose predicted class stays
+# The experiment: a DenseNet-BC with three blocks of four layers, :term:`growth <growth rate>` 12, on 32-pixel photos of ``tiny5``; five kinds of
+# transitions, six seeds; everything else the same. :term:`Consistency <shift consistency>` is the share of test photos whose predicted class stays
 # when the photo moves by one to four pixels right and down.
 
 records = cnnhw.studies.records("transition")
@@ -202,36 +202,33 @@ for title, measure, finding in (
 # Exercises
 # ---------
 #
-# **1. What does the exchange save?** A transition has 256 channels in, 128 out, on a map of 28x28 cells. How many
-# multiply-adds does it take with the convolution first, and with the average first?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. What does the exchange save?** ★ A transition has 256 channels in, 128 out, on a map of 28x28 cells. How many
+# multiply-adds does it take with the convolution first, and with the average first? Is the ratio the same in the
+# transitions of the network above?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-print(f"{28 * 28 * 256 * 128:,} and {14 * 14 * 256 * 128:,}")
+after, before = 28 * 28 * 256 * 128, 14 * 14 * 256 * 128
+print(f"{after:,} and {before:,}")
+costs = {}
+for kind in ("average", "average_first"):
+    found = theory.layers(cnnhw.models.create("dense", size=32, transition=kind))
+    costs[kind] = sum(
+        layer.macs for layer in found if layer.name.startswith("features.transition")
+    )
+assert after / before == costs["average"] / costs["average_first"] == 4
 
 # %%
 # .. raw:: html
 #
 #    </details>
 #
-# **2. The maximum of four.** What are mean and variance of the maximum of four standard normal numbers?
-#
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
-
-draws = torch.randn(1_000_000, 4, generator=generator).max(1).values
-print(f"mean {draws.mean():.2f}, variance {draws.var():.2f}")
-
-# %%
-# .. raw:: html
-#
-#    </details>
-#
-# **3. Aliasing in one line.** Stripes that alternate from cell to cell are pooled by average, by maximum, and by taking every
-# second cell; then the stripes move by one cell. Which results change?
+# **2. Aliasing in one line** ★ Stripes that alternate from cell to cell are pooled by average, by maximum, and by
+# taking every second cell; then the stripes move by one cell. Which results change?
 #
 # .. raw:: html
 #
@@ -239,15 +236,104 @@ print(f"mean {draws.mean():.2f}, variance {draws.var():.2f}")
 
 stripes = torch.tensor([1.0, 0.0] * 4)[None, None]
 moved = stripes.roll(1)
+changes = {}
 for name, pool in (
     ("average", torch.nn.AvgPool1d(2)),
     ("maximum", torch.nn.MaxPool1d(2)),
     ("every second", lambda v: v[..., ::2]),
 ):
     print(f"{name:13} {pool(stripes)[0, 0].tolist()} {pool(moved)[0, 0].tolist()}")
+    changes[name] = not torch.equal(pool(stripes), pool(moved))
+assert changes == {"average": False, "maximum": False, "every second": True}
 
 # %%
 # Only taking every second cell changes, from all ones to all zeros.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **3. The maximum of four** ★★ What are mean and variance of the maximum of four standard normal numbers? Draw them.
+# Then predict from the variance alone what :func:`cnnhw.theory.max_signal` gives for a signal of one standard deviation
+# in all four cells, and check it.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+draws = torch.randn(1_000_000, 4, generator=generator).max(1).values
+print(f"mean {draws.mean():.2f}, variance {draws.var():.2f}")
+predicted, exact = 1 / float(draws.std()), theory.max_signal(4, 1.0)
+print(f"d' predicted {predicted:.2f}, by integration {exact:.2f}")
+assert abs(predicted - exact) < 0.01
+
+# %%
+# A signal in all cells shifts the maximum by as much as each cell, and leaves its spread as it is. So :math:`d'` is the
+# shift over the standard deviation.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. A photo that moves by one pixel** ★★ Which way of halving a picture changes the least if the picture moves by one
+# pixel: average, maximum, or every second cell? Predict the order, then measure it on scenes, as the mean change in
+# units of the result's standard deviation.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+from cnnhw.data import scenes
+
+pictures = scenes.draw(50, size=64).images.float().mean(1, keepdim=True)
+still, moved = pictures[..., 1:63], pictures[..., :62]
+change = {
+    name: float((pool(moved) - pool(still)).abs().mean() / pool(still).std())
+    for name, pool in (
+        ("average", torch.nn.AvgPool2d(2)),
+        ("maximum", torch.nn.MaxPool2d(2)),
+        ("every second", lambda v: v[..., ::2, ::2]),
+    )
+}
+print(", ".join(f"{name} {value:.2f}" for name, value in change.items()))
+assert max(change["average"], change["maximum"]) < change["every second"] / 1.2
+
+# %%
+# Taking every second cell stands out, as expected. Average and maximum are nearly level here: where neighbours are
+# alike, so are their mean and their maximum. What one picture changes and what a trained network makes of the change
+# are two questions; the second one has the claim above.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **5. When does the average overtake?** ★★★ A signal of two standard deviations fills :math:`k` of :math:`n` cells.
+# From which :math:`k` on does the average tell it at least as well as the maximum, for windows of 2x2, 3x3 and 4x4
+# cells? Does larger pooling make the average need a larger share of the window, or a smaller one? Predict first, and
+# say what that means for global average pooling.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+overtakes = {
+    cells: next(
+        active
+        for active in range(1, cells + 1)
+        if theory.average_signal(active, 2.0, cells)
+        >= theory.max_signal(active, 2.0, cells)
+    )
+    for cells in (4, 9, 16)
+}
+for cells, active in overtakes.items():
+    print(f"{cells:2} cells: from {active} on, {active / cells:.2f} of the window")
+shares = [active / cells for cells, active in overtakes.items()]
+assert shares == sorted(shares, reverse=True)
+
+# %%
+# The share falls: averaging many cells takes so much noise away that a signal in a modest part of them is enough. Over
+# a whole map, an average therefore favours features that fill a part of the photo; one that sits in a single cell is
+# better served by a maximum.
 #
 # .. raw:: html
 #

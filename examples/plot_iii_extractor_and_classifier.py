@@ -2,10 +2,10 @@
 iii. Designing extractor and classifier together
 ================================================
 
-**The question.** How should the feature extractor and the classifier of a convolutional network be designed, and how
+**The question.** How should the :term:`feature extractor <extractor>` and the classifier of a convolutional network be designed, and how
 does one depend on the other?
 
-**The short answer.** As one budget. Count parameters *and* multiply-adds of each layer before training anything: they sit
+**The short answer.** As one budget. Count :term:`parameters` *and* :term:`multiply-adds` of each layer before training anything: they sit
 in different places. Then
 
 * keep kernels small. Kernels that widen with depth, as the original report advised, lose to 3x3 throughout: that they
@@ -26,7 +26,7 @@ in different places. Then
 #
 # .. math:: K (k^2 C + 1)\ \text{parameters}, \qquad H W K C k^2\ \text{multiply-adds},
 #
-# and adds :math:`(k - 1) j` pixels to the receptive field, where :math:`j` is the number of pixels between neighbouring
+# and adds :math:`(k - 1) j` pixels to the :term:`receptive field`, where :math:`j` is the number of pixels between neighbouring
 # cells. Parameters do not know the size of the map; multiply-adds do. So early layers, with large maps and few channels, cost
 # time; late layers, and dense ones on a flattened map, cost memory. :func:`cnnhw.theory.layers` counts them for any
 # registered network, and ``cnnhw design MODEL`` prints them. A test compares the counts with PyTorch's own counter.
@@ -85,7 +85,7 @@ for name in NAMES:
 # *area*; averaged, it does not count. Whoever adds a pooling step to the extractor thereby cuts a flattening head to a
 # quarter. A head that averages leaves the extractor free.
 #
-# The same holds for small kernels :cite:p:`simonyan2015very`: two 3x3 convolutions see as far as one 5x5, with
+# The same holds for small :term:`kernels <kernel>` :cite:p:`simonyan2015very`: two 3x3 convolutions see as far as one 5x5, with
 
 for many, kernel in ((2, 5), (3, 7)):
     print(
@@ -100,7 +100,7 @@ for many, kernel in ((2, 5), (3, 7)):
 #
 # Four stages on 32-pixel photos of ``tiny5``, each with batch norm, ReLU and a 2x2 maximum; 8 epochs on half of the
 # training photos, six seeds. Kernel plans are compared at equal multiply-adds *and* at equal parameters, by scaling all
-# widths; growth of the channels at equal multiply-adds; and six heads on the same extractor.
+# widths; growth of the channels at equal multiply-adds; and six :term:`heads <head>` on the same extractor.
 
 records = cnnhw.studies.records("design")
 points = {"multiply-adds": {}, "parameters": {}}
@@ -213,8 +213,10 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 # Exercises
 # ---------
 #
-# **1. Receptive field by hand.** Four stages of one 3x3 convolution and a 2x2 pooling each: how far does a cell of the last
-# convolution see?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Receptive field by hand** ★ Four stages of one 3x3 convolution and a 2x2 pooling each: how far does a cell of the
+# last convolution see?
 #
 # .. raw:: html
 #
@@ -234,31 +236,115 @@ assert seen == next(layer.field for layer in layers if layer.name == "features.c
 #
 #    </details>
 #
-# **2. Six heads.** On a last map of 8x8 cells and 128 channels: how many parameters have flatten-256-5 and average-5?
+# **2. Six heads** ★ On a last map of 8x8 cells and 128 channels: how many parameters have flatten-256-5 and average-5?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-print(f"{(8 * 8 * 128 + 1) * 256 + 257 * 5:,} and {129 * 5:,}")
+from cnnhw.transfer import Head
+
+by_hand = {
+    "flatten": (8 * 8 * 128 + 1) * 256 + 257 * 5,
+    "average": 129 * 5,
+}
+built = {
+    "flatten": Head(hidden=256, pool="flatten").build(128, 8, 5),
+    "average": Head().build(128, 8, 5),
+}
+for name, head in built.items():
+    print(f"{name} {by_hand[name]:,}")
+    assert cnnhw.models.count_parameters(head) == by_hand[name]
 
 # %%
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Halve it.** Halve the multiply-adds of ``q1_deep`` without touching its head. Which layer do you change first?
+# **3. Halve it** ★★ Halve the multiply-adds of ``q1_deep`` without touching its head or its channels. Which layer do
+# you change first, and is that one enough?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-for layer in theory.layers(cnnhw.models.create("q1_deep")):
-    if layer.macs:
-        print(f"{layer.name:16}{layer.macs:14,}")
+macs = {
+    layer.name: layer.macs
+    for layer in theory.layers(cnnhw.models.create("q1_deep"))
+    if layer.macs
+}
+for name, count in macs.items():
+    print(f"{name:16}{count:14,}")
+dearest = max(macs, key=macs.get)
+less = sum(macs.values()) - macs[dearest] * (1 - 9 / 49)
+print(
+    f"{dearest} as 3x3: {less / sum(macs.values()):.0%} of the multiply-adds are left"
+)
 
 # %%
-# The third convolution: it takes 7x7 weights on maps of 32x32 cells. As 3x3 it would cost less than a fifth.
+# One of the two convolutions with 7x7 kernels: on its map each of its weights is used in every cell. As 3x3 it costs
+# less than a fifth. What is left says whether the other one has to follow:
+
+both = less - sum(
+    count * (1 - 9 / 49)
+    for name, count in macs.items()
+    if name != dearest and name.startswith(("features.conv3", "features.conv4"))
+)
+print(f"both as 3x3: {both / sum(macs.values()):.0%} are left")
+assert both < sum(macs.values()) / 2
+
+# %%
+# .. raw:: html
+#
+#    </details>
+#
+# **4. One budget, two shapes** ★★★ Write a function ``fit_width(growth, budget)`` that finds the width of the first of
+# four 3x3 stages for which a network at 32 pixels, whose channels grow by that factor a stage, takes closest to a
+# budget of multiply-adds. Take the budget of ``base`` above. Which network has more parameters, the one with constant
+# channels or the one that doubles them, and where did its multiply-adds go?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+
+def network(width, growth):
+    """Return a plain network of four stages whose channels grow."""
+    widths = "-".join(str(round(width * growth**stage)) for stage in range(4))
+    return theory.layers(cnnhw.models.create("plain", size=32, widths=widths))
+
+
+def total(layers, what):
+    """Return the sum of a figure over all layers."""
+    return sum(getattr(layer, what) for layer in layers)
+
+
+def fit_width(growth, budget):
+    """Return the width whose multiply-adds come closest to the budget."""
+    return min(
+        range(4, 65),
+        key=lambda width: abs(total(network(width, growth), "macs") - budget),
+    )
+
+
+budget = total(theory.layers(cnnhw.models.create("plain", size=32)), "macs")
+parameters = {}
+for growth in (1, 2):
+    width = fit_width(growth, budget)
+    layers = network(width, growth)
+    parameters[growth] = total(layers, "parameters")
+    first = next(layer for layer in layers if layer.name == "features.conv2_1")
+    print(
+        f"growth {growth}: first width {width}, {parameters[growth]:,} parameters, "
+        f"second stage {first.macs / total(layers, 'macs'):.0%} of the multiply-adds"
+    )
+    assert abs(total(layers, "macs") / budget - 1) < 0.1
+assert parameters[2] > 2 * parameters[1]
+
+# %%
+# With constant channels nearly all multiply-adds go into the large maps of the first stages. Doubling spends them
+# evenly, as each stage has a quarter of the cells and four times the weights; so for the same time it buys several
+# times the parameters.
 #
 # .. raw:: html
 #

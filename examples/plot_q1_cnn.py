@@ -6,10 +6,10 @@ Q1. Which convolutional network suits the photographs?
 pixels, 1,200 photos a class to train on and 400 to test on.
 
 **The short answer.** The original report tried two networks. We trained both again, exactly as reported, on a
-stand-in of the same size, and looked at every epoch of every run:
+stand-in of the same size, and looked at every :term:`epoch` of every run:
 
 * The three-layer ``q1_shallow`` reaches a test accuracy of :record:`q1/q1_shallow accuracy` at the epoch that its
-  validation photos choose. The report's own figure, on Linnaeus 5, is :reported:`q1_shallow test_accuracy`.
+  :term:`validation photos` choose. The report's own figure, on Linnaeus 5, is :reported:`q1_shallow test_accuracy`.
 * The wide-kernel ``q1_deep`` reaches :record:`q1/q1_deep+q1_deep_30 accuracy@13` after its 13 epochs; the report has
   :reported:`q1_deep test_accuracy`.
 * Both networks learn their training photos by heart. What ends the useful part of training is not that the training
@@ -26,7 +26,7 @@ each and an interval for their paired difference.
 # The two networks
 # ----------------
 #
-# A convolutional network for classification has two parts. The *extractor* repeats one pattern: a convolution, a
+# A convolutional network for classification has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a
 # non-linearity, a pooling step that halves the picture. With kernel side :math:`k`, :math:`C_{in}` channels in and
 # :math:`C_{out}` out, a convolution has
 #
@@ -70,12 +70,12 @@ for model in (shallow, deep):
 #
 # Linnaeus 5 itself may not be passed on, so the runs here use ``tiny5``: five classes of Tiny ImageNet, with the same
 # number of photos (5,400 to train on, 600 to validate with, 2,000 to test on), enlarged from 64x64 pixels. The
-# protocol is the report's: Adam :cite:p:`kingma2015adam` at a constant rate, batches of 32, Glorot's initialisation
+# protocol is the report's: :term:`Adam` :cite:p:`kingma2015adam` at a constant rate, :term:`batches <batch>` of 32, Glorot's initialisation
 # :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs. One run of ``q1_deep`` goes on to 30 epochs,
 # as the report also tried.
 #
 # Two things are done with more care. The validation photos are a *stratified* tenth, so every class has its share;
-# and each run's seed decides initial weights and order alike, so that the spread over seeds shows how much of a
+# and each run's :term:`seed` decides initial weights and order alike, so that the spread over seeds shows how much of a
 # figure is luck.
 #
 # .. list-table:: What was measured, on two different data sets: compare within a column, never across
@@ -142,7 +142,7 @@ plt.show()
 # %%
 # The report's curves and ours tell one story although the photos differ: the training accuracy goes to one, the
 # validation accuracy stays where it was after a few epochs, and the validation *loss* climbs, since a network that is
-# sure of itself pays dearly for the photos it still gets wrong.
+# :term:`surer of itself than it should be <calibration>` pays dearly for the photos it still gets wrong.
 
 figure = plots.curves(
     {"q1_deep": histories(13, "q1_deep", "q1_deep_30")},
@@ -159,11 +159,11 @@ plt.show()
 # The gap between training and validation, and when to stop
 # ---------------------------------------------------------
 #
-# How far the two accuracies lie apart at the end measures what was learnt by heart: for ``q1_shallow``
+# How far the two accuracies lie apart at the end measures what was learnt :term:`by heart <overfitting>`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. The
 # network has far more parameters than there are photos, and nothing in the recipe holds it back.
 #
-# When should training have been stopped? The test photos may not answer that; the validation photos may. Below, each
+# When should training have been stopped? The :term:`test photos` may not answer that; the validation photos may. Below, each
 # dot is the test accuracy after an epoch, and the ring marks the epoch that the validation photos choose. Looking at
 # all epochs afterwards shows what the choice cost, but no choice was made from it.
 
@@ -186,12 +186,12 @@ plt.show()
 # %%
 # After the first epochs the test accuracy of these runs moves sideways, and the choice among those epochs is one of
 # noise. The 600 validation photos, whose own standard error is about two points, cannot choose well, and need not:
-# what stopping early saves here is time.
+# what :term:`stopping early <early stopping>` saves here is time.
 #
 # Which classes are confused
 # --------------------------
 #
-# Rows are the true classes and sum to 400 photos. The left matrices are the report's, for the classes of Linnaeus 5;
+# The :term:`confusion matrix`: rows are the true classes and sum to 400 photos. The left matrices are the report's, for the classes of Linnaeus 5;
 # the right ones are the mean over our runs on ``tiny5``, so only the patterns can be held side by side: in both,
 # animals are taken for other animals, and *other*, which has no look of its own, is taken for everything.
 
@@ -327,9 +327,11 @@ assert all(
 # Exercises
 # ---------
 #
-# **1. Where do the parameters go?** Replace the flattening and the hidden dense layer of ``q1_shallow`` by global
-# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what
-# does the network no longer know?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Where do the parameters go?** ★ Replace the flattening and the hidden dense layer of ``q1_shallow`` by global
+# average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what does
+# the network no longer know?
 #
 # .. raw:: html
 #
@@ -353,7 +355,7 @@ print(
 #
 #    </details>
 #
-# **2. How sure is one run?** A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
+# **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
 # that, if only the choice of photos is uncertain? Compare the width of that interval with the spread over seeds
 # recorded above.
 #
@@ -367,10 +369,84 @@ accuracies = [record.accuracy() for record in records if record.arm == "q1_shall
 print(
     f"seeds:  {min(accuracies):.3f} to {max(accuracies):.3f} over {len(accuracies)} runs"
 )
+share = 1242 / 2000
+error = (share * (1 - share) / 2000) ** 0.5
+assert abs((high - low) - 2 * 1.96 * error) < 0.001
 
 # %%
 # The interval (after :cite:t:`wilson1927probable`) is about four points wide, and it says nothing about the seeds. A
 # claim about a *network*, not about one run of it, has to allow for both.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **3. What does peeking gain?** ★★ Someone chooses the epoch by the *test* photos and reports that accuracy. By how
+# many points is it above the one that the validation photos choose? Predict whether it can be negative, then read it
+# from the records.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+gains = []
+for record in records:
+    epochs = range(1, len(record.history["loss"]) + 1)
+    peeked = max(record.accuracy(epoch) for epoch in epochs)
+    gains.append(100 * (peeked - record.accuracy()))
+    print(f"{record.arm:12} seed {record.seed}: {gains[-1]:.1f} points")
+assert min(gains) >= 0 < max(gains)
+
+# %%
+# It cannot: the chosen epoch is one of those that the maximum is taken over. The gain is luck, as other test photos
+# would prefer other epochs.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if
+# it ends as soon as the validation loss has had no new minimum for so many epochs. For each patience from one to four:
+# how many epochs of the recorded runs does it save, and what does it cost in test accuracy, with the epoch chosen by
+# validation loss among those that are left?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+
+def stop(losses, patience):
+    """Return the last epoch that is trained, from 1."""
+    best = 0
+    for epoch in range(len(losses)):
+        if losses[epoch] < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            return epoch + 1
+    return len(losses)
+
+
+assert stop([3, 2, 1, 2, 3], 2) == 5
+assert stop([3, 1, 2, 0, 9], 1) == 3
+for patience in (1, 2, 3, 4):
+    saved, cost = [], []
+    for record in records:
+        losses = record.history["validation_loss"]
+        last = stop(losses, patience)
+        saved.append(len(losses) - last)
+        chosen = 1 + losses.index(min(losses[:last]))
+        final = 1 + losses.index(min(losses))
+        cost.append(100 * (record.accuracy(final) - record.accuracy(chosen)))
+    print(
+        f"patience {patience}: {sum(saved) / len(saved):4.1f} epochs saved a run, "
+        f"cost {min(cost):+.1f} to {max(cost):+.1f} points"
+    )
+    assert patience < 3 or max(cost) < 0.1
+
+# %%
+# A patience of one stops at the first bump, and may pay dearly for it. From three on nothing was lost in these runs, and
+# much was saved, because the validation loss of these networks turns once and for all. A schedule that lowers the rate
+# towards the end would not allow it: the gain comes last there.
 #
 # .. raw:: html
 #

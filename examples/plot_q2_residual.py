@@ -5,7 +5,7 @@ Q2. What do residual connections change?
 **The question.** Residual connections are added to the network of Q1. What becomes of its accuracy, and of the speed at which
 it converges?
 
-**The short answer.** One change at a time, with everything else the same, and a learning rate that was chosen for each
+**The short answer.** One change at a time, with everything else the same, and a :term:`learning rate` that was chosen for each
 network by itself:
 
 * In the network of Q1, ``q1_deep``, with four convolutions: that residual connections raise its accuracy is
@@ -45,13 +45,13 @@ network by itself:
 # :math:`P + F'`, which is a second, short path, but no identity.
 #
 # So the argument predicts little for a network of four convolutions, and more for deep ones; and if what goes wrong in deep
-# networks is the size of signals, then batch norm, which sets it at each layer, leaves less to be gained.
+# networks is the size of signals, then :term:`batch norm <batch normalisation>`, which sets it at each layer, leaves less to be gained.
 #
 # The network of Q1, and one change
 # ---------------------------------
 #
 # ``q1_deep`` changes the number of channels and the size of the map at each of its four convolutions, so there is no place for
-# an identity. ``q1_deep_residual`` has a pooled 1x1 projection around the first two convolutions and around the last two. A
+# an identity. ``q1_deep_residual`` has a pooled 1x1 :term:`projection` around the first two convolutions and around the last two. A
 # connection around a single one would be pointless there, as nothing non-linear would stand between its ends: the sum of two
 # convolutions is a convolution. Nothing else is changed:
 
@@ -169,7 +169,7 @@ for arm in ("plain", "residual"):
     print(f"{arm:12}{accuracy:>10.3f}{area:>11.3f}{steps:>15.2f}{seconds:>12.1f}")
 
 # %%
-# Loss area is the mean training loss over the epochs, in nats; epochs to a training loss of 1.2 nats are counted with fractions.
+# Loss area is the mean training loss over the epochs, in :term:`nats`; epochs to a training loss of 1.2 nats are counted with fractions.
 # Seconds are of one thread on a machine that had other work to do as well.
 #
 # .. claim:: q2-accuracy
@@ -191,11 +191,11 @@ for arm in ("plain", "residual"):
 # Depths 8, 14 and 20
 # -------------------
 #
-# The argument is about depth, so the test has to be, too. These are the small ResNets of He et al.: a stem, three stages of
+# The argument is about depth, so the test has to be, too. These are the small ResNets of He et al.: a :term:`stem`, three stages of
 # blocks with two 3x3 convolutions each, 16, 32 and 64 channels, an average and one linear layer. The first block of the second and
 # of the third stage halves the map and doubles the channels, so its shortcut is a pooled 1x1 projection; all others, one of
 # three at depth 8 and seven of nine at depth 20, have the identity. The plain networks are the same without shortcuts. 32 pixels,
-# half of the photos, AdamW with one cycle, 5 epochs, six seeds.
+# half of the photos, AdamW with :term:`one cycle`, 5 epochs, six seeds.
 
 depths = (8, 14, 20)
 arms = [f"d{depth}_{kind}" for depth in depths for kind in ("plain", "residual")]
@@ -256,13 +256,13 @@ plt.show()
 # the deeper they are; plain ones become less so. Without batch norm all are far behind, the gain is estimated larger still, and too
 # unevenly from seed to seed to call it more than two points.
 #
-# At depth 14, about which nothing was claimed, residual minus plain is :paired:`q2/d14_residual d14_plain`: an observation.
+# At depth 14, about which nothing was claimed, residual minus plain is :paired:`q2/d14_residual d14_plain`: an :term:`observation`.
 #
 # What arrives at each layer, before training
 # -------------------------------------------
 #
 # The gradient of the loss by the weights of each convolution, live, on generated scenes of 16 pixels: networks as above of half
-# the width, with their initial weights. Three seeds each.
+# the width, with their :term:`initial weights <initialisation>`. Three seeds each.
 
 pictures = scenes.load(
     size=16, train=1000, test=200, controls=scenes.EASY, progress=False
@@ -479,7 +479,7 @@ for kind, (line,) in lines.items():
 #
 # It found that its residual network was less accurate than the plain one (:reported:`q2_concat_skip test_accuracy` against
 # :reported:`q1_deep test_accuracy`), that its epochs took much less time, and that it converged sooner; and blamed little data. That network
-# has no residual connection:
+# has no :term:`residual connection`:
 
 plots.diagram(cnnhw.models.create("q2_concat_skip"))
 
@@ -534,8 +534,10 @@ for name in ("q1_deep", "q2_concat_skip"):
 # Exercises
 # ---------
 #
-# **1. What do the projections cost?** How many parameters do the two shortcuts of ``q1_deep_residual`` have, and which share of the
-# network's is that?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. What do the projections cost?** ★ How many parameters do the two shortcuts of ``q1_deep_residual`` have, and
+# which share of the network's is that?
 #
 # .. raw:: html
 #
@@ -554,25 +556,32 @@ print(f"{added:,} of {both[1]:,}, or {100 * added / both[1]:.2f} in 100")
 #
 #    </details>
 #
-# **2. Twenty blocks with one number.** Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied on its way
-# through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
+# **2. Twenty blocks with one number** ★ Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied
+# on its way through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
 for w in (0.5, 0.1, -0.1):
-    print(f"w = {w:4}: plain {w**20:9.1e}, residual {(1 + w) ** 20:9.1e}")
+    x = torch.ones((), requires_grad=True)
+    plain, joined = x, x
+    for _ in range(20):
+        plain, joined = w * plain, joined + w * joined
+    slopes = [float(torch.autograd.grad(y, x)[0]) for y in (plain, joined)]
+    print(f"w = {w:4}: plain {slopes[0]:9.1e}, residual {slopes[1]:9.1e}")
+    assert np.allclose(slopes, [w**20, (1 + w) ** 20], rtol=1e-4)
 
 # %%
-# The plain product vanishes for all of them. With connections it neither vanishes nor stays: at the first weight it is in the
-# thousands, which is what a norm, small initial branches, or a ReLU in between have to prevent.
+# The plain product vanishes for all of them. With connections it neither vanishes nor stays: at the first weight it is
+# in the thousands, which is what a norm, small initial branches, or a ReLU in between have to prevent.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Concatenating is adding.** Show that a convolution after a concatenation is the sum of two convolutions, one of each part.
+# **3. Concatenating is adding** ★★ Show that a convolution after a concatenation is the sum of two convolutions, one of
+# each part.
 #
 # .. raw:: html
 #
@@ -589,8 +598,54 @@ parts = [
 assert torch.allclose(whole, sum(parts), atol=1e-5)
 
 # %%
-# So the report's network does add, one convolution later. What it lacks is not the addition, but a path on which nothing has to
-# be learnt.
+# So the report's network does add, one convolution later. What it lacks is not the addition, but a path on which
+# nothing has to be learnt.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. An interval by hand** ★★★ Take the records of depth 20 with batch norm, with and without connections. Calculate
+# the difference in test accuracy for each seed and Student's interval of their mean. Then calculate the interval as if
+# the runs were *not* paired, and compare both with :func:`cnnhw.comparison.of_arms`. Which one would have allowed less
+# to be said, and what does the last one allow for that the first does not?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+from scipy import stats
+
+from cnnhw import comparison
+
+found = {
+    arm: np.array([r.accuracy() for r in sorted(runs(arm), key=lambda r: r.seed)])
+    for arm in ("d20_residual", "d20_plain")
+}
+difference = found["d20_residual"] - found["d20_plain"]
+seeds = len(difference)
+error = difference.std(ddof=1) / seeds**0.5
+apart = np.sqrt(sum(values.var(ddof=1) / seeds for values in found.values()))
+whole = comparison.of_arms(records, "d20_residual", "d20_plain")
+print("by seed, in points:", " ".join(f"{100 * d:+.1f}" for d in difference))
+for name, standard, freedom in (
+    ("paired by seed", error, seeds - 1),
+    ("not paired", apart, 2 * seeds - 2),
+    ("with the photos", whole.error, whole.freedom),
+):
+    half = stats.t.ppf(0.975, freedom) * standard
+    print(
+        f"{name:16}{100 * difference.mean():+.1f} +- {100 * half:.2f} points: standard error "
+        f"{100 * standard:.2f}, {freedom:.1f} degrees of freedom"
+    )
+assert abs(whole.effect - difference.mean()) < 1e-9
+assert error < whole.error < apart
+
+# %%
+# Pairing pays, as a seed that is lucky for one network tends to be lucky for the other. The first interval is for other
+# seeds on the *same* 2,000 photos. The last one allows for other photos, too, so its standard error is larger; but part
+# of it rests on 2,000 photos and not on six seeds, which gives it more degrees of freedom, and a shorter way from error
+# to interval.
 #
 # .. raw:: html
 #

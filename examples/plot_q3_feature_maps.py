@@ -2,7 +2,7 @@
 Q3. Do first-layer feature maps extract edges?
 ==============================================
 
-**The question.** First-layer feature maps are said to learn to extract edges. Show it, by visualising the first layer's
+**The question.** First-layer :term:`feature maps <feature map>` are said to learn to extract edges. Show it, by visualising the first layer's
 outputs for a photo of your choice.
 
 **The short answer.** The maps are easily shown, and edges are easily seen in them. But the same network shows edges
@@ -159,7 +159,7 @@ for name, weight in (
 # and even a small DC share lets it through; edges are seen in such maps because they are seen in the photo. With their
 # sums taken away, the same filters follow the slopes, because there is little else to follow. (Half of those made by hand are
 # spots and colours, which do not.) So a high correlation with slopes says, above all, that a filter's sum is small. A claim that a network has *learnt* to extract edges has to be measured against this
-# control: random features are known to do surprisingly well :cite:p:`saxe2011random`.
+# :term:`control`: random features are known to do surprisingly well :cite:p:`saxe2011random`.
 #
 # The maps of a trained network
 # -----------------------------
@@ -214,7 +214,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# After pooling and ReLU only positive values are left. A channel without any is *dead* for this photo and is marked so;
+# After pooling and :term:`ReLU` only positive values are left. A channel without any is *dead* for this photo and is marked so;
 # had each map its own contrast, a nearly dead one would look as lively as the rest. For both photos:
 
 for name, image in (("flower", flower), ("china", china)):
@@ -290,7 +290,7 @@ plt.show()
 # -------------------------------
 #
 # Two questions to the whole network about the flower. *Saliency*: how strongly does each pixel move the logit of the
-# predicted class, by its gradient :cite:p:`simonyan2014deep`? *Occlusion*: by how much does the class's probability drop
+# predicted class, by its gradient :cite:p:`simonyan2014deep`? :term:`Occlusion`: by how much does the class's probability drop
 # when a grey square covers a part :cite:p:`zeiler2014visualizing`? (``tiny5`` has no flowers among its classes. The network has to
 # call it something.)
 
@@ -336,7 +336,7 @@ print(
 
 # %%
 # Such maps ask for caution as well: some of them look like the output of an edge detector and hardly change when the
-# network's weights are replaced by random ones :cite:p:`adebayo2018sanity`. Saliency of the untrained network, correlated
+# network's weights are replaced by random ones :cite:p:`adebayo2018sanity`. :term:`Saliency` of the untrained network, correlated
 # with that of the trained one:
 
 pair = torch.stack(
@@ -370,7 +370,7 @@ for side in (3, 7):
 
 # %%
 # Measured on trained networks, with photos of ``tiny5`` at 48 pixels, before batch norm and ReLU; each figure is a mean over
-# the 16 channels, from 0 to 1:
+# the 16 :term:`channels <channel>`, from 0 to 1:
 #
 # * **Edge correlation**: between a map and the slope of the photo's brightness by Sobel's operator, to the right or
 #   downwards, whichever is larger; without its sign.
@@ -516,7 +516,7 @@ plt.show()
 # In 3x3 pixels there is no room for the shapes of textbooks. In the first layers of large networks trained on millions of
 # photos, filters of 7x7 or 11x11 pixels become gratings and colour blobs :cite:p:`yosinski2014transferable`; networks trained
 # on few photos are reported to keep much of their random start :cite:p:`raghu2019transfusion`. What a loss has no use for, it does not
-# remove; weight decay does. So here is a 7x7 layer, trained live on small, easy scenes for a few epochs, without weight decay
+# remove; :term:`weight decay` does. So here is a 7x7 layer, trained live on small, easy scenes for a few epochs, without weight decay
 # and with a strong one:
 
 small = scenes.load(size=32, train=1500, test=300, controls=scenes.EASY, progress=False)
@@ -613,9 +613,11 @@ print(f"channels whose largest value is below a tenth of the strongest one's: {w
 # Exercises
 # ---------
 #
-# **1. How much does a unit see?** A layer with kernel side :math:`k` adds :math:`k - 1` steps to each side length of the
-# receptive field, in units of the product of all strides before it. How wide is the field of a unit of each convolution of
-# ``q1_shallow``, in which a 2x2 pooling follows each 3x3 convolution? Check it with the frames above.
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. How much does a unit see?** ★ A layer with kernel side :math:`k` adds :math:`k - 1` steps to each side length of
+# the receptive field, in units of the product of all strides before it. How wide is the field of a unit of each
+# convolution of ``q1_shallow``, in which a 2x2 pooling follows each 3x3 convolution? Check it with the frames above.
 #
 # .. raw:: html
 #
@@ -635,8 +637,8 @@ assert wide == sides
 #
 #    </details>
 #
-# **2. A filter's edges by luck.** Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with the
-# slopes of the two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
+# **2. A filter's edges by luck** ★★ Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with
+# the slopes of the two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
 #
 # .. raw:: html
 #
@@ -659,18 +661,19 @@ print(
     ", ".join(f"{q:.2f}" for q in at.tolist()),
 )
 print(f"Sobel {closest[1000]:.2f}, Laplacian {closest[1001]:.2f}")
+assert closest[1001] < at[1] < closest[1000]
 
 # %%
-# Half of all random filters of zero sum follow the slopes to a good part, without having learnt anything. The Laplacian,
-# whose first moment is zero, does not.
+# Half of all random filters of zero sum follow the slopes to a good part, without having learnt anything. The
+# Laplacian, whose first moment is zero, does not.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **3. The best of sixteen.** A report shows the channel, of 16, that tells object from ground best. Draw 20 first layers of 16
-# random filters, and calculate the area under the curve on generated scenes for all channels. How far above the mean
-# channel is the best one of a layer? Is it still the best on scenes that it was not chosen on?
+# **3. The best of sixteen** ★★★ A report shows the channel, of 16, that tells object from ground best. Draw 20 first
+# layers of 16 random filters, and calculate the area under the curve on generated scenes for all channels. How far
+# above the mean channel is the best one of a layer? Is it still the best on scenes that it was not chosen on?
 #
 # .. raw:: html
 #
@@ -688,10 +691,11 @@ print(f"mean channel {chosen.mean():.2f}")
 print(
     f"the best of 16: {chosen.gather(1, best).mean():.2f} where chosen, {fresh.gather(1, best).mean():.2f} on other scenes"
 )
+assert chosen.gather(1, best).mean() > fresh.gather(1, best).mean()
 
 # %%
-# The best of many is above the mean because it is the best of many. What the chosen channel loses on other scenes was luck;
-# what is left is what brightness and colour of the object give away. None of it was learnt.
+# The best of many is above the mean because it is the best of many. What the chosen channel loses on other scenes was
+# luck; what is left is what brightness and colour of the object give away. None of it was learnt.
 #
 # .. raw:: html
 #

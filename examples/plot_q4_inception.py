@@ -2,7 +2,7 @@
 Q4. Several kernel sizes side by side: does Inception pay?
 ==========================================================
 
-**The question.** Objects appear at different scales, so one kernel size cannot suit all of them. The Inception module
+**The question.** Objects appear at different scales, so one kernel size cannot suit all of them. The :term:`Inception module`
 answers with several sizes beside each other. Take the most accurate network so far, replace *every* convolution of it by
 that module, train again, and compare.
 
@@ -43,7 +43,7 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 
 # %%
 # The 1x1 convolutions before the large kernels are what makes it affordable. A convolution with :math:`k \times k` kernels
-# from :math:`C` to :math:`K` channels has :math:`C K k^2` weights; behind a reduction to :math:`R` channels it is
+# from :math:`C` to :math:`K` channels has :math:`C K k^2` weights; behind a :term:`reduction <bottleneck>` to :math:`R` channels it is
 #
 # .. math:: C R + R K k^2 ,
 #
@@ -63,7 +63,7 @@ for side in (3, 5):
 # %%
 # So there are two ideas in one module, and they are easily mixed up: a cheap *factorisation*, and several *scales*. The paper
 # says of its sizes 1, 3 and 5 that they are for convenience, and of its success that it is "questionable" whether it comes from
-# the principles that led to the module :cite:p:`szegedy2015going`. To tell the two apart takes a control: the same topology
+# the principles that led to the module :cite:p:`szegedy2015going`. To tell the two apart takes a :term:`control`: the same topology
 # with one scale.
 #
 # The experiment
@@ -71,7 +71,7 @@ for side in (3, 5):
 #
 # The network to start from is the one that was the most accurate in Q1, ``q1_deep``, at 64 pixels. A convolution with
 # :math:`k` outputs becomes a module with :math:`k/4` a branch; pooling, head and all else stay. Each arm has six runs of five
-# epochs on half of the training photos. The learning rate was chosen on validation photos, for the base, the modules and the
+# epochs on half of the training photos. The :term:`learning rate` was chosen on validation photos, for the base, the modules and the
 # plain 3x3 network apart.
 
 RECORDS = cnnhw.studies.records("q4")
@@ -193,7 +193,7 @@ plt.show()
 #    :verdict: supported
 #
 # One run of five epochs took :record:`q4/base seconds` seconds with the base, :record:`q4/channels seconds` with as many
-# channels and :record:`q4/macs seconds` with as many multiply-adds, on a machine that had other work, too. Curves, confusion matrices and times:
+# channels and :record:`q4/macs seconds` with as many :term:`multiply-adds`, on a machine that had other work, too. Curves, confusion matrices and times:
 
 for arm in ("base", "channels", "macs"):
     figure = plots.trained(of(arm), title=ARMS[arm])
@@ -380,7 +380,9 @@ plt.show()
 # Exercises
 # ---------
 #
-# **1. Count a module.** How many weights, biases included, has a module from 32 to 64 channels with 16 a branch?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Count a module** ★ How many weights, biases included, has a module from 32 to 64 channels with 16 a branch?
 #
 # .. raw:: html
 #
@@ -395,8 +397,8 @@ print(f"{by_hand:,}")
 #
 #    </details>
 #
-# **2. What does it see?** Pooling halves the map between modules. What is the receptive field of one cell after the fourth module of ``inception`` at 128 pixels, and
-# what would it be with 3x3 convolutions in place of the modules?
+# **2. What does it see?** ★★ Pooling halves the map between modules. What is the receptive field of one cell after the
+# fourth module of ``inception`` at 128 pixels, and what would it be with 3x3 convolutions in place of the modules?
 #
 # .. raw:: html
 #
@@ -414,7 +416,7 @@ for kernels, side in (("1-3-5", 5), ("3", 3)):
 #
 #    </details>
 #
-# **3. One kernel for all branches.** Show that the four branches without ReLUs and without the maximum are no more than
+# **3. One kernel for all branches** ★★ Show that the branches without ReLUs and without the maximum are no more than
 # one 5x5 convolution.
 #
 # .. raw:: html
@@ -435,6 +437,41 @@ print(
 )
 
 # %%
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Which branch could it do without?** ★★★ The figure of shares above measures the norm of what each branch says.
+# Rank the branches of the first module of the network that was trained live by that share; predict which one costs the
+# most accuracy if it is silenced, its output set to zero. Then silence one after the other and measure on the test
+# scenes. Is the order the same, and may one conclude that a branch was useless?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+module = run.model.features.module1
+sample = photos.test.images[:100].float() / 255
+branch_maps = features.maps(run.model, sample, "features.module1").split(4, 1)
+norms = torch.stack([part.square().sum() for part in branch_maps])
+share = dict(zip(names, (norms / norms.sum()).tolist(), strict=True))
+lost = {}
+for name, branch in zip(names, module.branches, strict=True):
+    silence = branch.register_forward_hook(lambda layer, seen, out: 0 * out)
+    predicted = cnnhw.evaluation.predict(run.model, photos.test).argmax(1)
+    silence.remove()
+    accuracy = cnnhw.evaluation.accuracy(predicted, photos.test.labels)
+    lost[name] = run.accuracy - accuracy
+    print(f"{name:13} share {share[name]:.2f}, accuracy lost {lost[name]:+.2f}")
+restored = cnnhw.evaluation.predict(run.model, photos.test).argmax(1)
+assert cnnhw.evaluation.accuracy(restored, photos.test.labels) == run.accuracy
+assert max(lost.values()) > 0.05
+
+# %%
+# What the rest of the network expects of a branch cannot be read from its norm. And a branch that can be silenced
+# without loss is one that *this* network does not use; trained without it from the start, another would have used its
+# channels otherwise. That is why the claims above are about networks that were trained apart.
+#
 # .. raw:: html
 #
 #    </details>

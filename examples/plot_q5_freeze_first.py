@@ -3,7 +3,7 @@ Q5. Why freeze first?
 =====================
 
 **The question.** A trained network gets a new classifier. In step one its extractor is not trainable; in step two it is made
-trainable, from its end towards its beginning. Why is the extractor frozen in step one, and why does step two go that way?
+trainable, from its end towards its beginning. Why is the extractor :term:`frozen <freezing>` in step one, and why does step two go that way?
 
 **The short answer.** A new head knows nothing, and what it sends back at first is about the dice it was drawn with, not about
 the problem. To freeze the extractor keeps that from the features, and does so measurably. That it makes the result more accurate is a
@@ -28,8 +28,8 @@ different statement, and on our photos it does not hold.
 # The argument
 # ------------
 #
-# Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the logits of a linear head. With softmax
-# probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the cross-entropy are
+# Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the :term:`logits` of a linear head. With :term:`softmax`
+# probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the :term:`cross-entropy` are
 #
 # .. math::
 #    \frac{\partial L}{\partial W} = (p - y)\, f^\top, \qquad
@@ -45,7 +45,7 @@ different statement, and on our photos it does not hold.
 # **A head of zeros.** If :math:`W = 0`, then :math:`\partial L / \partial f = 0` *exactly*, whatever the photos: the first step
 # changes the head alone, as if the extractor were frozen. It shields for this one step. After it,
 # :math:`W = -\eta\,(p - y) f^\top` (averaged over the batch), and the second step reaches the features with a strength in
-# proportion to the rate :math:`\eta`. And weight decay, which does not pass through the loss, moves them even in the first.
+# proportion to the rate :math:`\eta`. And :term:`weight decay`, which does not pass through the loss, moves them even in the first.
 # All this can be asserted:
 
 import torch
@@ -149,7 +149,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# How alike the features still are to the source's, after each step (CKA, explained below):
+# How alike the features still are to the source's, after each step (:term:`CKA`, explained below):
 
 for name, values in alike.items():
     print(f"{name:24}", " ".join(f"{value:.2f}" for value in values))
@@ -169,7 +169,7 @@ for name, values in alike.items():
 # * *probe*: the head learns for a quarter of the epochs, then all layers do;
 # * *zero*: all layers at once, with a head of zeros;
 # * *slow*: all at once, the features at a tenth of the rate;
-# * *warm*: all at once, with a rate that rises over the first quarter of the steps.
+# * *warm*: all at once, with a rate that :term:`rises <warm-up>` over the first quarter of the steps.
 #
 # The rates were chosen beforehand, on validation photos, with two other seeds.
 
@@ -205,7 +205,7 @@ figure.set_label(
 plt.show()
 
 # %%
-# The differences from *random*, the same seeds paired, with their intervals:
+# The differences from *random*, the same seeds :term:`paired <paired difference>`, with their intervals:
 
 rows = {}
 for share in SHARES:
@@ -433,8 +433,10 @@ plt.show()
 # Exercises
 # ---------
 #
-# **1. Count.** How many weights learn in step one for the network above, with a linear head for five classes, and how many in
-# step two?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Count** ★ How many weights learn in step one for the network above, with a linear head for five classes, and how
+# many in step two?
 #
 # .. raw:: html
 #
@@ -449,8 +451,8 @@ print(f"step one {(128 + 1) * 5:,}; step two {cnnhw.models.count_parameters(mode
 #
 #    </details>
 #
-# **2. The second step.** With a head of zeros and plain gradient descent, how does the gradient that reaches the features in the
-# second step depend on the rate? Predict it, then look.
+# **2. The second step** ★★ With a head of zeros and plain gradient descent, how does the gradient that reaches the
+# features in the second step depend on the rate? Predict it, then look.
 #
 # .. raw:: html
 #
@@ -472,26 +474,63 @@ print(", ".join(f"rate {rate}: {norm:.4f}" for rate, norm in second.items()))
 assert 1.8 < second[0.02] / second[0.01] < 2.2
 
 # %%
-# In proportion, as :math:`W` is :math:`-\eta` times a gradient that does not depend on :math:`\eta`; :math:`p - y` has hardly
-# changed yet.
+# In proportion, as :math:`W` is :math:`-\eta` times a gradient that does not depend on :math:`\eta`; :math:`p - y` has
+# hardly changed yet.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Freezing without freezing.** Which other first value of :math:`W` lets no gradient through to the features, for *all* photos?
-# Show that it must have equal rows.
+# **3. Frozen, and yet it moves** ★★ Take all weights of the features from the optimiser, as one does to freeze them,
+# but leave the network in training mode, and show it some photos. Are its features the same afterwards? Find out what
+# has moved.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+model = start(transfer.Head())
+for parameter in model.features.parameters():
+    parameter.requires_grad_(False)
+before = features.vectors(model, photos.validation)
+held = {name: value.clone() for name, value in model.features.state_dict().items()}
+with torch.no_grad():
+    for chunk in images.split(50):
+        model.train()(chunk)
+after = features.vectors(model.eval(), photos.validation)
+moved = {
+    name.rpartition(".")[2]
+    for name, value in model.features.state_dict().items()
+    if not torch.equal(value, held[name])
+}
+print("moved:", ", ".join(sorted(moved)), "in batch norm layers")
+print(f"features now and before: CKA {features.cka(after, before):.3f}")
+assert not torch.allclose(after, before)
+assert moved == {"num_batches_tracked", "running_mean", "running_var"}
+
+# %%
+# The weights have not moved; the running statistics of batch norm have, and with them what each channel says. So a
+# frozen extractor has to be in evaluation mode. (:func:`cnnhw.transfer.transfer` sees to it.)
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Freezing without freezing** ★★★ Which other first value of :math:`W` lets no gradient through to the features,
+# for *all* photos? Show that it must have equal rows.
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 #
-# :math:`W^\top (p - y)` has to vanish for all :math:`p - y`. These vectors sum to zero and span all vectors that do, so each
-# column of :math:`W` has to be orthogonal to all of them: it is constant. So all rows of :math:`W` are the same vector:
+# :math:`W^\top (p - y)` has to vanish for all :math:`p - y`. These vectors sum to zero and span all vectors that do, so
+# each column of :math:`W` has to be orthogonal to all of them: it is constant. So all rows of :math:`W` are the same
+# vector:
 
 rows = torch.randn(1, 128).expand(5, 128)
 error = torch.softmax(torch.randn(7, 5), 1) - torch.eye(5)[torch.arange(7) % 5]
 assert torch.allclose(error @ rows, torch.zeros(7, 128), atol=1e-5)
+assert torch.linalg.matrix_rank(error) == 4  # all vectors of sum zero
 
 # %%
 # Such a head gives all classes the same logit, whatever the photo, like one of zeros.

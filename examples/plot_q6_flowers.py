@@ -3,10 +3,10 @@ Q6. Transfer to flowers: what the new classifier has to be
 ==========================================================
 
 **The question.** Transfer the network of Q4 to photographs of five flowers. How does the complexity of the new classifier
-affect the transfer and its steps, and by what mechanism should its architecture be chosen?
+affect the :term:`transfer <transfer learning>` and its steps, and by what mechanism should its architecture be chosen?
 
 **The short answer.** What the transfer is worth is decided by the source, by how much is trained and by how few the photos are,
-and hardly by the head. The head matters where it is all that learns.
+and hardly by the :term:`head`. The head matters where it is all that learns.
 
 * Against training from scratch with as many steps, the transfer from our own network, with all photos: :claim:`q6-steps not resolved`;
   at least five points with a tenth of them: :claim:`q6-steps-few not resolved`. By the fast recipe on both sides:
@@ -155,7 +155,7 @@ plt.show()
 # gone into the flowers. Only whoever gets the source for nothing, and has few photos, gains by a source as small as ours.
 # Q4's network needs its layers trained, not only a head; whether it needs its past cannot be seen.
 #
-# The rung from ImageNet is another matter: features of a million photos, which nobody pays for again, and of which only a head of a few
+# The rung from ImageNet, a :term:`backbone`, is another matter: features of a million photos, which nobody pays for again, and of which only a head of a few
 # thousand weights is trained, reach what the fast recipe needs all its epochs for. They are those of EfficientNet-Lite0 :cite:p:`tan2019efficientnet`, at 128 pixels, and only its head was trained.
 #
 # When does transfer pay?
@@ -239,9 +239,9 @@ plt.show()
 # How complex should the new head be?
 # -----------------------------------
 #
-# Five heads: linear; one hidden layer of 64 or 256 units; the same with dropout; and a hidden layer that sees all cells of the last
+# Five heads: linear; one hidden layer of 64 or 256 units; the same with :term:`dropout`; and a hidden layer that sees all cells of the last
 # map in place of their mean. Three ways: the head alone on frozen features; head first and then all layers; head first and then from the
-# end in three steps. With a quarter of the photos, at equal steps; heads with a hidden layer have a rate of their own, chosen on validation photos.
+# end in three steps. With a quarter of the photos, at :term:`equal steps <step>`; heads with a hidden layer have a rate of their own, chosen on validation photos.
 
 HEADS = cnnhw.studies.records("q6_heads")
 KINDS = {
@@ -371,7 +371,7 @@ plt.show()
 # Are the labels right?
 # ---------------------
 #
-# A classifier that has not seen a photo and is sure of another class is a reason to look at its label (confident learning,
+# A classifier that has not seen a photo and is sure of another class is a reason to look at its label (:term:`confident learning <label error>`,
 # Northcutt et al. :cite:p:`northcutt2021confident`). ``cnnhw data audit flowers --weights imagenet --against tiny5`` divides the photos
 # into five folds, learns a linear head on four of them, and predicts the fifth; its result is kept with the records:
 
@@ -400,7 +400,7 @@ for entry in AUDIT["suspicious"][:12]:
 # Near-duplicates
 # ---------------
 #
-# A photo that is in source and target, or in training and test, makes transfer look good for the wrong reason. Perceptual hashes (64
+# A photo that is in source and target, or in :term:`training and test <data leak>`, makes transfer look good for the wrong reason. Perceptual hashes (64
 # bits from the signs of differences between neighbouring cells of an 9x8 grid) find them:
 
 for section in AUDIT["duplicates"]:
@@ -413,7 +413,7 @@ for section in AUDIT["duplicates"]:
     )
 
 # %%
-# We looked at each pair. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; of
+# We looked at each pair of :term:`near-duplicates <near-duplicate>`. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; of
 # those at five and six bits half are merely round flowers in the middle of the picture. So a handful of test photos have a twin in
 # training: too few to move an accuracy by a point. Between source and target all pairs are false, a dandelion and a teapot for example: the
 # source has not seen the flowers.
@@ -483,8 +483,10 @@ assert done[1].accuracy > 0.6
 # Exercises
 # ---------
 #
-# **1. Count the heads.** A linear head and one with 256 hidden units that sees all cells, on a last map of 128 channels and 4x4 cells: how many
-# parameters have they for five classes?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Count the heads** ★ A linear head and one with 256 hidden units that sees all cells, on a last map of 128
+# channels and 4x4 cells: how many parameters have they for five classes?
 #
 # .. raw:: html
 #
@@ -500,8 +502,8 @@ print(f"{128 * 5 + 5:,} and {wide:,}")
 #
 #    </details>
 #
-# **2. Where is it?** Show that a head on the mean of each map cannot tell a feature at the left from one at the right, and that one on all cells
-# can.
+# **2. Where is it?** ★★ Show that a head on the mean of each map cannot tell a feature at the left from one at the
+# right, and that one on all cells can.
 #
 # .. raw:: html
 #
@@ -521,22 +523,62 @@ for kind in ("hidden256", "flatten256"):
 #
 #    </details>
 #
-# **3. Is it transfer?** You transfer to a folder of your own and get 0.9. Name the two runs that have to stand beside it before you may call that a
-# gain, and run them for the scenes above.
+# **3. How many photos is a source worth?** ★★ Read from the records: to which share of the training photos, from
+# scratch, does transfer with a quarter of them correspond? Interpolate between the shares that were run, for each seed,
+# and give the range over the seeds.
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+import numpy as np
+
+scratch = {
+    share: {r.seed: r.accuracy() for r in of(RECORDS, f"scratch_{share}")}
+    for share in SHARES
+}
+worth = []
+for record in of(RECORDS, "transfer_25"):
+    line = [scratch[share][record.seed] for share in SHARES]
+    rising = np.maximum.accumulate(line)
+    worth.append(float(np.interp(record.accuracy(), rising, SHARES)))
+print(
+    f"{min(worth):.0f} to {max(worth):.0f} % of the photos, median {np.median(worth):.0f} %"
+)
+assert np.median(worth) > 25
+
+# %%
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Is it transfer?** ★★★ You transfer to a folder of your own and get 0.9. Name the two runs that have to stand
+# beside it before you may call that a gain, and run them for the scenes above.
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 #
-# The same network from scratch with as many steps; and the same from scratch with as much computation as the source had, too. (And several
-# seeds of each: these two are one run each.)
+# The same network from scratch with as many steps; and the same from scratch with as much computation as the source had,
+# too: here with twice the steps, as more would take long. (And several seeds of each: these two are one run each.)
 
-for epochs in (6, 18):
+alone = {}
+for epochs in (6, 12):
     fresh = cnnhw.models.create("fast", size=64)
     run = cnnhw.fit(
         fresh, photos, transfer.recipe(epochs, learning_rate=3e-3), progress=False
     )
+    alone[epochs] = run.accuracy
     print(f"from scratch, {epochs:2} epochs: test accuracy {run.accuracy:.2f}")
+low, high = cnnhw.evaluation.wilson_interval(
+    round(done[1].accuracy * len(photos.test)), len(photos.test)
+)
+inside = [epochs for epochs, accuracy in alone.items() if low <= accuracy]
+print(
+    f"transferred {done[1].accuracy:.2f}, for other test scenes {low:.2f} to {high:.2f};"
+)
+print("epochs from scratch that reach into it:", inside or "neither")
+assert alone[6] < alone[12]
 
 # %%
 # .. raw:: html

@@ -17,7 +17,7 @@ The three that cost the most accuracy where we switched them: a second stage tha
 at all; what they leave wrong is the conclusion.
 
 Intervals are for paired seeds and photos. The verdicts, such as :claim:`fault-raw-q1 supported`, belong to claims that
-were written down *after* the runs, so they are marked as post hoc on the page of :doc:`all claims </claims>`; they are
+were written down *after* the runs, so they are marked as :term:`post hoc` on the page of :doc:`all claims </claims>`; they are
 corrected for their number there, which the intervals on this page are not.
 """
 
@@ -175,7 +175,7 @@ plt.show()
 # :paired:`faults/concat_raw concat` for Q2's (:claim:`fault-raw-q2 supported`), :paired:`faults/inception_raw inception`
 # for Q4's (:claim:`fault-raw-q4 not resolved`). So raw pixels account for a good part of Q2's deficit and for little of Q4's:
 # Adam finds its way out of a bad start, if it has the time. What else held the report's Q4 down, over 50 epochs and on other
-# photos, our runs do not show (:doc:`plot_report_rerun`). The augmentation was cut off in the same way, so the report's "with
+# photos, our runs do not show (:doc:`plot_report_rerun`). The :term:`augmentation` was cut off in the same way, so the report's "with
 # augmentation" means "without".
 #
 # **Check.** Look at the first loss, and at the first line of ``model.summary()``.
@@ -220,7 +220,7 @@ print(
 # %%
 # What do the concatenated copies do? Without them, and with all else the same: :paired:`faults/no_concat concat`; that
 # they help is :claim:`fault-copies not resolved`. And five more things were changed at once: fewer parameters, no padding, a hidden layer without activation, raw pixels (fault 2), and
-# batches of 128 (:paired:`faults/concat_128 concat` for that alone, at equal epochs; :claim:`fault-batch not resolved`). A comparison that changes six things
+# :term:`batches of 128 <batch>` (:paired:`faults/concat_128 concat` for that alone, at equal epochs; :claim:`fault-batch not resolved`). A comparison that changes six things
 # says nothing about any of them.
 #
 # **Check.** Set a block's weights to zero. Is it the identity?
@@ -585,24 +585,28 @@ assert flat > 0.8 > 0.5 > learnt
 # Exercises
 # ---------
 #
-# **1. Where should the loss begin?** A network for 10 classes starts at a loss of 2.9. Is that suspicious?
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Where should the loss begin?** ★ A network for 10 classes starts at a loss of 2.9. Is that suspicious?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-print(f"ln 10 = {np.log(10):.2f}")
+even = torch.nn.functional.cross_entropy(torch.zeros(1, 10), torch.tensor([3])).item()
+print(f"with all classes alike: {even:.2f}")
+assert abs(even - np.log(10)) < 1e-6
 
 # %%
-# Somewhat: 2.9 is above :math:`\ln 10`, so it begins by being sure of wrong answers. That is harmless at 2.9 and telling
-# at 29.
+# Somewhat: 2.9 is above :math:`\ln 10`, so it begins by being sure of wrong answers. That is harmless at 2.9 and
+# telling at 29.
 #
 # .. raw:: html
 #
 #    </details>
 #
-# **2. The last tenth.** 1,200 photos of each of five classes lie in order. How many of the last class are left for training
-# after ``validation_split=0.1``?
+# **2. The last tenth** ★ 1,200 photos of each of five classes lie in order. How many of the last class are left for
+# training after ``validation_split=0.1``?
 #
 # .. raw:: html
 #
@@ -610,32 +614,81 @@ print(f"ln 10 = {np.log(10):.2f}")
 
 labels = np.repeat(np.arange(5), 1200)
 validation = labels[len(labels) - len(labels) // 10 :]
+left = np.bincount(labels[: -len(validation)], minlength=5)
 print("validation:", np.bincount(validation, minlength=5))
-print("training:  ", np.bincount(labels[: -len(validation)], minlength=5))
+print("training:  ", left)
+assert left.tolist() == [1200] * 4 + [600]
 
 # %%
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Which fault is it?** Train ``q1_shallow`` on easy scenes with one fault of your choice, and let a friend find it from
-# the history alone. One example:
+# **3. Which layer is dead?** ★★ Build a network in which one convolution is never used, hand it to
+# ``torch.autograd.grad``, and find it. Then make one whose gradient exists and is zero. Which of the two does a
+# look for ``None`` miss?
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
 
-easy = scenes.load(size=64, train=500, test=100, controls=scenes.EASY, progress=False)
-run = cnnhw.fit(
-    cnnhw.models.create("q1_shallow", size=64),
-    easy,
-    cnnhw.Recipe(epochs=2, raw=True),
-    progress=False,
+used, unused, blocked = (torch.nn.Conv2d(3, 4, 3) for _ in range(3))
+photo = torch.rand(1, 3, 16, 16)
+total = used(photo).sum() + torch.relu(blocked(photo) - 1e6).sum()
+weights = {"used": used.weight, "unused": unused.weight, "blocked": blocked.weight}
+slopes = dict(
+    zip(
+        weights,
+        torch.autograd.grad(total, weights.values(), allow_unused=True),
+        strict=True,
+    )
 )
-print("loss by step:", [round(loss, 1) for loss in run.first_losses[:6]])
+for name, slope in slopes.items():
+    print(name, "no gradient" if slope is None else f"norm {slope.norm():.1f}")
+assert slopes["unused"] is None
+assert slopes["blocked"].norm() == 0 < slopes["used"].norm()
 
 # %%
-# The first loss is far above :math:`\ln 5`: raw pixels.
+# The blocked one: a ReLU that is never positive passes a gradient of zero. So look for both.
+#
+# .. raw:: html
+#
+#    </details>
+#
+# **4. Which fault is it?** ★★★ Write a function ``suspect(run)`` that tells raw pixels and a stage that does not train
+# from a sound run, by its losses alone. Train ``q1_shallow`` on easy scenes with either fault and without; let it judge
+# all three. Which sound recipe would fool it?
+#
+# .. raw:: html
+#
+#    <details class="solution"><summary>Solution</summary>
+
+
+def suspect(run):
+    """Say what the losses of a run on five classes give away."""
+    if run.first_losses[0] > 3 * np.log(5):
+        return "raw pixels"
+    losses = run.history["loss"]
+    return "does not train" if losses[-1] > 0.99 * losses[0] else "sound"
+
+
+easy = scenes.load(size=64, train=500, test=100, controls=scenes.EASY, progress=False)
+judged = {}
+for truth, recipe in (
+    ("sound", cnnhw.Recipe(epochs=2)),
+    ("raw pixels", cnnhw.Recipe(epochs=2, raw=True)),
+    ("does not train", cnnhw.Recipe(epochs=2, learning_rate=1e-9)),
+):
+    run = cnnhw.fit(
+        cnnhw.models.create("q1_shallow", size=64), easy, recipe, progress=False
+    )
+    judged[truth] = suspect(run)
+    print(f"{truth:15} judged {judged[truth]}; first loss {run.first_losses[0]:.1f}")
+assert all(truth == verdict for truth, verdict in judged.items())
+
+# %%
+# A sound run with a rate that warms up slowly hardly moves in its first epochs, and would be called one that does not
+# train. A check of the weights, before and after, would not be fooled.
 #
 # .. raw:: html
 #

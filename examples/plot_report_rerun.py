@@ -5,7 +5,7 @@ The report, re-run
 **The question.** A student's report answered this homework once. What do its experiments give when they are repeated
 exactly as reported, faults included, on photos that anyone can have?
 
-**The short answer.** The oddities of its curves come back on other photos: the validation accuracy that jumps about far
+**The short answer.** The oddities of its curves come back on other photos: the :term:`validation accuracy <validation photos>` that jumps about far
 below the training accuracy, the first losses in the hundreds, the second stage that does not learn. So they are no
 accidents of the report's data. They follow from how the experiments were set up, and
 :doc:`twelve faults <plot_report_faults>` account for them one by one. Its *accuracies* come back in part: the network of
@@ -228,7 +228,7 @@ for side in ("report", "here"):
 # What an experiment costs
 # ------------------------
 #
-# The head stages train the last layer on what the frozen layers say of a photo, which never changes. It is computed once
+# The :term:`head` stages train the last layer on what the frozen layers say of a photo, which never changes. It is computed once
 # and kept; the result is the same to rounding (a test holds that). For ``q6_from_deep``, an epoch of the head takes
 # this many seconds with kept features, and when each epoch computes them again:
 
@@ -278,7 +278,9 @@ assert min(losses[50:]) > 0.8 * losses[49]
 # Exercises
 # ---------
 #
-# **1. Is it the same network?** The report's second network for Q1 has 2,613,925 parameters. Count those of its dense
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Is it the same network?** ★ The report's second network for Q1 has 2,613,925 parameters. Count those of its dense
 # layers by hand, and check that the rest are the four convolutions.
 #
 # .. raw:: html
@@ -296,8 +298,9 @@ assert dense + convolutions == report.get("q1_deep").parameters
 #
 #    </details>
 #
-# **2. How far could luck take it?** The head stage of ``q6_from_deep`` ended at the accuracy in the table, on 734 flowers. Which accuracies
-# would other flowers have given the same network?
+# **2. How far could luck take it?** ★★ The head stage of ``q6_from_deep`` ended at the accuracy in the table, on 734
+# flowers. Which accuracies would other flowers have given the same network? How many flowers would an interval of half
+# that width take?
 #
 # .. raw:: html
 #
@@ -307,22 +310,47 @@ stage = report.get("q6_from_deep").stages[0]
 right, total = int(stage.confusion.trace()), int(stage.confusion.sum())
 low, high = cnnhw.evaluation.wilson_interval(right, total)
 print(f"{right} of {total}: {low:.3f} to {high:.3f}")
+narrow = cnnhw.evaluation.wilson_interval(4 * right, 4 * total)
+print(f"four times as many: {narrow[0]:.3f} to {narrow[1]:.3f}")
+assert low < right / total < high
+assert abs((narrow[1] - narrow[0]) / (high - low) - 0.5) < 0.01
 
 # %%
 # .. raw:: html
 #
 #    </details>
 #
-# **3. Read a curve.** Without looking at its code: how do you see, in the curves of ``q4_inception`` above, that its
-# validation photos are not like its training photos? Which two measurements would you ask for?
+# **3. Read a curve** ★★★ Without looking at its code: how do you see, in the curves of ``q4_inception`` above, that its
+# validation photos are not like its training photos? Turn it into a number: by how much does validation accuracy change
+# from epoch to epoch, in units of what the sampling of 600 photos allows? Calculate it for ``q4_inception`` and for
+# ``q1_deep``, and say why the second is an upper bound for a healthy run.
 #
 # .. raw:: html
 #
 #    <details class="solution"><summary>Solution</summary>
-#
-# Training loss falls smoothly while validation accuracy jumps up and down from epoch to epoch, by far more than the
-# sampling of 600 photos allows (two points). Ask for the number of validation photos of each class, and for the validation
-# accuracy on the training photos of the same classes.
+
+
+import itertools
+
+
+def unrest(record):
+    """Return the typical change between epochs, in standard errors of a difference."""
+    line = record.history["validation_accuracy"]
+    changes = [b - a for a, b in itertools.pairwise(line)]
+    typical = (sum(c * c for c in changes) / len(changes)) ** 0.5
+    mean = sum(line) / len(line)
+    return typical / math.sqrt(2 * mean * (1 - mean) / 600)
+
+
+found = {name: unrest(ours[name][0][0]) for name in ("q4_inception", "q1_deep")}
+print(", ".join(f"{name} {value:.1f}" for name, value in found.items()))
+assert found["q4_inception"] > 3 * found["q1_deep"]
+
+# %%
+# Training loss falls smoothly while validation accuracy jumps by many standard errors. For ``q1_deep`` the changes hold
+# what is learnt between epochs as well, and the photos are the same in each epoch, so that sampling alone would give
+# less. Two measurements to ask for: the number of validation photos of each class, and the validation accuracy on
+# training photos of those same classes.
 #
 # .. raw:: html
 #

@@ -2,7 +2,7 @@
 Speed: what a minute on a laptop can do
 =======================================
 
-**The question.** The report's recipe takes half an hour on a processor without a GPU. How soon can a network be as
+**The question.** The report's :term:`recipe` takes half an hour on a processor without a GPU. How soon can a network be as
 accurate as the report's best one, how accurate does one get in two and in ten minutes, and where does the time go?
 
 **The short answer.** On ``tiny5``, from random weights, with two threads:
@@ -30,7 +30,7 @@ at 128 pixels, and on ``flowers``, whose photos are larger.
 # -----------
 #
 # ``fast`` has the pieces that the quickest recipes for CIFAR-10 have :cite:p:`jordan2024airbench`, cut for a CPU. The
-# first layer takes patches of four pixels apart and halves the map; each stage halves it again right after its first
+# :term:`first layer <stem>` takes patches of four pixels apart and halves the map; each stage halves it again right after its first
 # convolution, so that most of the work is done on small maps; residual blocks :cite:p:`he2016deep` follow in the last
 # two stages; an average over all positions and one linear layer end it, so that the same weights serve photos of any
 # size. Each response of the first layer is kept with both signs :cite:p:`shang2016understanding`, as ReLU would drop
@@ -46,7 +46,7 @@ plots.diagram(model)
 
 # %%
 # Its first layer is not learnt. The patches of photographs have far more contrast in slow gradients than in fine
-# detail; the *whitening* filters are the principal components of patches, each divided by its standard deviation, so
+# detail; the :term:`whitening` filters are the principal components of patches, each divided by its standard deviation, so
 # that all details reach the next layer equally strong. With patches as rows of :math:`X`, mean removed, and
 # :math:`X^\top X / n = V \operatorname{diag}(\lambda) V^\top`, filter :math:`i` is
 #
@@ -78,7 +78,7 @@ plt.show()
 # ----------------------------------------
 #
 # Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe
-# was chosen on photos held out from training before the study ran; its optimiser is Muon :cite:p:`jordan2024muon`. Effects are
+# was chosen on photos held out from training before the study ran; its optimiser is :term:`Muon` :cite:p:`jordan2024muon`. Effects are
 # differences to the full recipe with the same seed and photos, with an interval of 95 in 100 for other seeds and other
 # test photos (:func:`cnnhw.comparison.compare`).
 
@@ -131,9 +131,9 @@ plt.show()
 # (:claim:`speed-resolutions supported`, :claim:`speed-bfloat16 supported`). What was tried and left out of the recipe, after a
 # few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
 # weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
-# test time, a gain that costs twice the time of every prediction. In a training as short as this, that a covered square
+# test time, a gain that costs twice the time of every prediction. In a training as short as this, that a :term:`covered square <cutout>`
 # :cite:p:`devries2017cutout` changes less than 2.5 points is :claim:`speed-cutout not resolved`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
-# for it, and for photos blended in pairs :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
+# for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
 # heart.
 #
 # Time to accuracy
@@ -297,7 +297,9 @@ for minutes in (0.5, 10):
 # Exercises
 # ---------
 #
-# **1. Operations by hand.** How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
+# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+#
+# **1. Operations by hand** ★ How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
 # pixels, and what share of a training step's operations is that?
 #
 # .. raw:: html
@@ -316,8 +318,9 @@ assert by_hand == 52_428_800
 #
 #    </details>
 #
-# **2. What half the side saves.** The recipe trains at a half, three quarters and all of the side. If a pass costs in
-# proportion to the area, what share of the time of eight full passes does it take?
+# **2. What half the side saves** ★★ The recipe trains at a half, three quarters and all of the side. If a pass costs in
+# proportion to the area, what share of the time of eight full passes does it take? Compare that with what the arm with
+# 64 pixels throughout took in the records.
 #
 # .. raw:: html
 #
@@ -325,10 +328,12 @@ assert by_hand == 52_428_800
 
 recipe = cnnhw.Recipe.fast()
 areas = [(recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1)]
+measured = means("fast")[1] / means("one_resolution")[1]
 print(
     [recipe.side(epoch, 64) for epoch in range(1, recipe.epochs + 1)],
-    f"{fmean(areas):.0%}",
+    f"{fmean(areas):.0%} by area, {measured:.0%} measured",
 )
+assert fmean(areas) < measured < 1
 
 # %%
 # Not all of it is saved in practice: small maps keep the processor less busy.
@@ -337,8 +342,8 @@ print(
 #
 #    </details>
 #
-# **3. Whitening, checked.** Show that the responses of the filters above to patches that they were not computed from
-# are nearly uncorrelated.
+# **3. Whitening, checked** ★★★ Show that the responses of the filters above to patches that they were not computed from
+# are nearly uncorrelated. Then break it: take as many filters at random. What would a layer after them have to undo?
 #
 # .. raw:: html
 #
@@ -348,15 +353,21 @@ import torch
 from torch.nn import functional as F
 
 patches = F.unfold((pictures.test.images.float() / 255 - 0.45) * 4, 4, stride=4)
-responses = model.features.stem.weight.detach().flatten(1) @ patches.transpose(
-    0, 1
-).flatten(1)
-correlation = torch.corrcoef(responses)
-print(
-    f"largest correlation of two filters: {(correlation - torch.eye(24)).abs().max():.2f}"
-)
+patches = patches.transpose(0, 1).flatten(1)
+largest = {}
+for name, weight in (
+    ("whitened", filters),
+    ("random", torch.randn_like(filters)),
+):
+    correlation = torch.corrcoef(weight.flatten(1) @ patches)
+    largest[name] = float((correlation - torch.eye(24)).abs().max())
+    print(f"{name}: largest correlation of two filters {largest[name]:.2f}")
+assert largest["whitened"] < 0.5 < largest["random"]
 
 # %%
+# Random filters nearly all answer to brightness, which varies most in patches, so their responses say the same thing
+# many times over. A layer that follows would have to take that apart before it could see any detail.
+#
 # .. raw:: html
 #
 #    </details>

@@ -1,0 +1,156 @@
+"""Notebooks that can be read: sphinx-gallery's, with our roles and directives put into words and solutions folded.
+
+A notebook knows nothing of the site. So figures from records, verdicts and links become text, and a solution, which is
+a ``<details>`` across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
+hides until they are opened, and text in a ``<details>`` of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import records
+import verdicts
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+from sphinx_gallery import gen_rst
+from sphinx_gallery.notebook import jupyter_notebook
+from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+FIRST_CELL = """\
+# As the page was computed: one thread, the same seed.
+import torch
+
+torch.set_num_threads(1)
+torch.manual_seed(0)"""
+
+_ROLE = re.compile(r":([\w:]+):`([^`]+)`")
+_TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
+_DIRECTIVE = re.compile(
+    r"^\.\. (claim|provenance|list-table|figure):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
+)
+_RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
+
+
+def notebook(blocks: Sequence[Any], gallery_conf: dict[str, Any], target_dir: Any) -> dict[str, Any]:
+    """Make a chapter's notebook: as :func:`sphinx_gallery.notebook.jupyter_notebook`, but readable.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The script's blocks: kind, content, line.
+    gallery_conf : dict
+        Sphinx-gallery's configuration.
+    target_dir : path
+        Where the notebook will lie.
+
+    Returns
+    -------
+    dict
+        The notebook, as it goes into the file.
+    """
+    readable = [block if block.type == "code" else block._replace(content=text(block.content)) for block in blocks]
+    made = jupyter_notebook(readable, gallery_conf, target_dir)
+    made["cells"] = _fold(made["cells"])
+    return made
+
+
+def of_script(path: Path) -> dict[str, Any]:
+    """Make the notebook of a script as the site offers it, without building the site."""
+    conf = {"first_notebook_cell": FIRST_CELL, "last_notebook_cell": None, "notebook_images": False}
+    conf |= {"promote_jupyter_magic": False, "pypandoc": False}
+    return notebook(split_code_and_text_blocks(str(path))[1], conf, path.parent)
+
+
+def text(rst: str) -> str:
+    """Put our roles and directives into words that Markdown knows."""
+    rst = _DIRECTIVE.sub(lambda m: _directive(m[1], m[2].strip(), m[3]), rst if rst.endswith("\n") else rst + "\n")
+    return _ROLE.sub(lambda m: _role(m[1], " ".join(m[2].split())), rst)
+
+
+def _role(name: str, content: str) -> str:
+    """Return what a role says."""
+    rendered: dict[str, Callable[[str], str]] = {
+        "record": lambda what: records.render(what, records.every())[0],
+        "paired": lambda what: records.render_paired(what, records.every())[0],
+        "reported": records.render_reported,
+        "claim": lambda what: f"*{what.partition(' ')[2]}*",
+        "cite:p": lambda keys: f"({'; '.join(_citation(key) for key in keys.split(','))})",
+        "cite:t": _citation,
+    }
+    if name == "math":
+        return f":math:`{content}`"
+    if name in rendered:
+        return rendered[name](content)
+    titled = _TITLED.match(content)
+    if titled:
+        return titled[1]
+    if name in ("doc", "ref", "term"):
+        return content.rpartition("/")[2]
+    return f"``{content.rpartition('.')[2] if content.startswith('~') else content}``"
+
+
+def _citation(key: str) -> str:
+    """Return a reference's author and year from its key, such as ``he2016deep``."""
+    author, year = re.match(r"([a-z]+)(\d{4})", key.strip()).groups()  # type: ignore[union-attr]
+    return f"{author.capitalize()} {year}"
+
+
+def _directive(name: str, argument: str, body: str) -> str:
+    """Return what a directive says."""
+    if name == "claim":
+        found = verdicts.verdicts()[argument]
+        return f"> **{found.verdict}**: {found.claim.statement} ({verdicts.figures(found)})\n\n"
+    if name == "provenance":
+        return ""
+    if name == "figure":
+        caption = body.rpartition("\n\n   ")[2].strip()
+        return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"
+    rows = [
+        [" ".join(cell.split()) for cell in re.split(r"^ +- ?", f"     - {row}", flags=re.MULTILINE)[1:]]
+        for row in re.split(r"^ +\* - ?", body, flags=re.MULTILINE)[1:]
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    return f"**{argument}**\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _fold(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fold solutions: text by ``<details>`` within its cell, code by the cell's metadata."""
+    inside, out = False, []
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            if inside:
+                cell["metadata"] |= {
+                    "jupyter": {"outputs_hidden": True, "source_hidden": True},
+                    "tags": ["solution", "hide-cell"],
+                }
+            out.append(cell)
+            continue
+        parts = _RAW.split("".join(cell["source"]))
+        for number, part in enumerate(parts):
+            if number % 2:
+                inside = part == ""
+                if inside:
+                    out.append(_markdown("**Solution**, folded: open the cells below."))
+            elif part.strip():
+                words = part.strip()
+                out.append(
+                    _markdown(f"<details><summary>Solution, in words</summary>\n\n{words}\n\n</details>")
+                    if inside
+                    else _markdown(words)
+                )
+    return out
+
+
+def _markdown(words: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": [words]}
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Let sphinx-gallery write our notebooks: it has no hook for it, and packs them into archives right away."""
+    gen_rst.jupyter_notebook = notebook
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
