@@ -317,10 +317,10 @@ def train(
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
     if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
-        saved = training.saved_settings(folder)
         try:
+            saved = training.saved_settings(folder)
             plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise TrainingError(f"{folder} holds a damaged checkpoint ({error}): delete it to start anew") from error
     elif model == "best" and not epochs:
         measured = data.load(name_or_folder, size=size or 64, root=root)

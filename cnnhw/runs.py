@@ -271,6 +271,7 @@ def load(weights: str | Path) -> Classifier:
             model = build(num_classes, size, **options)
             if "head" in metadata:
                 replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
+            model.eval()(torch.zeros(1, 3, size, size))  # takes no time on this device, and tells whether the size fits
         model.load_state_dict(tensors, assign=True)
     except Exception as error:  # options of any kind and size make the models raise almost anything
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
