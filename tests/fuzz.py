@@ -14,6 +14,8 @@ import contextlib
 import datetime
 import functools
 import gzip
+import importlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -401,7 +403,9 @@ def checkpoint_seeds() -> list[bytes]:
     from safetensors.torch import save
 
     note = {
-        "settings": {"model": "fast", "recipe": {"epochs": 3}, "precision": "float32", "size": 16, "seed": 0, "data": "x"},
+        "settings": {
+            "model": "fast", "recipe": {"epochs": 3}, "precision": "float32", "size": 16, "seed": 0, "data": "x"
+        },
         "threads": 1, "epoch": 1, "history": {"loss": [1.0]}, "first_losses": [1.0], "test_predictions": [],
         "best_epoch": 1,
     }  # fmt: skip
@@ -442,7 +446,7 @@ def read_record(data: bytes, folder: Path) -> None:
 
 def word_seeds() -> list[bytes]:
     lines = (
-        "data list", "data show pets --size 16 --out sheet.png", "data audit pets --size 16 --weights fast --json a.json",
+        "data list", "data show pets --size 16 --out sheet.png", "data audit pets --size 16 --weights fast --json a",
         "data fetch flowers --root .", "train plain --data pets --size 16 --epochs 1 --batch-size 4 --out out --seed 1",
         "train best --data pets --minutes 0.1", "train best --data pets --out run --resume", "train fast --data pets",
         "transfer fast --data pets --head hidden --hidden 8 --dropout 0.5 --head-epochs 1 --epochs 1 --out out",
@@ -575,7 +579,7 @@ def _watch(event: str, arguments: tuple) -> None:
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) if mode is None else set(str(mode)) & set("wax+")
         if not writes:
             return
-    place = os.path.realpath(os.fsdecode(path))  # noqa: PTH
+    place = os.path.realpath(os.fsdecode(path))
     if place != "/dev/null" and not Path(place).is_relative_to(_sandbox[0]):
         raise PermissionError(13, "outside the sandbox", place)
 
@@ -694,14 +698,8 @@ def work(name: str, engine: str, seed: int, count: int, seconds: float, folder: 
         for module in ("zipfile", "tarfile", "gzip", "rarfile"):
             sys.modules.pop(module, None)
         with atheris.instrument_imports(include=["cnnhw", "zipfile", "tarfile", "gzip", "rarfile", "PIL", "click"]):
-            import gzip  # noqa: F401
-            import tarfile
-            import zipfile  # noqa: F401
-
-            import PIL.Image
-            import rarfile  # noqa: F401
-
-            import cnnhw.cli  # noqa: F401
+            for module in ("gzip", "tarfile", "zipfile", "rarfile", "PIL.Image", "cnnhw.cli"):
+                importlib.import_module(module)
     import torch
 
     torch.set_num_threads(1)
@@ -740,7 +738,12 @@ def work(name: str, engine: str, seed: int, count: int, seconds: float, folder: 
             "atheris", f"-seed={seed + 1}", "-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", "-max_len=65536",
             "-verbosity=0", "-close_fd_mask=3", f"-artifact_prefix={folder}/", str(corpus),
         ]  # fmt: skip
-        atheris.Setup(words, one)
+
+        def change(data: bytes, most: int, number: int) -> bytes:
+            rng = random.Random(number)
+            return trial.target.mutate(data, rng, seeds)[:most] if rng.random() < 0.5 else atheris.Mutate(data, most)
+
+        atheris.Setup(words, one, custom_mutator=change)
         atheris.Fuzz()
     for data in inputs(name, seed):
         one(data)
@@ -808,8 +811,6 @@ def main() -> None:
     if given.work:
         name, engine, seed, count, seconds, folder, keep = given.work
         work(name, engine, int(seed), int(count), float(seconds), Path(folder), Path(keep))
-    import importlib.metadata
-
     from cnnhw import files, runs
 
     engines = given.engine or ["mutation", *(["atheris"] if importlib.util.find_spec("atheris") else [])]
