@@ -35,6 +35,7 @@ __all__ = ["WEIGHTS", "Run", "load", "processor", "read_header", "save_weights",
 WEIGHTS = "weights.safetensors"
 _FORMAT = "cnnhw weights 1"
 _HEADER_LIMIT = 2**22  # bytes; a header has about 100 a tensor
+_OPTION_LIMIT = 10**6
 _SIZE_LIMIT = 1024  # pixels, as of `cnnhw.data.load`
 _told: set[Path] = set()  # files whose licence was logged
 
@@ -258,6 +259,8 @@ def load(weights: str | Path) -> Classifier:
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError("the class names are not a list of strings")
         options = json.loads(metadata.get("options", "{}"))
+        if any(isinstance(value, int | float) and not abs(value) <= _OPTION_LIMIT for value in options.values()):
+            raise ValueError(f"an option is larger than {_OPTION_LIMIT:,}")
         scale = float(metadata.get("pixel_scale", "1"))
         if not math.isfinite(scale):
             raise ValueError("the scale of the pixels is not a number")
@@ -271,8 +274,9 @@ def load(weights: str | Path) -> Classifier:
             model = build(num_classes, size, **options)
             if "head" in metadata:
                 replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
-            model.eval()(torch.zeros(1, 3, size, size))  # takes no time on this device, and tells whether the size fits
         model.load_state_dict(tensors, assign=True)
+        with torch.no_grad():
+            model.eval()(torch.zeros(0, 3, size, size))  # no photos take no time, and tell whether the size fits
     except Exception as error:  # options of any kind and size make the models raise almost anything
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
     model.name, model.options, model.classes, model.pixel_scale = metadata["model"], options, tuple(classes), scale

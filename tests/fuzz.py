@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import faulthandler
 import functools
 import gzip
 import importlib
@@ -221,7 +222,7 @@ WORDS = (
     "--layer", "--crop", "--weights", "--against", "--part", "--plan", "--quick", "--target", "--classes", "--most",
     "pets", "photo.png", "note.txt", "fast", "plain", "residual", "first_layer", "q1_deep", "resnet18", "imagenet",
     "scenes", "flowers", "q1", "all", "weights.safetensors", "broken.safetensors", "run", "out", ".", "..", "/", "",
-    "/dev/zero", "/dev/null", "/proc/self/mem", "~", "~nobody", "\x1b[31m", "\udcff", "x" * 300, "a/" * 3000, "$\\frac{$",
+    "/dev/zero", "/dev/null", "/proc/self/mem", "~", "~nobody", "\x1b[31m", "\udcff", "x" * 300, "a/" * 3000, "$",
     "0", "-1", "1", "8", "16", "nan", "inf", "-inf", "1e400", "9" * 30, "4294967296", "side=3", "depth=12", "=", "a=",
     "width=-1", "kernels=3-3", "=1", "true", "{}", "%s", "%n", "{0}", "[/]", "名前", "\u202egnp", "'", '"', "\n", "\\",
 )  # fmt: skip
@@ -452,7 +453,7 @@ def word_seeds() -> list[bytes]:
         "transfer fast --data pets --head hidden --hidden 8 --dropout 0.5 --head-epochs 1 --epochs 1 --out out",
         "predict fast photo.png", "predict --csv --crop weights.safetensors pets", "predict run photo.png note.txt",
         "features fast photo.png --layer stage1 --out maps.png", "bench --part throughput --seconds 1 --data pets",
-        "reproduce q1_shallow --data pets --quick --out out", "design first_layer --size 16 --option side=5 --classes 3",
+        "reproduce q1_shallow --data pets --quick --out out", "design first_layer --size 16 --option side=5",
         "design plain --size 16", "claims --records records", "claims --json", "study list", "study run q1 --plan",
         "study weights fast --out out", "--version", "-h", "predict -h",
     )  # fmt: skip
@@ -564,6 +565,8 @@ COUNTS = ("inputs", "our_errors", "accepted", "known", "crashes", "timeouts")
 # ---------------------------------------------------------------------------------------------------- one process
 
 _sandbox: list[Path] = []
+refused: list[str] = []
+"""What was to be written outside the sandbox, as the error may be taken for another."""
 _WRITES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 
 
@@ -581,6 +584,7 @@ def _watch(event: str, arguments: tuple) -> None:
             return
     place = os.path.realpath(os.fsdecode(path))
     if place != "/dev/null" and not Path(place).is_relative_to(_sandbox[0]):
+        refused.append(place)
         raise PermissionError(13, "outside the sandbox", place)
 
 
@@ -704,7 +708,9 @@ def work(name: str, engine: str, seed: int, count: int, seconds: float, folder: 
 
     torch.set_num_threads(1)
     os.environ["CNNHW_CACHE"] = str(folder / "cache")
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    faulthandler.enable()
+    if engine == "mutation":
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     place = folder / "place"
     place.mkdir(exist_ok=True)
     trial = Trial(name, place, keep)
@@ -736,7 +742,8 @@ def work(name: str, engine: str, seed: int, count: int, seconds: float, folder: 
             (corpus / str(number)).write_bytes(data)
         words = [
             "atheris", f"-seed={seed + 1}", "-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", "-max_len=65536",
-            "-verbosity=0", "-close_fd_mask=3", f"-artifact_prefix={folder}/", str(corpus),
+            *(f"-handle_{name}=0" for name in ("segv", "bus", "abrt", "ill", "fpe")),  # faulthandler says more
+            "-verbosity=0", f"-artifact_prefix={folder}/", str(corpus),
         ]  # fmt: skip
 
         def change(data: bytes, most: int, number: int) -> bytes:
@@ -774,10 +781,11 @@ def fuzz(name: str, engine: str, count: int, seconds: float, keep: Path, seed: i
                 faults += status["faults"]
             if code:
                 said = (folder / "errors").read_text(errors="replace").strip().splitlines()
-                faults.append(f"the process ended with {code}: {said[-1][:200] if said else ''}")
+                faults.append(f"the process ended with {code}")
                 total["timeouts" if code == "hung" else "crashes"] += 1
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{name}-died-{seed + attempt}.txt").write_text("\n".join(said[-60:]))
                 if (folder / "current").exists():
-                    keep.mkdir(parents=True, exist_ok=True)
                     (keep / f"{name}-died-{seed + attempt}").write_bytes((folder / "current").read_bytes())
         attempt += 1
     return {**total, **worst, "engine": engine, "faults": sorted(set(faults))}

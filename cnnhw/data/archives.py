@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -35,7 +36,8 @@ RATIO_LIMIT, RATIO_FROM = 100, 2**30  # photographs hardly get smaller: what gro
 COUNT_LIMIT = 500_000
 FOLDER_LIMIT = 100  # folders in folders
 _DIRECTORY_LIMIT = 32 * 2**20  # bytes of a zip archive's list of members
-_HEADER_LIMIT = 2**18  # bytes of all headers of one member of a tar archive
+_HEADER_LIMIT = 2**17  # bytes of all headers of one member of a tar archive
+_LONG_NUMBER = re.compile(rb"\d{256}")  # tarfile's search for numbers takes the square of their length
 _RAR_COPY, _RAR_UNIX = 5, 3  # a file stored once and named twice; file modes are those of Unix
 _SPECIAL = "is a link or a device"
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -223,7 +225,8 @@ class _Archive(Container):
 class _Limited:
     """A file, or a stream that is decompressed, of which no more is read at once than there is reason to.
 
-    Archives may claim any length of what describes their members, and a small file can grow without end.
+    Archives may claim any length of what describes their members, and a small file can grow without end. Numbers in
+    it may be as long as they like only where a member's content is read.
 
     Parameters
     ----------
@@ -237,11 +240,11 @@ class _Limited:
 
     def __init__(self, file: BinaryIO, allowed: int, most: int | None = None) -> None:
         self._file, self._allowed, self._left, self._most = file, allowed, allowed, most
-        self._last = b""
+        self._last, self._content = b"", False
         self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def allow(self, more: int = 0) -> None:
-        self._left = self._allowed + more
+        self._left, self._content = self._allowed + more, more > 0
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size if 0 <= size <= self._left else self._left + 1)
@@ -250,6 +253,8 @@ class _Limited:
             raise ValueError("what describes its members is too long")
         if self._most is not None and self.tell() > self._most:
             raise ValueError(f"it grows to more than {RATIO_LIMIT} times its size")
+        if not self._content and _LONG_NUMBER.search(data):
+            raise ValueError("a number in a header is too long")
         self._last = data
         return data
 
