@@ -40,7 +40,7 @@ from pathlib import Path
 
 SECONDS = 10.0
 MEMORY = 2**30
-IMAGE_MEMORY = 5 * 2**29  # 100 megapixels with transparency are there five times while they are laid on white
+IMAGE_MEMORY = 2 * 2**30  # 100 megapixels with transparency are there four times while they are laid on white
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 NUMBERS = (b"0", b"-1", b"1e999", b"NaN", b"-0", b"1000000000000", b"9" * 5000, b"1.5", b"null", b'""', b"[]", b"{}")
 
@@ -741,7 +741,7 @@ def work(name: str, engine: str, seed: int, count: int, seconds: float, folder: 
         for number, data in enumerate(seeds):
             (corpus / str(number)).write_bytes(data)
         words = [
-            "atheris", f"-seed={seed + 1}", "-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", "-max_len=65536",
+            "atheris", f"-seed={seed + 1}", "-timeout=300", "-rss_limit_mb=0", "-max_len=65536",
             *(f"-handle_{name}=0" for name in ("segv", "bus", "abrt", "ill", "fpe")),  # faulthandler says more
             "-verbosity=0", f"-artifact_prefix={folder}/", str(corpus),
         ]  # fmt: skip

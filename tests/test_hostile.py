@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import gzip
 import importlib
@@ -17,7 +18,6 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -47,7 +47,7 @@ THOROUGH = settings(REPEATABLE, max_examples=1500)
 DEEP = "[" * 100_000
 
 
-@contextmanager
+@contextlib.contextmanager
 def within(megabytes: float, seconds: float = 10.0) -> Iterator[None]:
     """Fail if Python's own memory grows by more than this in the block, or it takes longer."""
     start = time.process_time()
@@ -200,7 +200,7 @@ def check_names(names: list[str], suffix: str, folder: Path) -> None:
     for name in found:
         assert not name.startswith("/")
         assert ".." not in name.replace("\\", "/").split("/")
-        assert Path("/safe/place").joinpath(name).resolve().is_relative_to("/safe/place") or "\0" in name
+        assert os.path.normpath(f"/safe/place/{name}").startswith("/safe/place")
     assert not fuzz.refused
     assert [inner.name for inner in folder.iterdir()] == [path.name]
 
@@ -376,7 +376,10 @@ def weights_with(path: Path, **changed: str) -> Path:
     ids=lambda changed: " ".join(f"{name}={text[:30]}" for name, text in changed.items()),
 )  # fmt: skip
 def test_weights_that_ask_for_what_cannot_be(tmp_path, changed):
-    path = weights_with(tmp_path / "weights.safetensors", **changed)
+    path = tmp_path / "weights.safetensors"
+    with contextlib.suppress(WeightsError):  # torch imports much when a head is first replaced
+        cnnhw.load(weights_with(path, head="{}"))
+    weights_with(path, **changed)
     with within(100), pytest.raises(WeightsError, match=r"weights\.safetensors"):
         cnnhw.load(path)
 
@@ -674,7 +677,7 @@ JSON = st.recursive(
 def test_changed_bytes(tmp_path, name, figures):
     seeds, trial = fuzz.TARGETS[name].seeds(), fuzz.Trial(name, tmp_path)
 
-    @settings(THOROUGH, max_examples=600)
+    @settings(THOROUGH, max_examples=300)
     @given(which=st.integers(0, len(seeds) - 1), changes=CHANGES, kept=st.sampled_from((100, 100, 99, 50, 3, 0)))
     def check(which, changes, kept):
         trial.read(patched(seeds[which], changes, kept))
@@ -690,7 +693,7 @@ def test_any_header_of_weights(tmp_path, figures):
     path, trial = weights_with(tmp_path / "seed.safetensors"), fuzz.Trial("weights", tmp_path)
     header, tensors = runs.read_header(path), cnnhw.load(path).state_dict()
 
-    @settings(THOROUGH, max_examples=600)
+    @settings(THOROUGH, max_examples=300)
     @given(field=st.sampled_from(sorted(header)), value=st.one_of(JSON.map(json.dumps), st.text(max_size=9)))
     def check(field, value):
         trial.read(save(tensors, header | {field: value}))
