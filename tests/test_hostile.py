@@ -30,7 +30,7 @@ from PIL import Image
 from safetensors.torch import save
 
 import cnnhw
-from cnnhw import cli, models, plots, reproduce, runs, training
+from cnnhw import cli, models, plots, reproduce, runs, shipped, training
 from cnnhw.data import archives, cache, decode
 from cnnhw.data.archives import open_container
 from cnnhw.errors import CnnhwError, DataError, TrainingError, WeightsError
@@ -397,6 +397,15 @@ def test_weights_by_names_that_are_no_paths(tmp_path):
     for name in ("x" * 300, "a/" * 3000, "a\0b", "", "\udcff", str(tmp_path), "\x1b[2J"):
         with pytest.raises(WeightsError):
             cnnhw.load(name)
+
+
+def test_a_damaged_header_of_a_shipped_network(tmp_path, monkeypatch):
+    header = runs.read_header(shipped.path("fast"))
+    for lacking in ({"options": DEEP}, {"size": "x"}, {"agreement": ""}):
+        path = weights_with(tmp_path / "fast.safetensors", **(header | lacking))
+        monkeypatch.setattr(shipped, "path", lambda _, path=path: path)
+        with pytest.raises(WeightsError, match="header of .* is damaged"):
+            shipped.card("fast")
 
 
 def test_the_bound_on_parameters_holds_for_its_own_thread_only():
