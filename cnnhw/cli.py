@@ -6,8 +6,11 @@ import contextlib
 import csv
 import dataclasses
 import difflib
+import errno
 import os
+import re
 import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnhw import distributed, models, shipped
-from cnnhw.errors import CnnhwError, SkippedPhotosWarning, UnknownNameError
+from cnnhw.errors import CnnhwError, DataError, SkippedPhotosWarning, TrainingError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +41,56 @@ _DEVICE = click.option(
     "--device", "device_name", default="auto", show_default=True, metavar="NAME",
     help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps.",
 )  # fmt: skip
+
+
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_PHOTO_LIMIT = 256 * 2**20
+
+
+class _Plain:
+    """A text stream that shows control characters, which can steer a terminal, as escapes: names may hold them.
+
+    Parameters
+    ----------
+    stream : text file
+        What is written to in the end.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # nobody is to write past it
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _plain_streams() -> Iterator[None]:
+    """Show control characters in all that is printed as escapes; lines and progress bars stay as they are."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Plain(out), _Plain(err)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+class _FloatRange(click.FloatRange):
+    """A number in a range, and a finite one."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        if number - number != 0:
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_SEED = click.IntRange(0, 2**32 - 1)
 
 
 class _Group(click.Group):
@@ -64,9 +117,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; print errors that cnnhw raises itself as one line and exit with 2."""
-    with contextlib.suppress(AttributeError):  # the standard streams may be replaced by others
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    """Run the command line; print errors that cnnhw raises itself, or the system does, as one line and exit with 2."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # the standard streams may be replaced by others
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with _plain_streams():
+        _run()
+
+
+def _run() -> None:
     try:
         with _plain_warnings():
             cli(standalone_mode=False)
@@ -81,6 +140,15 @@ def main() -> None:
         sys.exit(error.exit_code)
     except CnnhwError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.EPIPE:  # whoever reads has seen enough
+            click.echo(f"error: {error}: check the path, its permissions and the room that is left", err=True)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        click.echo("error: there is not enough memory for this: choose a smaller network, size or batch", err=True)
         sys.exit(2)
 
 
@@ -218,14 +286,14 @@ def data_audit(
     metavar="NAME_OR_FOLDER",
     help="A data set's name, or a folder of class folders.",
 )
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time to train for (best) [default: 10].")
+@click.option("--minutes", type=_FloatRange(0, min_open=True), help="Time to train for (best) [default: 10].")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training photos [default: 5; fast 8].")
 @click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: 128; fast 64].")
-@click.option("--seed", default=0, show_default=True, help="Decides initial weights and the order of photos.")
-@click.option("--batch-size", type=click.IntRange(1), help="Photos a step [default: 32; fast and best 64].")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.02]."
+    "--seed", type=_SEED, default=0, show_default=True, help="Decides initial weights and the order of photos."
 )
+@click.option("--batch-size", type=click.IntRange(1), help="Photos a step [default: 32; fast and best 64].")
+@click.option("--rate", type=_FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.02].")
 @click.option(
     "--augment/--no-augment", default=None, help="Mirror and shift photos at random [default: fast and best only]."
 )
@@ -267,8 +335,13 @@ def train(
         if distributed.rank() == 0:
             _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
         if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
-            saved = training.saved_settings(folder)
-            plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
+            try:
+                saved = training.saved_settings(folder)
+                plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise TrainingError(
+                    f"{folder} holds a damaged checkpoint ({error}): delete it to start anew"
+                ) from error
         elif model == "best" and not epochs:
             measured = data.load(name_or_folder, size=size or 64, root=root)
             native = data.native_side(name_or_folder, root=root)
@@ -402,7 +475,7 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
 @click.option("--hidden", type=click.IntRange(1), default=256, show_default=True, help="Units of the hidden layer.")
 @click.option(
     "--dropout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Share of the last layer's inputs that are left out at random.",
@@ -414,7 +487,7 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
     "--epochs", type=click.IntRange(0), default=10, show_default=True, help="Epochs of all layers, stage two."
 )
 @click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
-@click.option("--seed", default=0, show_default=True, help="Decides the new head and the order of photos.")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Decides the new head and the order of photos.")
 @click.option("--augment/--no-augment", default=True, help="Mirror and shift photos in stage two [default: yes].")
 @click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
 @click.option(
@@ -506,6 +579,8 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
 
     PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run, or a shipped name:
     {shipped}.
+
+    Names are in the CSV as they are: import it as text, as a spreadsheet may take one that begins with = for a formula.
     """
     import torch
 
@@ -521,7 +596,7 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     failed = 0
     for path in data.photo_files(photos):
         try:
-            image = data.read_photo(path, size=model.size, crop=crop)
+            image = data.read_photo(_photo(path), size=model.size, crop=crop)
         except CnnhwError as error:
             click.echo(f"error: {error}", err=True)
             failed += 1
@@ -539,6 +614,17 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
 
 assert predict.help is not None
 predict.help = predict.help.format(shipped=", ".join(shipped.names()))
+
+
+def _photo(path: Path) -> Path:
+    """Return the path of a photo, unless reading it would never end: a device or a pipe, or far too large."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path  # the reader says what is wrong
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _PHOTO_LIMIT:
+        raise DataError(f"{path} cannot be used: no regular file, or larger than {_PHOTO_LIMIT // 2**20} MB")
+    return path
 
 
 @cli.command()
@@ -633,7 +719,7 @@ def features(weights: str, photo: Path, layer: str | None, out: Path | None, cro
     from cnnhw import features as look
 
     model = runs.load(weights)
-    image = data.read_photo(photo, size=model.size, crop=crop)
+    image = data.read_photo(_photo(photo), size=model.size, crop=crop)
     layer = look.resolve(model, layer)
     maps = look.maps(model, image[None], layer)[0]
 
@@ -656,7 +742,7 @@ def features(weights: str, photo: Path, layer: str | None, out: Path | None, cro
 )  # fmt: skip
 @click.option("--part", "parts", multiple=True, help="Measure this part only; may be repeated [default: all parts].")
 @click.option(
-    "--seconds", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
+    "--seconds", type=_FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
 )
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Samples of each thing.")
 @click.option("--keras/--no-keras", default=True, help="Measure Keras, too, if it is installed [default: yes].")
@@ -946,6 +1032,8 @@ def _plain_warnings() -> Iterator[None]:
     original = warnings.showwarning
 
     def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if category.__module__.startswith("PIL"):  # of photos that are read all the same
+            return
         if issubclass(category, SkippedPhotosWarning):
             click.echo(f"warning: {message}", err=True)
         else:

@@ -228,13 +228,19 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
         save_file(plain, temporary, {**metadata, "checksum": _checksum(plain, metadata)})
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def load_tensors(
+    path: str | Path, *, tensors: bool = True, header_limit: int = 10**8
+) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read a safetensors file, and verify its checksum if it has one.
 
     Parameters
     ----------
     path : str or Path
         The file.
+    tensors : bool
+        Whether to read the tensors; without them, the checksum cannot be verified.
+    header_limit : int
+        The longest header that is read, in bytes; the default is safetensors' own limit.
 
     Returns
     -------
@@ -251,14 +257,20 @@ def load_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         If it is not a safetensors file, or the checksum does not fit.
     """
     try:
+        with Path(path).open("rb") as start:
+            if (length := int.from_bytes(start.read(8), "little")) > header_limit:
+                raise ValueError(f"its header has a length of {length:,} bytes")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # beside errors of its own, safetensors raises those of torch and of numbers too large
         raise ValueError(str(error)) from error
-    if (checksum := metadata.pop("checksum", None)) not in (None, _checksum(tensors, metadata)):
+    checksum = metadata.pop("checksum", None)
+    if tensors and checksum not in (None, _checksum(found, metadata)):
         raise ValueError(f"its content does not fit its checksum {checksum}")
-    return metadata, tensors
+    return metadata, found
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import html
@@ -10,19 +11,20 @@ import json
 import logging
 import math
 import platform
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cnnhw import evaluation, files, models
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.errors import CnnhwError, WeightsError
+from cnnhw.errors import WeightsError
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head, replace_head
 
@@ -30,6 +32,9 @@ __all__ = ["WEIGHTS", "Run", "load", "processor", "read_header", "save_weights",
 
 WEIGHTS = "weights.safetensors"
 _FORMAT = "cnnhw weights 1"
+_HEADER_LIMIT = 2**22  # bytes; a header has about 100 a tensor
+_OPTION_LIMIT = 10**6
+_SIZE_LIMIT = 1024  # pixels, as of `cnnhw.data.load`
 _told: set[Path] = set()  # files whose licence was logged
 
 
@@ -267,17 +272,25 @@ def load(weights: str | Path) -> Classifier:
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ValueError("the class names are not a list of strings")
         options = json.loads(metadata.get("options", "{}"))
+        if any(isinstance(value, int | float) and not abs(value) <= _OPTION_LIMIT for value in options.values()):
+            raise ValueError(f"an option is larger than {_OPTION_LIMIT:,}")
         scale = float(metadata.get("pixel_scale", "1"))
         if not math.isfinite(scale):
             raise ValueError("the scale of the pixels is not a number")
-        with torch.device("meta"):
+        num_classes, size = int(metadata["num_classes"]), int(metadata["size"])
+        if classes and len(classes) != num_classes:
+            raise ValueError(f"it names {len(classes)} classes, and its model has {num_classes}")
+        if not 1 <= size <= _SIZE_LIMIT:
+            raise ValueError(f"it asks for photos of {size} pixels, and at most {_SIZE_LIMIT} are possible")
+        with torch.device("meta"), _no_more_than(len(tensors)):
             build = models.builder(metadata["model"])
-            num_classes, size = int(metadata["num_classes"]), int(metadata["size"])
             model = build(num_classes, size, **options)
             if "head" in metadata:
                 replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
         model.load_state_dict(tensors, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, CnnhwError) as error:
+        with torch.no_grad():
+            model.eval()(torch.zeros(0, 3, size, size))  # no photos take no time, and tell whether the size fits
+    except Exception as error:  # options of any kind and size make the models raise almost anything
         raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
     model.name, model.options, model.classes, model.pixel_scale = metadata["model"], options, tuple(classes), scale
     licence = metadata.get("licence", "")
@@ -306,9 +319,36 @@ def read_header(path: Path) -> dict[str, str]:
     WeightsError
         If the file is not there, or was not written by cnnhw, or is damaged.
     """
-    if not path.is_file():
+    if not _is_file(path):
         raise WeightsError(f"no weights at {path}")
     return _read(path, tensors=False)[0]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; not where a name is too long, or a folder may not be looked into."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _no_more_than(tensors: int) -> Iterator[None]:
+    """Stop building a model that has more parameters than its file has tensors: options may ask for any depth."""
+    left, thread = tensors + 8, threading.get_ident()  # a replaced head comes after its first one
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        if threading.get_ident() == thread:
+            left -= 1
+            if left < 0:
+                raise ValueError(f"its options ask for more than the {tensors} tensors that it holds")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _find(weights: str | Path) -> Path:
@@ -318,9 +358,9 @@ def _find(weights: str | Path) -> Path:
     path, known = Path(weights), str(weights) in shipped.NETWORKS
     if known and not path.exists():
         path = shipped.path(str(weights))
-    elif path.is_dir():
+    elif _is_file(path / WEIGHTS):
         path = path / WEIGHTS
-    if not path.is_file():
+    if not _is_file(path):
         near = [] if known else difflib.get_close_matches(str(weights), shipped.names(), n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         if known and Path(weights).exists():
@@ -335,13 +375,9 @@ def _find(weights: str | Path) -> Path:
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return a weights file's header and, if wanted, its tensors as float32."""
     try:
-        if tensors:
-            metadata, read = files.load_tensors(path)
-            found = {name: value.float() for name, value in read.items()}
-        else:
-            with safe_open(path, framework="pt") as file:
-                metadata, found = file.metadata() or {}, {}
-    except (SafetensorError, OSError, ValueError) as error:
+        metadata, read = files.load_tensors(path, tensors=tensors, header_limit=_HEADER_LIMIT)
+        found = {name: value.float() for name, value in read.items()}
+    except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "
             "as opening them can run code"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnhw import evaluation, runs, studies
-from cnnhw.errors import CnnhwError, UnknownNameError
+from cnnhw.errors import CnnhwError, UnknownNameError, WeightsError
 from cnnhw.studies import Job, Record
 
 __all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record"]
@@ -226,31 +226,37 @@ def card(name: str) -> dict[str, Any]:
     header, this = runs.read_header(file), record(name)
     if header.get("key") != this.key:
         raise CnnhwError(f"{file} is not of the run {job(name)}: make it again with 'cnnhw study weights {name}'")
+    try:
+        options, classes, size = json.loads(header["options"]), json.loads(header["classes"]), int(header["size"])
+        shipped_accuracy, agreement = float(header["test_accuracy"]), float(header["agreement"])
+        data, licence = header["data"], header["licence"]
+    except (KeyError, ValueError, RecursionError) as error:
+        raise WeightsError(f"the header of {file} is damaged ({error}): install cnnhw again") from error
     keys = {other.key for other in job(name).study.jobs() if other.arm.name == which.arm}
     all_seeds = {one.seed: one.accuracy() for one in studies.records(which.study) if one.key in keys}
     content, right = this.content, int(this.confusion().trace())
     return {
         "name": name,
         "model": which.model,
-        "options": json.loads(header["options"]),
+        "options": options,
         "description": which.description,
         "limits": which.limits,
         "chapter": which.chapter,
         "study": which.study,
         "arm": which.arm,
         "seed": which.seed,
-        "data": header["data"],
+        "data": data,
         "data_note": content["data"]["note"],
-        "licence": header["licence"],
+        "licence": licence,
         "photos": content["data"]["photos"],
-        "classes": json.loads(header["classes"]),
-        "size": int(header["size"]),
+        "classes": classes,
+        "size": size,
         "protocols": content["configuration"].get("protocols", []),
         "recipe": content["configuration"]["recipe"],
         "accuracy": this.accuracy(),
         "accuracy_interval": evaluation.wilson_interval(right, len(this.labels)),
-        "shipped_accuracy": float(header["test_accuracy"]),
-        "agreement": float(header["agreement"]),
+        "shipped_accuracy": shipped_accuracy,
+        "agreement": agreement,
         "accuracies": all_seeds,
         "mean_accuracy": statistics.fmean(all_seeds.values()),
         "lowest_accuracy": min(all_seeds.values()),

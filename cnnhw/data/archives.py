@@ -7,8 +7,12 @@ program; it unpacks into a temporary folder of our own, after every name in the 
 from __future__ import annotations
 
 import abc
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -19,7 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder
@@ -28,9 +32,14 @@ __all__ = ["Container", "Folder", "open_container"]
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
+RATIO_LIMIT, RATIO_FROM = 100, 2**30  # photographs hardly get smaller: what grows a hundredfold is no photographs
+COUNT_LIMIT = 500_000
+FOLDER_LIMIT = 100  # folders in folders
+_DIRECTORY_LIMIT = 32 * 2**20  # bytes of a zip archive's list of members
+_HEADER_LIMIT = 2**17  # bytes of all headers of one member of a tar archive
+_LONG_NUMBER = re.compile(rb"\d{256}")  # tarfile's search for numbers takes the square of their length
 _RAR_COPY, _RAR_UNIX = 5, 3  # a file stored once and named twice; file modes are those of Unix
 _SPECIAL = "is a link or a device"
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
@@ -106,6 +115,8 @@ class Folder(Container):
         if real in self._seen:
             return
         self._seen.add(real)
+        if prefix.count("/") > FOLDER_LIMIT:
+            raise DataError(f"folder {self.path} holds more than {FOLDER_LIMIT} folders in one another: give another")
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -172,7 +183,8 @@ class _Archive(Container):
         """Check all members, once; return the names inside the archive by their portable names."""
         if self._inside is None:
             total, inside = 0, {}
-            for name, size, fault in self._list():
+            most = max(RATIO_FROM, RATIO_LIMIT * self.path.stat().st_size)
+            for count, (name, size, fault) in enumerate(self._list(), start=1):
                 total += size
                 path = PurePosixPath(name.replace("\\", "/"))
                 if _leads_out(name):
@@ -181,6 +193,10 @@ class _Archive(Container):
                     fault = f"is larger than {MEMBER_LIMIT // 2**20} MB"
                 elif total > TOTAL_LIMIT:
                     fault = f"brings the total to more than {TOTAL_LIMIT // 2**30} GB"
+                elif total > most:
+                    fault = f"brings the total to more than {RATIO_LIMIT} times the archive's own size"
+                elif count > COUNT_LIMIT:
+                    fault = f"is one more than {COUNT_LIMIT:,}"
                 if fault:
                     raise DataError(
                         f"archive {self.path} is refused: member {name!r} {fault}. Get the archive from its "
@@ -199,58 +215,119 @@ class _Archive(Container):
     def _guard(self) -> Iterator[None]:
         try:
             yield
-        except _DAMAGE as error:
-            raise self._broken(error) from error
+        except Exception as error:  # the readers raise almost anything on damaged archives
+            raise self._broken(error or type(error).__name__) from error
 
     def _broken(self, error: object) -> DataError:
         return DataError(f"archive {self.path} is damaged or incomplete ({error}). Delete it and get it again")
 
 
+class _Limited:
+    """A file, or a stream that is decompressed, of which no more is read at once than there is reason to.
+
+    Archives may claim any length of what describes their members, and a small file can grow without end. Numbers in
+    it may be as long as they like only where a member's content is read.
+
+    Parameters
+    ----------
+    file : binary file
+        What is read.
+    allowed : int
+        How many bytes may be read, until `allow` is called.
+    most : int, optional
+        How far into the file may be read, in bytes.
+    """
+
+    def __init__(self, file: BinaryIO, allowed: int, most: int | None = None) -> None:
+        self._file, self._allowed, self._left, self._most = file, allowed, allowed, most
+        self._last, self._content = b"", False
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def allow(self, more: int = 0) -> None:
+        self._left, self._content = self._allowed + more, more > 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError("what describes its members is too long")
+        if self._most is not None and self.tell() > self._most:
+            raise ValueError(f"it grows to more than {RATIO_LIMIT} times its size")
+        if not self._content and _LONG_NUMBER.search(data):
+            raise ValueError("a number in a header is too long")
+        self._last = data
+        return data
+
+    def drain(self) -> None:
+        """Read on to the end, where the checksum is; what was read last must not be a member's header."""
+        if self._last.strip(b"\0"):
+            raise ValueError("a member's header is not readable")
+        while self._last:
+            self.allow(2**20)
+            self.read(2**20)
+
+
 class _Zip(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
-        with self._guard(), zipfile.ZipFile(self.path) as archive:
-            for member in archive.infolist():
-                special = stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
-                fault = _SPECIAL if special else "is encrypted" if member.flag_bits & 1 else ""
-                yield member.filename, member.file_size, fault
+        with self._guard(), self.path.open("rb") as file:
+            limited = cast(BinaryIO, _Limited(file, _DIRECTORY_LIMIT))
+            with zipfile.ZipFile(limited) as archive:
+                for member in archive.infolist():
+                    special = stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+                    usual = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                    fault = "" if usual else "is neither stored nor deflated"
+                    fault = _SPECIAL if special else "is encrypted" if member.flag_bits & 1 else fault
+                    yield member.filename, member.file_size, fault
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         inside = self._members()
         with self._guard(), zipfile.ZipFile(self.path) as archive:
             for name in wanted:
-                yield name, archive.read(inside[name])
+                member = archive.getinfo(inside[name])
+                with archive.open(member) as file:
+                    yield name, file.read(member.file_size)  # without a number, it is unpacked whatever its size
 
 
 class _Tar(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
-        with self._guard(), tarfile.open(self.path) as archive:
-            for member in archive:
+        with self._guard(), self._open() as (stream, archive):
+            while member := archive.next():
                 fault = "" if member.isreg() or member.isdir() else _SPECIAL
+                fault = "is stored in pieces" if member.issparse() else "claims no size" if member.size < 0 else fault
                 yield member.name + "/" * member.isdir(), member.size, fault
-            # the checksum comes last
-            while archive.fileobj and archive.fileobj.read(2**20):
-                continue
+                stream.allow()
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all
+            stream.drain()
 
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
         inside = self._members()
         names = {inside[name]: name for name in wanted}
-        with self._guard(), tarfile.open(self.path) as archive:
-            for member in archive:  # in order, as going back means decompressing again
+        with self._guard(), self._open() as (stream, archive):
+            while names and (member := archive.next()):  # in order, as going back means decompressing again
+                stream.allow(member.size)
                 if member.name in names and (file := archive.extractfile(member)):
                     yield names.pop(member.name), file.read()
-                    if not names:
-                        return
+                stream.allow()
+                archive.members.clear()  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[_Limited, tarfile.TarFile]]:
+        kinds = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+        with self.path.open("rb") as file:
+            start = file.read(2)
+        unpack: Any = kinds.get(start, open)
+        with contextlib.closing(unpack(self.path, "rb")) as file:
+            stream = _Limited(file, _HEADER_LIMIT, max(RATIO_FROM, RATIO_LIMIT * self.path.stat().st_size))
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r:") as archive:
+                yield stream, archive
 
 
 class _Rar(_Archive):
     def _open(self) -> list[Any]:
         import rarfile
 
-        try:
-            with rarfile.RarFile(self.path, errors="strict") as archive:
-                return archive.infolist()
-        except (rarfile.Error, OSError, ValueError) as error:
-            raise self._broken(error or "not a RAR archive") from error
+        with self._guard(), rarfile.RarFile(self.path, errors="strict") as archive:
+            return archive.infolist()
 
     def _list(self) -> Iterator[tuple[str, int, str]]:
         for member in self._open():

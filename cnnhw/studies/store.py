@@ -24,6 +24,7 @@ from cnnhw.runs import Run, processor, versions
 __all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
+_SIZE_LIMIT = 16 * 2**20  # bytes; a record has less than a hundred thousand
 _SHARED_CODE = (
     "cnnhw.models.blocks",
     "cnnhw.training",
@@ -162,6 +163,8 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     found = []
     for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
         try:
+            if path.stat().st_size > _SIZE_LIMIT:
+                raise ValueError(f"it is larger than {_SIZE_LIMIT // 2**20} MB")
             text = path.read_text(encoding="utf-8")
             content = json.loads(text)
             if content["format"] != _FORMAT or content["key"] != configuration_key(content["configuration"]):
@@ -170,12 +173,14 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
                 raise ValueError("it has no checksum")
             if content["checksum"] != _checksum(text.replace(_seal(content["checksum"]), _seal(""))):
                 raise ValueError("its content does not fit its checksum: it was changed after it was written")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            record = Record(content, path)
+            order = str(record.study), str(record.arm), int(record.seed)
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             raise CnnhwError(
                 f"{path} is not a usable record ({error}): restore it, or delete it and run it again"
             ) from error
-        found.append(Record(content, path))
-    return sorted(found, key=lambda record: (record.study, record.arm, record.seed))
+        found.append((order, record))
+    return [record for _, record in sorted(found, key=lambda pair: pair[0])]
 
 
 def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[str, Any], code: str) -> dict[str, Any]:
