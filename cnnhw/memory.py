@@ -29,7 +29,7 @@ def keep_freed() -> None:
 
 
 def peak_mb() -> int:
-    """Return the most memory that this process has had resident, in MB (2**20 bytes)."""
+    """Return the most memory that this process has had resident, in MB (2**20 bytes), mapped files included."""
     if sys.platform == "linux":  # ru_maxrss would count the parent's memory, too
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
