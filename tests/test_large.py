@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 import cnnhw
-from cnnhw import models, training
+from cnnhw import audit, evaluation, features, models, training
 from cnnhw.data import PhotoSet, Split, cache
 from cnnhw.errors import DataError
 
@@ -50,7 +50,7 @@ def split_of(store: torch.Tensor, classes: int = 5) -> Split:
 
 def photoset(store: torch.Tensor) -> PhotoSet:
     whole = split_of(store)
-    few = dataclasses.replace(whole, index=torch.arange(10), labels=whole.labels[:10])
+    few = Split(store, whole.index[:10], whole.labels[:10], whole.names[:10], whole.digests[:10])
     return PhotoSet("noise", tuple("abcde"), store.shape[-1], whole, few, few)
 
 
@@ -88,6 +88,7 @@ def test_any_damaged_byte_is_found(caplog, figures):
             else:  # blanks between the values of the JSON file may be other blanks
                 assert json.loads(damaged) == json.loads(whole)
                 assert torch.equal(entry[0], images)
+            del entry
         path.write_bytes(whole)
     assert torch.equal(cache.load(KEY)[0], images)
     assert found > 400
@@ -235,7 +236,7 @@ def test_a_cache_that_can_only_be_read(monkeypatch):
         monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
     try:
         assert torch.equal(split_of(cache.load(KEY)[0]).images, images)
-        with pytest.raises(DataError, match="cannot be stored in .*CNNHW_CACHE") as caught:
+        with pytest.raises(DataError, match=r"cannot be stored in .*CNNHW_CACHE") as caught:
             cache.build("another", (4, 3, 8, 8), lambda store: {})
         assert "\n" not in str(caught.value)
     finally:
@@ -282,6 +283,16 @@ def test_sending_photos_that_are_gone():
 
 
 # ---------------------------------------------------------------------------------------------------- size
+
+
+def test_training_and_prediction_never_copy_a_split(monkeypatch):
+    photos = photoset(build(noise(60, 32)))
+    monkeypatch.setattr(Split, "images", property(lambda split: pytest.fail("a whole split was copied")))
+    recipe = dataclasses.replace(cnnhw.Recipe.fast(epochs=1), class_weights=True, cutout=0.2, mixup=0.2)
+    run = cnnhw.fit(models.create("fast", size=32), photos, recipe, test_each_epoch=True, progress=False)
+    assert evaluation.predict(run.model, photos.train).shape == (60, 5)
+    assert len(features.largest(run.model, photos.train, "0", 0, count=3)) == 3
+    audit.near_duplicates(photos)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count maps that may be written to")
@@ -340,7 +351,7 @@ try:
     loading, built = time.perf_counter() - start, peak
     photos = cnnhw.data.load(sys.argv[1], size=256, progress=False)
     features = nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-    model = Classifier(features, nn.Linear(128, len(photos.classes)), 256)
+    model = Classifier(features, nn.Sequential(nn.Linear(128, len(photos.classes))), 256)
     start = time.perf_counter()
     run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=1, batch_size=64), progress=False)
     training = time.perf_counter() - start
@@ -389,7 +400,6 @@ def test_a_large_folder_is_trained_on_in_little_memory(tmp_path, figures):
     finally:
         shutil.rmtree(tmp_path / "photos")
         shutil.rmtree(cache.folder(), ignore_errors=True)
-    print(found)
     assert found["photos"] == 11_000
     assert found["bytes"] > 2e9 > cache.CHECKED_WHOLE
     assert found["unread"] == 0
@@ -420,7 +430,6 @@ def test_streaming_is_as_fast_as_memory(unchecked, figures):
         share = best["streamed"] / best["held"]
         if repetition >= 4 and share > 0.95:  # other work on the machine slows one or the other for a while
             break
-    print(best)
     assert isinstance(streamed.train.store, cache.MappedPhotos)
     assert share > 0.9
-    figures("large", streaming_share=f"{share:.2f}")
+    figures("large", streaming_share=round(share, 2))

@@ -8,8 +8,8 @@ The JSON file holds CRC-32 checksums, of its own content, of the header of the a
 entry was written. What they are compared with, and when:
 
 - Whenever an entry is loaded: the JSON file, the size of the array's file and its header.
-- The photos of arrays of up to `CHECKED_WHOLE` bytes: also whenever the entry is loaded. Reading them takes a fraction
-  of a second, and no longer than training would need to read them.
+- The photos of arrays of up to `CHECKED_WHOLE` bytes: also whenever the entry is loaded. That reads the file once, as
+  the first epoch would.
 - The photos of larger arrays: one by one, when `MappedPhotos.read` gives them out for the first time in a process.
 
 An entry found damaged on loading, or written without checksums by an older version, counts as not there, so that it is
@@ -245,7 +245,8 @@ def _write(
     """Write the array's file; return what belongs into the JSON file."""
     store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
     with temporary.open("rb+") as file:
-        _lock(file)
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            _lock(file)
         size = temporary.stat().st_size
         _reserve(file, size)
         meta = fill(store)
@@ -328,7 +329,7 @@ def _lock(file: BinaryIO) -> None:
 
 def _remove_leftovers() -> None:
     for path in folder().glob(".*.tmp"):
-        with contextlib.suppress(OSError):  # in use, or another process was quicker
+        with contextlib.suppress(OSError):  # in use, or not to be locked here, or another process was quicker
             if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
                 with path.open("rb+") as file:
                     _lock(file)

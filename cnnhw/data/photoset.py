@@ -61,7 +61,7 @@ class Split:
         Raises
         ------
         DataError
-            If a memory-mapped photo is not what was stored: see :mod:`cnnhw.data.cache`.
+            If a memory-mapped photo is not what was stored: see :doc:`/guide/data`.
         """
         rows = self.index[torch.as_tensor(rows)]
         if isinstance(self.store, MappedPhotos):
