@@ -495,10 +495,12 @@ def test_damaged_entries_are_made_again(place, damage):
     else:
         data = array.read_bytes()
         array.unlink()
-        other = bytes([data[-1] ^ 1])
-        array.write_bytes(
-            {"cut": data[:-100], "lengthened": data + bytes(100), "other pixel": data[:-1] + other}[damage]
-        )
+        damaged = {
+            "cut": data[:-100],
+            "lengthened": data + bytes(100),
+            "other pixel": data[:-1] + bytes([data[-1] ^ 1]),
+        }
+        array.write_bytes(damaged[damage])
     assert torch.equal(load(place).train.images, expected)
 
 
