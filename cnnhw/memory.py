@@ -17,13 +17,15 @@ def keep_freed() -> None:
     """Have glibc keep what is freed, for the next step of training to use again; elsewhere, do nothing.
 
     By default glibc gives large blocks back to the system at once, and each step gets fresh pages, which the system has
-    to clear first: up to a third of the time of a step. Resident memory stays at its peak instead.
+    to clear first: up to a third of the time of a step. Resident memory stays at its peak instead. Blocks of 128 MB (2**27
+    bytes) or more are given back: kept ones get cut up for smaller blocks, so that memory would grow beyond what is ever
+    in use at a time.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_THRESHOLD, 2**27)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 2**28)
 

@@ -332,6 +332,7 @@ from cnnhw.data import cache
 from cnnhw.models.blocks import Classifier
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 peak, done = 0, threading.Event()
 
 def anonymous():
