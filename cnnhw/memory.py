@@ -17,9 +17,9 @@ def keep_freed() -> None:
     """Have glibc keep what is freed, for the next step of training to use again; elsewhere, do nothing.
 
     By default glibc gives large blocks back to the system at once, and each step gets fresh pages, which the system has
-    to clear first: up to a third of the time of a step. Resident memory stays at its peak instead. Blocks of 128 MB (2**27
-    bytes) or more are given back: kept ones get cut up for smaller blocks, so that memory would grow beyond what is ever
-    in use at a time.
+    to clear first: up to a third of the time of a step. Resident memory stays at its peak instead.
+    Blocks of 128 MB (2**27 bytes) or more are given back: kept ones get cut up for smaller blocks, so that memory would
+    grow beyond what is ever in use at a time.
     """
     if sys.platform != "linux":
         return

@@ -422,15 +422,13 @@ def test_streaming_is_as_fast_as_memory(unchecked, figures):
     recipe = cnnhw.Recipe.fast()
 
     def speed(photos: PhotoSet) -> float:
-        return training.speed(models.create("fast", size=64), photos, recipe, seconds=1.5)
+        return training.speed(models.create("fast", size=64), photos, recipe, seconds=1.0)
 
-    best = {"streamed": 0.0, "held": 0.0}
-    for repetition in range(12):
-        best["streamed"] = max(best["streamed"], speed(streamed))
-        best["held"] = max(best["held"], speed(held))
-        share = best["streamed"] / best["held"]
-        if repetition >= 4 and share > 0.95:  # other work on the machine slows one or the other for a while
-            break
+    best = {streamed: 0.0, held: 0.0}
+    for repetition in range(10):  # a fixed number, in changing order: other work slows one or the other for a while
+        for photos in (streamed, held) if repetition % 2 else (held, streamed):
+            best[photos] = max(best[photos], speed(photos))
+    share = best[streamed] / best[held]
     assert isinstance(streamed.train.store, cache.MappedPhotos)
     assert share > 0.9
     figures("large", streaming_share=round(share, 2))
