@@ -479,7 +479,7 @@ def test_changed_files_are_decoded_again(place):
     assert load(place).fingerprint != before.fingerprint
 
 
-@pytest.mark.parametrize("damage", ["cut", "lengthened", "no array", "no meta", "bad meta"])
+@pytest.mark.parametrize("damage", ["cut", "lengthened", "other pixel", "no array", "no meta", "bad meta"])
 def test_damaged_entries_are_made_again(place, damage):
     fill(place)
     before = load(place)
@@ -495,7 +495,12 @@ def test_damaged_entries_are_made_again(place, damage):
     else:
         data = array.read_bytes()
         array.unlink()
-        array.write_bytes(data[:-100] if damage == "cut" else data + bytes(100))
+        damaged = {
+            "cut": data[:-100],
+            "lengthened": data + bytes(100),
+            "other pixel": data[:-1] + bytes([data[-1] ^ 1]),
+        }
+        array.write_bytes(damaged[damage])
     assert torch.equal(load(place).train.images, expected)
 
 

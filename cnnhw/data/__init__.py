@@ -52,7 +52,8 @@ def load(
 ) -> PhotoSet:
     """Load a data set: photos of one size, split into train, validation and test.
 
-    Photos are decoded once for each size and kept in the cache folder; loading them again takes no time.
+    Photos are decoded once for each size and kept in the cache folder. They are memory-mapped from there, so that a set
+    need not fit in memory.
 
     Parameters
     ----------

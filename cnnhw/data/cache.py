@@ -3,16 +3,37 @@
 An entry is two files named after its key: ``<key>.npy`` with the photos and ``<key>.json`` with what is known
 about them. Both are written under temporary names and renamed, the JSON file last, so that an entry is either
 whole or not there. The folder can be deleted at any time: photos are decoded again when next asked for.
+
+The JSON file holds CRC-32 checksums, of its own content, of the header of the array and of each photo, taken when the
+entry was written. What they are compared with, and when:
+
+- Whenever an entry is loaded: the JSON file, the size of the array's file and its header.
+- The photos of arrays of up to `CHECKED_WHOLE` bytes: also whenever the entry is loaded. That reads the file once, as
+  the first epoch would.
+- The photos of larger arrays: one by one, when `MappedPhotos.read` gives them out for the first time in a process.
+
+An entry found damaged on loading, or written without checksums by an older version, counts as not there, so that it is
+made again under the same names. A photo found damaged later is a DataError, and the entry is given up. What changes on
+the disk after the check, while the process runs, is not found before the next process looks.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import math
+import mmap
+import os
 import shutil
+import sys
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +43,98 @@ from torch import Tensor
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder, replacing, write_json
 
-__all__ = ["build", "folder", "key", "load"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["MappedPhotos", "build", "folder", "key", "load"]
+
+CHECKED_WHOLE = 2**30
+"""Arrays of up to so many bytes are checked whole when they are loaded."""
+
+_LEFT_BEHIND = 60
+"""Temporary files not written to for so many seconds may be leftovers of processes that were killed."""
+
+_NORESERVE = 0x4000  # Linux's MAP_NORESERVE, which the module mmap has from Python 3.13 on
+
+
+class _DamageError(Exception):
+    """An entry that cannot be used, and why."""
+
+
+class MappedPhotos(Tensor):
+    """The photos of an entry, a tensor (M, 3, S, S), uint8, in the memory that the file is mapped to.
+
+    Only what is used is read, and the system takes the memory back when it needs it. What is written to the tensor
+    stays in this process and never reaches the disk. Pickles and deep copies name the file instead of holding the
+    photos, so that a process to which they are sent maps the same file. Operations give plain tensors.
+
+    Attributes
+    ----------
+    path : Path
+        The array's file.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    path: Path
+    _mapped: mmap.mmap
+    _offset: int
+    _sums: NDArray[np.uint32]
+    _original: memoryview | None  # the file as it is, for arrays that are checked photo by photo
+    _unchecked: NDArray[np.bool_]
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return a copy of some photos, each checked when it is first read.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (B,), int64
+            Which photos, 0 to M - 1.
+
+        Returns
+        -------
+        Tensor of shape (B, 3, S, S), uint8
+            The photos.
+
+        Raises
+        ------
+        DataError
+            If a photo is not what was stored. The entry is then given up: the next :func:`load` finds none.
+        """
+        if self._original is not None:
+            self._announce(rows)
+            self._check(rows.numpy())
+        return self.index_select(0, rows)
+
+    def _announce(self, rows: Tensor) -> None:
+        """Have the system read photos in parallel: else each would be waited for, page by page."""
+        if not hasattr(self._mapped, "madvise"):  # Windows
+            return
+        length = self[0].numel()
+        for row in rows.tolist():
+            start = self._offset + row * length
+            page = start - start % mmap.PAGESIZE
+            self._mapped.madvise(mmap.MADV_WILLNEED, page, start + length - page)
+
+    def _check(self, rows: NDArray[np.int64]) -> None:
+        assert self._original is not None
+        length = self[0].numel()
+        for row in rows[self._unchecked[rows]].tolist():
+            start = self._offset + row * length
+            if zlib.crc32(self._original[start : start + length]) != self._sums[row]:
+                with contextlib.suppress(OSError):
+                    self.path.with_suffix(".json").unlink()
+                raise DataError(
+                    f"{self.path} is damaged: photo {row} in it is not what was stored. Load the photos again, which "
+                    "decodes them anew (if the same is said then, delete the file and check the disk)"
+                )
+            self._unchecked[row] = False
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[[Path], Tensor], tuple[Path]]:
+        return _reopen, (self.path,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return _reopen(self.path)
 
 
 def folder() -> Path:
@@ -47,8 +159,8 @@ def key(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def load(key: str) -> tuple[Tensor, dict[str, Any]] | None:
-    """Return an entry, or None if it is not there or not whole.
+def load(key: str) -> tuple[MappedPhotos, dict[str, Any]] | None:
+    """Return an entry, or None if it is not there, not whole or damaged; of damage, one line is logged.
 
     Parameters
     ----------
@@ -57,26 +169,27 @@ def load(key: str) -> tuple[Tensor, dict[str, Any]] | None:
 
     Returns
     -------
-    images : Tensor of shape (M, 3, S, S), uint8
+    images : MappedPhotos of shape (M, 3, S, S), uint8
         The photos, memory-mapped; what is written to the tensor never reaches the disk.
     meta : dict
         What was stored beside them.
     """
-    array_path, meta_path = _paths(key)
+    path = _array_path(key)
     try:
-        stored = json.loads(meta_path.read_text(encoding="utf-8"))
-        if array_path.stat().st_size != stored["bytes"]:
-            return None
-        array = np.load(array_path, mmap_mode="c")
-        return torch.from_numpy(array), stored["meta"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return _open(path)
+    except FileNotFoundError:
+        return None
+    except _DamageError as damage:
+        logging.getLogger("cnnhw").warning("stored photos %s cannot be used and are made again: %s", path, damage)
         return None
 
 
 def build(
     key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], dict[str, Any]]
-) -> tuple[Tensor, dict[str, Any]]:
+) -> tuple[MappedPhotos, dict[str, Any]]:
     """Make an entry and return it as `load` does.
+
+    Temporary files that killed processes left in the folder are removed.
 
     Parameters
     ----------
@@ -90,7 +203,7 @@ def build(
 
     Returns
     -------
-    images : Tensor of shape (M, 3, S, S), uint8
+    images : MappedPhotos of shape (M, 3, S, S), uint8
     meta : dict
 
     Raises
@@ -98,24 +211,20 @@ def build(
     DataError
         If the cache folder is full or cannot be written to.
     """
-    array_path, meta_path = _paths(key)
+    path = _array_path(key)
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        # Writing through a memory map to a full disk kills the process, so look first.
-        needed = int(np.prod(shape)) + 2**20
+        _remove_leftovers()
+        needed = math.prod(shape) + 2**20
         if (free := shutil.disk_usage(folder()).free) < needed:
             raise DataError(
                 f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB left: "
                 "free some space, or set the environment variable CNNHW_CACHE to another folder"
             )
         try:
-            with replacing(array_path) as temporary:
-                store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-                meta = fill(store)
-                store.flush()
-                del store  # Windows cannot rename a file that is still mapped
-                size = temporary.stat().st_size
-            write_json(meta_path, {"bytes": size, "meta": meta}, indent=None)
+            with replacing(path) as temporary:
+                content = _write(temporary, shape, fill)
+            write_json(path.with_suffix(".json"), {"crc32": _checksum(content), "content": content}, indent=None)
         except PermissionError:
             # Windows refuses to replace a file that another process uses: well if it is the same entry.
             if load(key) is None:
@@ -130,5 +239,106 @@ def build(
     return entry
 
 
-def _paths(key: str) -> tuple[Path, Path]:
-    return folder() / f"{key}.npy", folder() / f"{key}.json"
+def _write(
+    temporary: Path, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the array's file; return what belongs into the JSON file."""
+    store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    with temporary.open("rb+") as file:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            _lock(file)
+        size = temporary.stat().st_size
+        _reserve(file, size)
+        meta = fill(store)
+        store.flush()
+        rows = [zlib.crc32(photo) for photo in store]
+        header = file.read(size - math.prod(shape))
+        del store  # Windows cannot rename a file that is still mapped
+    return {"shape": shape, "bytes": size, "header": zlib.crc32(header), "rows": rows, "meta": meta}
+
+
+def _open(path: Path) -> tuple[MappedPhotos, dict[str, Any]]:
+    """Map an entry's array; raise FileNotFoundError if there is no JSON file, _DamageError for all other faults."""
+    try:
+        stored = json.loads(path.with_suffix(".json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{path.with_suffix('.json')} is not there") from None
+    except (OSError, ValueError) as error:
+        raise _DamageError(f"the JSON file cannot be read: {error}") from error
+    try:
+        content = stored["content"]
+        if stored["crc32"] != _checksum(content):
+            raise _DamageError("checksum of the JSON file")
+        shape, sums, offset = content["shape"], content["rows"], content["bytes"] - math.prod(content["shape"])
+        with path.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) != content["bytes"]:
+                raise _DamageError(f"{size} bytes in place of {content['bytes']}")
+            if zlib.crc32(file.read(offset)) != content["header"]:
+                raise _DamageError("checksum of the header")
+            mapped = _map(file)
+            photos = torch.frombuffer(mapped, dtype=torch.uint8, offset=offset).view(shape).as_subclass(MappedPhotos)
+            if size <= CHECKED_WHOLE:
+                # by reading, as a bad block met through a memory map kills the process
+                if bad := [row for row, known in enumerate(sums) if zlib.crc32(file.read(photos[0].numel())) != known]:
+                    raise _DamageError(f"checksums of {len(bad)} photos, the first of them photo {bad[0]}")
+                original = None
+            else:
+                original = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamageError(f"not whole, or stored by another version ({error!r})") from error
+    photos.path, photos._mapped, photos._offset, photos._original = path, mapped, offset, original
+    photos._sums, photos._unchecked = np.array(sums, np.uint32), np.ones(len(sums), bool)
+    return photos, content["meta"]
+
+
+def _reopen(path: Path) -> MappedPhotos:
+    """Map the array of an entry that another process has loaded."""
+    try:
+        return _open(path)[0]
+    except (OSError, _DamageError) as error:
+        raise DataError(f"stored photos {path} cannot be used any more: {error}. Load the photos again") from error
+
+
+def _map(file: BinaryIO) -> mmap.mmap:
+    """Map a file so that what is written to the memory does not reach the file."""
+    if sys.platform == "linux":
+        # By default Linux refuses maps that may be written to if, wholly written, they would not fit in memory.
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=protection)
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Set space aside, where the system can: writing through a memory map to a full disk kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
+def _lock(file: BinaryIO) -> None:
+    """Mark a file as in use until it is closed or the process ends; raise BlockingIOError if it is in use.
+
+    Windows does not remove files that are open, which is as good.
+    """
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_leftovers() -> None:
+    for path in folder().glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # in use, or not to be locked here, or another process was quicker
+            if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
+                with path.open("rb+") as file:
+                    _lock(file)
+                path.unlink()
+
+
+def _checksum(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())
+
+
+def _array_path(key: str) -> Path:
+    return folder() / f"{key}.npy"

@@ -1,4 +1,4 @@
-"""Photographs in memory: one uint8 tensor, an index and labels for each of train, validation and test."""
+"""Labelled photographs: one uint8 tensor, an index and labels for each of train, validation and test."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from cnnhw.data.cache import MappedPhotos
 
 __all__ = ["PhotoSet", "Split"]
 
@@ -16,6 +19,8 @@ __all__ = ["PhotoSet", "Split"]
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set: train, validation or test.
+
+    A split can be pickled and sent to another process: memory-mapped photos are then mapped there, not copied.
 
     Attributes
     ----------
@@ -41,7 +46,7 @@ class Split:
         return len(self.index)
 
     def batch(self, rows: Tensor | Sequence[int]) -> Tensor:
-        """Return some photos of the split.
+        """Return some photos of the split; of memory-mapped ones, only these are read.
 
         Parameters
         ----------
@@ -52,13 +57,28 @@ class Split:
         -------
         Tensor of shape (B, 3, S, S), uint8
             A copy of the photos.
+
+        Raises
+        ------
+        DataError
+            If a memory-mapped photo is not what was stored: see :doc:`/guide/data`.
         """
-        return self.store.index_select(0, self.index[torch.as_tensor(rows)])
+        rows = self.index[torch.as_tensor(rows)]
+        if isinstance(self.store, MappedPhotos):
+            return self.store.read(rows)
+        return self.store.index_select(0, rows)
 
     @cached_property
     def images(self) -> Tensor:
-        """All photos of the split: Tensor of shape (N, 3, S, S), uint8 RGB, copied to memory when first asked for."""
-        return self.store[self.index]
+        """All photos of the split: Tensor of shape (N, 3, S, S), uint8 RGB, copied to memory when first asked for.
+
+        They stay in memory as long as the split does. Training, evaluation and prediction take `batch` instead, and
+        so should all that is meant for sets that do not fit in memory.
+        """
+        return self.batch(torch.arange(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "images"}
 
     @cached_property
     def fingerprint(self) -> str:
