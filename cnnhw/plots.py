@@ -888,10 +888,15 @@ def diagram(model: Classifier) -> Svg:
     place = [(margin + lane * (width + 200), 20 + d * (height + gap)) for lane, d in zip(lanes, depth, strict=True)]
     full_width = max(x for x, _ in place) + width + 200
     full_height = max(y for _, y in place) + height + 20
+    largest = max(range(len(counts)), key=counts.__getitem__)
+    seen = (
+        f"Diagram of {model.name}: {len(labels)} steps from photo to scores, {total:,} parameters, "
+        f"{100 * counts[largest] / total:.0f} % of them in one layer, {labels[largest][0]}."
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full_width} {full_height}" width="{full_width}" '
         f'font-family="system-ui, sans-serif" font-size="13" role="img">'
-        f"<title>{html.escape(model.name)}: {total:,} parameters</title>"
+        f"<title>{html.escape(seen)}</title>"
         f'<rect width="{full_width}" height="{full_height}" fill="#fff"/>'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8z" fill="#666"/></marker></defs>'

@@ -40,6 +40,7 @@ extensions = [
     "tested",
     "exercises",
     "notebooks",
+    "accessible",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -85,6 +86,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "cnnhw"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -94,8 +97,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": {"**": ["page-toc", "sg_download_links"], "index": []},
-    "pygments_light_style": "tango",
-    "pygments_dark_style": "monokai",
+    # both have the contrast that WCAG asks for
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {
     name: [] for name in ("index", "bibliography", "changelog", "claims", "model_cards", "feature_explorer")

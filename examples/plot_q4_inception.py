@@ -198,8 +198,8 @@ plt.show()
 for arm in ("base", "channels", "macs"):
     figure = plots.trained(of(arm), title=ARMS[arm])
     figure.set_label(
-        f"{ARMS[arm]}: loss and accuracy by epoch, mean and range of six runs, and the mean test confusion matrix. "
-        " The loss still falls in the last epoch."
+        f"Loss and accuracy by epoch, mean and range of six runs, and the mean test confusion matrix, for {ARMS[arm]}: "
+        "the loss still falls in the last epoch, and fruit is found most often."
     )
     plt.show()
 

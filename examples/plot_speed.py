@@ -120,7 +120,8 @@ figure = plots.effects(
 )
 figure.set_label(
     "Effect of leaving out or changing each part of the fast recipe on its test accuracy, with 95 % intervals over six "
-    "seeds; the table above gives the same figures."
+    f"seeds: the most is lost with {min(rows, key=rows.get)}, the most gained with {max(rows, key=rows.get)}. The table "
+    "above gives the same figures."
 )
 plt.show()
 

@@ -476,7 +476,7 @@ def test_colours_have_contrast_in_both_themes(server, visit, scheme, theme):
     for end in ("low", "high"):
         assert contrast(colours[end], colours["zero"]) >= 3
     shown = page.evaluate(
-        "[...document.querySelectorAll('.explorer :is(p, h3, legend, label, select, button, output)')]"
+        "[...document.querySelectorAll('.explorer :is(p, h2, legend, label, select, button, output)')]"
         ".map(e => getComputedStyle(e).color)"
     )
     for text in set(shown):

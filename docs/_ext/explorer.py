@@ -298,10 +298,10 @@ says what the figure shows.</p></noscript>
 <fieldset class="explorer-photos"><legend>Photo</legend>{_radios("photo", thumbs)}</fieldset>
 </div>
 <div class="explorer-panels">
-<div><h3 id="explorer-photo-title">Photo</h3>
+<div><h2 id="explorer-photo-title">Photo</h2>
 <canvas class="explorer-photo" width="384" height="384" role="img" aria-labelledby="explorer-photo-title"></canvas>
 </div>
-<div><h3 id="explorer-map-title">Map</h3>
+<div><h2 id="explorer-map-title">Map</h2>
 <canvas class="explorer-map" width="384" height="384" tabindex="0" role="application"
  aria-roledescription="map of cells" aria-labelledby="explorer-map-title" aria-describedby="explorer-said"></canvas>
 </div>
@@ -317,10 +317,10 @@ says what the figure shows.</p></noscript>
 <input type="range" id="explorer-channel" min="0" value="0" step="1"><output for="explorer-channel"></output></p>
 <div class="explorer-grid" role="radiogroup" aria-label="All channels of the layer"></div>
 <div class="explorer-side">
-<div><h3 id="explorer-filter-title">Filter</h3>
+<div><h2 id="explorer-filter-title">Filter</h2>
 <canvas class="explorer-filter" width="192" height="192" role="img" aria-labelledby="explorer-filter-title"></canvas>
 <p class="explorer-about"></p></div>
-<div><h3>Scale of the layer</h3>
+<div><h2>Scale of the layer</h2>
 <div class="explorer-legend" aria-hidden="true"></div>
 <p class="explorer-ends"><span></span><span>0</span><span></span></p>
 <p class="explorer-thin"></p></div>

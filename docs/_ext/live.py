@@ -11,18 +11,20 @@ import stamp
 import torch
 from click.testing import CliRunner
 from docutils import nodes
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.scrapers import figure_rst
 
-from cnnhw import plots
+from cnnhw import files, plots
 from cnnhw.cli import cli
 from cnnhw.data import scenes
 
 logger = logging.getLogger(__name__)
 _SHEET = "_static/generated/scenes-{}.png"
+_LARGE = 100_000  # bytes
 
 
 def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -34,10 +36,24 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
             logger.warning(
                 "a figure has no alternative text: call figure.set_label(...)", location=block_vars["src_file"]
             )
-        figure.savefig(path, dpi=110, facecolor="white")
-        pictures.append(figure_rst([path], gallery_conf["src_dir"], str(figure.get_label())))
+        figure.savefig(path, dpi=110, facecolor="white")  # the gallery makes its thumbnail from it
+        pictures.append(figure_rst([str(compact(Path(path)))], gallery_conf["src_dir"], str(figure.get_label())))
     plt.close("all")
     return "\n".join(pictures)
+
+
+def compact(path: Path) -> Path:
+    """Write a picture as WebP beside its PNG, which takes several times the bytes; return the path of the former.
+
+    Drawings keep each pixel; photographs and maps, which stay large that way, lose what the eye does not miss.
+    """
+    small = path.with_suffix(".webp")
+    with Image.open(path) as picture, files.replacing(small) as temporary:
+        picture = picture.convert("RGB")
+        picture.save(temporary, format="webp", lossless=True)
+        if temporary.stat().st_size > _LARGE:
+            picture.save(temporary, format="webp", quality=90)
+    return small
 
 
 def reset(gallery_conf: dict[str, Any], fname: str) -> None:
@@ -75,8 +91,9 @@ class ScenesSheet(SphinxDirective):
         drawing = scenes.draw(rows * classes, seed=4, size=192)
         captions = [scenes.CLASSES[label] for label in drawing.labels.tolist()]
         plots.save(plots.contact_sheet(drawing.images, captions), path, dpi=110)
+        small = compact(path).relative_to(self.env.srcdir)
         picture = nodes.image(
-            uri=f"/{_SHEET.format(rows)}",
+            uri=f"/{small.as_posix()}",
             alt=f"{rows * classes} generated scenes on grounds strewn with leaves, a class a column: clusters of "
             "berries, birds, dogs, flowers, and other things such as wheels, crates and mugs.",
             classes=["sheet"],
