@@ -102,8 +102,11 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 # pages that have none beside them need no list of such pages
-html_sidebars = dict.fromkeys(
-    ("index", "bibliography", "changelog", "claims", "deprecations", "developer", "feature_explorer", "getting_started",
-     "glossary", "how_it_is_tested", "model_cards"), [],
-)  # fmt: skip
+html_sidebars = {
+    name: []
+    for name in (
+        "index", "bibliography", "changelog", "claims", "deprecations", "developer", "feature_explorer",
+        "getting_started", "glossary", "how_it_is_tested", "model_cards",
+    )
+}  # fmt: skip
 mathjax_path = "mathjax/tex-svg.js"

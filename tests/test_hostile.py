@@ -728,3 +728,15 @@ def test_any_record(tmp_path, figures):
 
     check()
     figures("hostile", inputs=trial.counts["inputs"], worst_seconds=round(trial.worst_seconds, 2))
+
+
+@on_unix
+@pytest.mark.fuzz
+@pytest.mark.timeout(3 * 3600)
+def test_the_long_fuzzing_finds_nothing(tmp_path):
+    """In a checkout its figures go to the page "How it is tested"."""
+    docs = Path(__file__).parents[1] / "docs"
+    out = (docs if docs.is_dir() else tmp_path) / "fuzzing.json"
+    words = ["--minutes", "120", "--inputs", "14500", "--keep", tmp_path / "kept", "--out", out]
+    assert subprocess.run([sys.executable, fuzz.__file__, *words]).returncode == 0
+    assert json.loads(out.read_text(encoding="utf-8"))["inputs"] >= 200_000

@@ -32,7 +32,7 @@ NAMES = {
     "gigabytes": "Their size in GB",
     "worst_anonymous_mb": "Most memory, without the mapped files",
     "worst_pickle_kb_for_10000_photos": "Largest pickle of 10,000 photos, in kB",
-    "streaming_share": "Speed from disk, as a share of that from memory",
+    "streaming_share": "Speed of training from the mapped file over that from memory, in processor time",
     "sdist_mb": "Size of the sdist",
     "sdist_files": "Files in the sdist",
     "wheel_mb": "Size of the wheel",
