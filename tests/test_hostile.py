@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import subprocess
 import sys
 import tarfile
 import threading
