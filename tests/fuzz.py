@@ -800,6 +800,20 @@ def _wait(process: subprocess.Popen, folder: Path, seconds: float) -> int | str:
                 return "hung"
 
 
+def together(parts: list[dict]) -> dict[str, object]:
+    """Return the figures of several runs of one target."""
+    by_engine: Counter[str] = Counter()
+    for part in parts:
+        by_engine.update(part["inputs_by_engine"])
+    return {
+        **{what: sum(part.get(what, 0) for part in parts) for what in COUNTS},
+        **{what: max(part[what] for part in parts) for what in ("worst_seconds", "worst_memory_mb")},
+        "engine": ", ".join(by_engine),
+        "inputs_by_engine": by_engine,
+        "faults": sorted({fault for part in parts for fault in part["faults"]}),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0, help="for all targets together")
@@ -808,6 +822,9 @@ def main() -> None:
     parser.add_argument("--engine", action="append", choices=("mutation", "atheris"), help="this one only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "cnnhw-fuzzing")
+    parser.add_argument(
+        "--add", type=Path, action="append", default=[], help="JSON file of another run, whose figures are added"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--work", nargs=7, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -818,22 +835,14 @@ def main() -> None:
 
     engines = given.engine or ["mutation", *(["atheris"] if importlib.util.find_spec("atheris") else [])]
     pairs = [(name, engine) for name in given.target or TARGETS for engine in engines]
-    start, results = time.monotonic(), []
+    earlier = [json.loads(path.read_text(encoding="utf-8")) for path in given.add]
+    start, parts = time.monotonic(), [target for run in earlier for target in run["targets"].items()]
     for number, (name, engine) in enumerate(pairs):
         left = 60 * given.minutes - (time.monotonic() - start)
         result = fuzz(name, engine, given.inputs, left / (len(pairs) - number), given.keep, given.seed)
         print(name, json.dumps(result), flush=True)
-        results.append((name, result))
-    targets = {}
-    for name in given.target or TARGETS:
-        parts = [result for which, result in results if which == name]
-        targets[name] = {
-            **{what: sum(part.get(what, 0) for part in parts) for what in COUNTS},
-            **{what: max(part[what] for part in parts) for what in ("worst_seconds", "worst_memory_mb")},
-            "engine": ", ".join(part["engine"] for part in parts),
-            "inputs_by_engine": {part["engine"]: part.get("inputs", 0) for part in parts},
-            "faults": sorted({fault for part in parts for fault in part["faults"]}),
-        }
+        parts.append((name, result | {"inputs_by_engine": {engine: result.get("inputs", 0)}}))
+    targets = {name: together([part for which, part in parts if which == name]) for name in dict(parts)}
     versions = runs.versions() | {"safetensors": importlib.metadata.version("safetensors")}
     if "atheris" in engines:
         versions["atheris"] = importlib.metadata.version("atheris")
@@ -841,7 +850,7 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions,
         "platform": platform.system(),
-        "minutes": round((time.monotonic() - start) / 60, 1),
+        "minutes": round(sum(run["minutes"] for run in earlier) + (time.monotonic() - start) / 60, 1),
         "inputs": sum(target["inputs"] for target in targets.values()),
         "crashes": sum(target["crashes"] for target in targets.values()),
         "timeouts": sum(target["timeouts"] for target in targets.values()),
