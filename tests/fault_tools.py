@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ import shutil
 import signal
 import statistics
 import sys
+import threading
 import time
 import traceback
 import xml.etree.ElementTree as ET
@@ -28,7 +30,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def serving(answer: Callable[[Handler], None]) -> Iterator[str]:
     """Answer requests as told; give the server's address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.answer, server.daemon_threads, server.block_on_close = answer, True, False
-        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
@@ -104,20 +105,24 @@ def archive(url: str, content: bytes, **change: Any) -> sources.Source:
 class Download:
     """Archives are downloaded."""
 
-    name, stepped, size = "download", range(1, 2), 200_000
+    name, stepped = "download", range(1, 2)
 
     def __init__(self, folder: Path, url: str) -> None:
         self.url = url
 
     def work(self, state: Path, number: int) -> None:
-        url = f"{self.url}/{number}/{self.size}"
-        archive(url, body(number, self.size)).fetch(128, state / str(number), progress=False)
+        size = self.size(number)
+        archive(f"{self.url}/{number}/{size}", body(number, size)).fetch(128, state / str(number), progress=False)
+
+    @staticmethod
+    def size(number: int) -> int:
+        return 4_000 if number == 1 else 200_000  # of the first one, each write is a step
 
     def check(self, state: Path, number: int, finished: bool) -> Findings:
         path = state / str(number) / "archive.tgz"
         if not path.exists():
             return [(LOST, f"{path} is not there")] if finished else []
-        return [] if path.read_bytes() == body(number, self.size) else [(HALF, f"{path} is not what was sent")]
+        return [] if path.read_bytes() == body(number, self.size(number)) else [(HALF, f"{path} is not what was sent")]
 
 
 class Caching:
@@ -211,6 +216,7 @@ class Recording:
         )
         study = Study("killed", "Is anything lost?", str(photos), 16, arms, every_epoch=True, drift=True)
         studies._STUDIES["killed"] = study
+        store._bare = functools.cache(store._bare)  # the code does not change while it is killed
         self.jobs = study.jobs()
         whole = folder / "whole"
         in_child(lambda: [self.work(whole, number) for number in range(len(self.jobs))])
@@ -363,6 +369,10 @@ def make_folder(folder: Path, count: int) -> Path:
 
 def fork(work: Callable[[int], Any]) -> tuple[int, int]:
     """Do something in a child, which is given the end of a pipe to write to; return its id and the other end."""
+    for thread in threading.enumerate():  # it could hold a lock that the child would wait for
+        if thread is not threading.current_thread():
+            thread.join(timeout=10)
+            assert not thread.is_alive(), f"{thread} is running"
     reading, writing = os.pipe()
     if child := os.fork():
         os.close(writing)
@@ -387,10 +397,15 @@ def wait(child: int, reading: int) -> tuple[int, bytes]:
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """Return what `work` does in a child that is left alone."""
-    code, said = wait(*fork(lambda writing: write(writing, pickle.dumps(work()))))
+    """Return what `work` does in a child that is left alone; import what it did, so that no other child has to."""
+    code, said = wait(*fork(lambda writing: write(writing, pickle.dumps([work(), *sys.modules]))))
     assert code == 0, "a process that was not killed failed: see above"
-    return pickle.loads(said)
+    result, *modules = pickle.loads(said)
+    for name in modules:
+        if name not in sys.modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    return result
 
 
 def write(pipe: int, content: bytes) -> None:
@@ -498,7 +513,7 @@ def look(subject: Any, folder: Path, state: Path, number: int) -> Findings:
         subject.work(copy, number)
         return found + subject.check(copy, number, True)
 
-    return judge() if isinstance(subject, Download | Saving) else in_child(judge)  # they leave no threads behind
+    return in_child(judge)
 
 
 def kill(kind: type, folder: Path, url: str, kills: int, every_step: bool, rng: random.Random) -> dict[str, Any]:
@@ -538,7 +553,6 @@ def kill(kind: type, folder: Path, url: str, kills: int, every_step: bool, rng: 
         found += look(subject, folder, state, number)
         number += begins == ends
     if every_step:
-        subject.size = 4_000
         for fatal in itertools.count(1):
             shutil.rmtree(state)
             shutil.copytree(template, state)
@@ -591,12 +605,6 @@ KINDS = {kind.name: kind for kind in (Download, Caching, Training, Recording, Sa
 def main(request: str) -> None:
     asked = json.loads(request)
     torch.set_num_threads(1)
-    import matplotlib.figure  # noqa: F401  # before the forks
-    import pooch  # noqa: F401
-    import requests  # noqa: F401
-
-    from cnnhw import plots  # noqa: F401
-
     rng = random.Random(asked["seed"])
     folder = Path(asked["folder"])
     found = {}

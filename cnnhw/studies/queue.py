@@ -211,9 +211,15 @@ def run_job(
             shutil.rmtree(checkpoints)
             return done[0].path
         code = store.code_fingerprint(job.configuration)  # now: files may be edited while the run goes on
-        runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
+        while True:
+            runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
+            drift = measures.Drift.read(checkpoints)
+            if len(drift) == (job.arm.epochs if job.study.drift else 0):
+                break
+            # killed between a checkpoint and the row of its epoch, which can only be had by starting anew
+            shutil.rmtree(checkpoints)
+            checkpoints.mkdir()
         model, photos = runs[-1].model, runs[-1].photos
-        drift = measures.Drift.read(checkpoints)
         if job.is_source:
             save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
         content = store.from_runs(
