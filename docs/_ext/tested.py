@@ -180,7 +180,7 @@ class Tested(SphinxDirective):
         if section is None:
             if "optional" in self.options:
                 return []
-            return [self._warning(f"no run of the suite {suite!r}: pytest --figures docs/tested.json notes one")]
+            return [self._warning(f"no run of the suite {suite!r}: pytest --figures=docs/tested.json notes one")]
         listed: list[nodes.Node] = [table(targets(section))] if targets(section) else []
         fields = nodes.field_list(classes=["tested"])
         for name, text in lines(section):
