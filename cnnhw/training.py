@@ -710,7 +710,8 @@ def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
                 for weight, target in targets
             )
             model.zero_grad(set_to_none=True)
-            state.scaler.scale(loss * distributed.count()).backward()  # gradients are averaged over processes
+            # gradients are averaged over processes
+            state.scaler.scale(loss * distributed.count()).backward()
             right = (logits.argmax(1) == y[used]).sum() if used is own else torch.zeros((), device=device)
             value, correct = distributed.summed(torch.stack([loss.detach(), right.float()])).tolist()
             if math.isfinite(value):
