@@ -40,7 +40,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnhw.errors import DataError
+from cnnhw.errors import DataError, StorageError
 from cnnhw.files import cache_folder, replacing, write_json
 
 if sys.platform != "win32":
@@ -225,10 +225,12 @@ def build(
             with replacing(path) as temporary:
                 content = _write(temporary, shape, fill)
             write_json(path.with_suffix(".json"), {"crc32": _checksum(content), "content": content}, indent=None)
-        except PermissionError:
+        except (PermissionError, StorageError):
             # Windows refuses to replace a file that another process uses: well if it is the same entry.
             if load(key) is None:
                 raise
+    except StorageError as error:
+        raise DataError(f"decoded photos cannot be stored: {error}") from error
     except OSError as error:
         raise DataError(
             f"decoded photos cannot be stored in {folder()}: {error}. "
