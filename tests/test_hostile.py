@@ -404,7 +404,7 @@ def test_a_damaged_header_of_a_shipped_network(tmp_path, monkeypatch):
     for lacking in ({"options": DEEP}, {"size": "x"}, {"agreement": ""}):
         path = weights_with(tmp_path / "fast.safetensors", **(header | lacking))
         monkeypatch.setattr(shipped, "path", lambda _, path=path: path)
-        with pytest.raises(WeightsError, match="header of .* is damaged"):
+        with pytest.raises(WeightsError, match=r"header of .* is damaged"):
             shipped.card("fast")
 
 
