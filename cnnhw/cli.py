@@ -271,8 +271,7 @@ def data_audit(
         rows = [split.names.index(entry["name"]) for split, entry in zip(splits, listed, strict=True)]
         images = torch.cat([split.batch([row]) for split, row in zip(splits, rows, strict=True)])
         captions = [f"{entry['label']}? {entry['predicted']} {max(entry['probabilities']):.2f}" for entry in listed]
-        # a dollar would begin a formula
-        plots.save(plots.contact_sheet(images, [text.replace("$", r"\$") for text in captions]), out)
+        plots.save(plots.contact_sheet(images, captions), out)
         click.echo(f"Contact sheet: {out}")
 
 

@@ -211,7 +211,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
         axis.bar(at, values.mean(0), width * 0.92, color=colour, alpha=0.45, label=name)
         for row in values:
             axis.plot(at, row, ".", color=colour, markersize=5)
-    axis.set_xticks(range(len(classes)), classes)
+    axis.set_xticks(range(len(classes)), classes, parse_math=False)
     axis.set_ylim(0, 1)
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
@@ -708,7 +708,7 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         axis = figure.add_subplot(rows, columns, number + 1)
         axis.imshow(image.permute(1, 2, 0).numpy())
-        axis.set_title(caption, fontsize="small")
+        axis.set_title(caption, fontsize="small", parse_math=False)
         axis.set_axis_off()
     return figure
 
@@ -829,7 +829,7 @@ def _tiles(
     for number, (picture, caption) in enumerate(tiles):
         left, top = 1.08 * (number % columns), 1.26 * (number // columns)
         drawn.append(axis.imshow(picture.numpy(), extent=(left, left + 1, top + 1, top), **scale))
-        axis.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize="x-small")
+        axis.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize="x-small", parse_math=False)
     axis.set_xlim(-0.04, 1.08 * columns - 0.04)
     axis.set_ylim(1.26 * rows - 0.24, -0.24)
     axis.set_axis_off()
@@ -953,7 +953,7 @@ def _describe(node: fx.Node, module: nn.Module | None) -> str:
 def _figure(width: float, height: float, title: str) -> Figure:
     figure = plt.figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)  # names of files and classes may hold dollars
     return figure
 
 
@@ -992,8 +992,8 @@ def _matrix(axis: Axes, matrix: Tensor | np.ndarray, names: Sequence[str]) -> No
         for (i, j), share in np.ndenumerate(shares):
             colour = "white" if share > 0.55 else "black"
             axis.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axis.set_yticks(range(len(names)), names)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", parse_math=False)
+    axis.set_yticks(range(len(names)), names, parse_math=False)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
 

@@ -176,3 +176,15 @@ def test_maps_show_each_photo_once_in_the_colour_of_its_class():
     assert [list(line.get_xdata()) for line in before.get_lines()] == [[0], [1, 2]]
     assert [list(line.get_ydata()) for line in after.get_lines()] == [[1], [1, 1]]
     assert [text.get_text() for text in before.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):
+    names = (r"$\frac{$", "a$b$c")
+    photos = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    figures = (
+        plots.confusion({"q1_shallow": torch.eye(2)}, names),
+        plots.contact_sheet(photos, names, title=names[0]),
+        plots.per_class({"a": [[0.5, 0.5]]}, names),
+    )
+    for number, figure in enumerate(figures):
+        plots.save(figure, tmp_path / f"{number}.png")

@@ -265,7 +265,7 @@ def _open(path: Path) -> tuple[MappedPhotos, dict[str, Any]]:
         stored = json.loads(path.with_suffix(".json").read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path.with_suffix('.json')} is not there") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _DamageError(f"the JSON file cannot be read: {error}") from error
     try:
         content = stored["content"]
