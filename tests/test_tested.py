@@ -162,13 +162,12 @@ def test_page_is_never_stale(tmp_path):
 
 
 def test_missing_and_failed_suites_are_warnings(tmp_path):
-    text = "T\n=\n\n.. tested:: large\n\n.. tested:: scale\n   :optional:\n\n.. tested:: tests\n\n:tested:`faults x`\n"
+    text = "T\n=\n\n.. tested:: large\n\n.. tested:: tests\n\n:tested:`faults x`\n"
     text += "\n.. tested:: fuzzing\n"
     failed = TESTED | {"tests": TESTED["tests"] | {"failed": 2}}
     crashed = FUZZING | {"crashes": 1}
     html, warnings = site(tmp_path, text, tested=failed, fuzzing=crashed)
     assert "no run of the suite 'large'" in warnings
-    assert "scale" not in warnings
     assert "no such figure" in warnings
     for suite in ("tests", "fuzzing"):
         assert f"the last run of the suite {suite!r} failed" in warnings

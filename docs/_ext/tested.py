@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
@@ -19,7 +18,7 @@ RUN = ("date", "python", "torch", "cnnhw", "versions")
 OUTCOMES = ("passed", "skipped", "failed", "error")
 NAMES = {
     "inputs": "Inputs",
-    "errors": "Refused with one of our errors",
+    "our_errors": "Refused with one of our errors",
     "accepted": "Read as valid",
     "crashes": "Crashes",
     "timeouts": "Beyond the time allowed",
@@ -28,6 +27,7 @@ NAMES = {
     "engine": "Engine",
     "limits": "Limits of an input",
     "seconds": "Time",
+    "minutes": "Time",
     "photos": "Photos",
     "gigabytes": "Their size in GB",
     "worst_anonymous_mb": "Most memory, without the mapped files",
@@ -164,13 +164,9 @@ class TestedRole(SphinxRole):
 
 
 class Tested(SphinxDirective):
-    """``.. tested:: SUITE``: the figures of a suite's last run, which must have passed.
-
-    With ``:optional:``, a suite that has not run is left out without a warning.
-    """
+    """``.. tested:: SUITE``: the figures of a suite's last run, which must have passed."""
 
     required_arguments = 1
-    option_spec = {"optional": directives.flag}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         for name in FILES:
@@ -178,8 +174,6 @@ class Tested(SphinxDirective):
         suite = self.arguments[0]
         section = read(Path(self.env.srcdir)).get(suite)
         if section is None:
-            if "optional" in self.options:
-                return []
             return [self._warning(f"no run of the suite {suite!r}: pytest --figures=docs/tested.json notes one")]
         listed: list[nodes.Node] = [table(targets(section))] if targets(section) else []
         fields = nodes.field_list(classes=["tested"])
