@@ -161,7 +161,7 @@ def folder(tmp_path, monkeypatch):
 
     def few(name, *args, **kwargs):
         if name == "scenes":
-            return scenes.load(size=kwargs["size"], train=60, test=30, progress=False)
+            return scenes.load(size=kwargs["size"], train=100, test=30, progress=False)
         return load(name, *args, **kwargs)
 
     monkeypatch.setattr(cnnhw.data, "load", few)
@@ -174,7 +174,7 @@ def test_the_code_of_the_first_pages_runs_as_it_stands(path, folder, figures):
     blocks = code_blocks(path, "python")
     for block in blocks:
         exec(compile(block, str(path), "exec"), {"__name__": "__main__"})
-    figures("site", blocks_of_code_run=len(blocks))
+    figures("tests", blocks_of_code_run=len(blocks))
     if path.stem in ("user", "getting_started"):
         assert (folder / "runs").is_dir()
 
@@ -188,7 +188,7 @@ def test_the_commands_of_the_first_pages_run(path, folder, figures):
         result = CliRunner().invoke(cli, words[1:])
         finished = "--resume" in words  # shown for a run that was interrupted; here it was not
         assert result.exit_code == (2 if finished else 0), f"{line}: {result.output}"
-    figures("site", commands_run=len(lines))
+    figures("tests", commands_run=len(lines))
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=named)
