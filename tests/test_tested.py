@@ -145,7 +145,7 @@ def test_page_shows_figures_and_run(tmp_path):
         "Killed 120 times.",
         "Tests : 1,200 passed, 3 skipped, 0 failed Time : 9 min 5 s",
         "Last run : 2026-11-25, Python 3.11.7, torch 2.14.1, cnnhw 0.1.0",
-        "Target Inputs Crashes Slowest input Most memory Engine",
+        "Target Inputs Crashes Slowest input Most memory, beyond that for valid files Engine",
         "zip 1,000,000 0 0.5 s 120 MB atheris",
         "weights 2,000,000 0 0.25 s",
         "Inputs : 3,000,000 Crashes : 0 Limits of an input : time 10 s, memory 1,024 MB Last run",
