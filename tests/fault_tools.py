@@ -216,7 +216,6 @@ class Recording:
         )
         study = Study("killed", "Is anything lost?", str(photos), 16, arms, every_epoch=True, drift=True)
         studies._STUDIES["killed"] = study
-        store._bare = functools.cache(store._bare)  # the code does not change while it is killed
         self.jobs = study.jobs()
         whole = folder / "whole"
         in_child(lambda: [self.work(whole, number) for number in range(len(self.jobs))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import io
@@ -338,10 +339,16 @@ def code_fingerprint(configuration: Mapping[str, Any]) -> str:
     if "head" in configuration:
         used.append("cnnhw.models.heads")
     for name in used:
-        file = importlib.import_module(name).__file__
-        assert file is not None
-        digest.update(_bare(Path(file).read_text(encoding="utf-8")).encode())
+        digest.update(_code(name))
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _code(module: str) -> bytes:
+    """Return a module's bare source, read once: it is asked for by every record."""
+    file = importlib.import_module(module).__file__
+    assert file is not None
+    return _bare(Path(file).read_text(encoding="utf-8")).encode()
 
 
 def _bare(source: str) -> str:
