@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,3 +131,20 @@ def make_photos(train: int = 60, size: int = 16, classes: int = 3, seed: int = 0
 @pytest.fixture
 def photos() -> PhotoSet:
     return make_photos()
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the ``cnnhw`` command in this process; return exit code, output and errors."""
+    from cnnhw import cli
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 import time
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import cnnhw
-from cnnhw import audit, cli, features
+from cnnhw import audit, features
 from cnnhw.data import scenes
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
@@ -250,20 +249,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Run the command in this process; return exit code, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cnnhw", "data", "audit", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def command(run):
+    return lambda *words: run("data", "audit", *words)
 
 
 @pytest.mark.filterwarnings("ignore:.*more than one of train")

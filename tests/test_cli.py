@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import cnnhw
-from cnnhw import cli, plots
+from cnnhw import plots
 from cnnhw.errors import CnnhwError
 
 
@@ -31,23 +31,6 @@ def folder(tmp_path, monkeypatch):
             Image.fromarray(photo).save(tmp_path / "pets" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "pets"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process; return exit code, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 TRAIN = ("train", "q1_shallow", "--data", "pets", "--size", 16, "--epochs", 2)

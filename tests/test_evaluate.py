@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -22,23 +21,6 @@ from cnnhw.assessment import assess
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError, WeightsError
 
 FILES = {"evaluation.json", "errors.csv", "confusion.png", "reliability.png"}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process; return exit code, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import cnnhw
-from cnnhw import cli, features, models, plots, runs, theory
+from cnnhw import features, models, plots, runs, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
@@ -294,7 +294,7 @@ def test_receptive_fields_frame_whole_pixels():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(run, tmp_path, monkeypatch):
     """Run the command beside weights and a photo."""
     model = models.create("q1_shallow", size=32)
     with torch.no_grad():
@@ -305,16 +305,7 @@ def run(tmp_path, monkeypatch, capsys):
     Image.fromarray(image[:, :40]).save(tmp_path / "my.photo.png")
     monkeypatch.chdir(tmp_path)
 
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["cnnhw", "features", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+    return lambda *words: run("features", *words)
 
 
 @pytest.mark.parametrize("more", [(), ("--crop",)])

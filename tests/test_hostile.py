@@ -31,7 +31,7 @@ from PIL import Image
 from safetensors.torch import save
 
 import cnnhw
-from cnnhw import cli, models, plots, reproduce, runs, shipped, training
+from cnnhw import models, plots, reproduce, runs, shipped, training
 from cnnhw.data import archives, cache, decode
 from cnnhw.data.archives import open_container
 from cnnhw.errors import CnnhwError, DataError, TrainingError, WeightsError
@@ -524,20 +524,9 @@ def test_names_are_text_in_pages(make, name):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run the command in this process and in a folder of its own; return exit code, output and errors."""
+def command(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+    return run
 
 
 EVIL = ("=cmd|' /C calc'!A0", 'a"b,c', "line\nbreak", "\x1b[2Jcats", "<script>", "@SUM(1)", "a;b\tc", "'")
