@@ -190,9 +190,8 @@ class Assessment:
                 true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
                 shares = self.probabilities[row].tolist()
                 writer.writerow([self.names[row], true, predicted, *(f"{share:.4f}" for share in shares)])
-        # a dollar would begin a formula
-        title, *classes = (text.replace("$", r"\$") for text in (f"{self.photos.name}, {self.part}", *self.classes))
-        plots.save(plots.confusion({title: self.confusion}, classes), folder / "confusion.png")
+        title = f"{self.photos.name}, {self.part}"
+        plots.save(plots.confusion({title: self.confusion}, self.classes), folder / "confusion.png")
         plots.save(plots.reliability(self.bins, title), folder / "reliability.png")
         files.write_json(folder / _REPORT, self.summary())
         return folder

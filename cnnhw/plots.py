@@ -141,7 +141,7 @@ def confusion(
         names = classes[title] if isinstance(classes, Mapping) else classes
         axis = figure.add_subplot(rows, columns, number + 1)
         _matrix(axis, matrix, names)
-        axis.set_title(title, fontsize="medium")
+        axis.set_title(title, fontsize="medium", parse_math=False)
     return figure
 
 

@@ -6,6 +6,7 @@ never computes itself, and forks each process that it kills: a kill takes hundre
 
 from __future__ import annotations
 
+import abc
 import builtins
 import contextlib
 import dataclasses
@@ -252,7 +253,7 @@ class Recording:
         return [] if found in ([], self.expected[job]) else [(WRONG, f"the record of {self.jobs[job]} differs")]
 
 
-class Saving:
+class Saving(abc.ABC):
     """Something is saved under a name that is new for even numbers, and holds the number before for odd ones."""
 
     def __init__(self, folder: Path, url: str) -> None:
@@ -274,12 +275,13 @@ class Saving:
         (only,) = torch.cat([value.flatten() for value in cnnhw.load(path).state_dict().values()]).unique().tolist()
         return int(only)
 
+    @abc.abstractmethod
     def read(self, path: Path) -> set[int]:
         """Return the numbers that the files were saved with, and raise if one is damaged."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def work(self, state: Path, number: int) -> None:
-        raise NotImplementedError
+        """Save, under the name of `number`, what holds it."""
 
     def check(self, state: Path, number: int, finished: bool) -> Findings:
         path = state / str(number // 2)

@@ -182,7 +182,7 @@ def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):
     names = (r"$\frac{$", "a$b$c")
     photos = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     figures = (
-        plots.confusion({"q1_shallow": torch.eye(2)}, names),
+        plots.confusion({names[0]: torch.eye(2)}, names),
         plots.contact_sheet(photos, names, title=names[0]),
         plots.per_class({"a": [[0.5, 0.5]]}, names),
     )
