@@ -81,8 +81,8 @@ def compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> Comparison:
     Returns
     -------
     Comparison
-        The standard error has the components of seeds and of photos of a two-way layout without replication, and
-        Satterthwaite's degrees of freedom.
+        The standard error has the components of seeds and of photos of a two-way layout without replication, each of
+        them at least zero, and Satterthwaite's degrees of freedom.
 
     Raises
     ------
@@ -100,11 +100,12 @@ def compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> Comparison:
     ms_photo = seeds * float(by_photo.var(ddof=1))
     rest = d - by_seed[:, None] - by_photo[None] + mean
     ms_rest = float((rest**2).sum()) / ((seeds - 1) * (photos - 1))
-    # a component whose estimate is negative is taken for zero
-    combined = ms_seed + max(ms_photo - ms_rest, 0.0)
-    parts = [(ms_seed, seeds - 1)]
-    if ms_photo > ms_rest:
-        parts += [(ms_photo, photos - 1), (ms_rest, (seeds - 1) * (photos - 1))]
+    # a component whose estimate is negative is taken for zero, be it that of seeds or that of photos
+    means = ((ms_seed, seeds - 1), (ms_photo, photos - 1))
+    kept = [(ms, freedom) for ms, freedom in means if ms > ms_rest]
+    combined = sum(ms for ms, _ in kept) + (1 - len(kept)) * ms_rest
+    # the rest enters once where neither component is kept, and is taken off once where both are
+    parts = kept + ([] if len(kept) == 1 else [(ms_rest, (seeds - 1) * (photos - 1))])
     spread = sum(ms**2 / freedom for ms, freedom in parts)
     return Comparison(
         effect=float(mean),

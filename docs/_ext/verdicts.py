@@ -1,7 +1,8 @@
 """Claims on pages: a directive and a role that state a verdict, and fail the build if the records give another.
 
 ``.. claim:: ID`` with ``:verdict: supported`` shows a claim whole; ``:claim:`ID supported``` is a badge that links to
-it; ``.. claims-index::`` shows all of them, by study.
+it, with effect and interval beside it; ``:effect:`ID``` prints effect and interval alone, for a sentence to be written
+around; ``.. claims-index::`` shows all claims, by study.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cnnhw.claims import Claim, Verdict
 from cnnhw.statements import CLAIMS
 
 INDEX = "claims"
+_DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
 _COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
 
 
@@ -56,6 +58,27 @@ def figures(verdict: Verdict) -> str:
     return (
         f"{scale * verdict.effect.effect:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}, {verdict.seeds} seeds"
     )
+
+
+def short(verdict: Verdict, link: str = ", ") -> str:
+    """Return the effect with its interval as a sentence holds it: "+4.9 points, 3.4 to 6.4".
+
+    Parameters
+    ----------
+    verdict : Verdict
+        The verdict.
+    link : str
+        What stands between effect and interval; with ``" ("``, the interval is put in parentheses.
+    """
+    if verdict.effect is None:
+        return "not measured yet"
+    scale, unit = claims.unit(verdict.claim.measure)
+    digits = _DIGITS.get(unit, 3)
+    low, high = (round(scale * end, digits) for end in verdict.effect.interval())
+    sign = "" if low > 0 else "+"
+    ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
+    words = "" if unit.startswith("(") else f" {unit}"
+    return f"{scale * verdict.effect.effect:+.{digits}f}{words}{link}{ends}{')' if '(' in link else ''}"
 
 
 def wanted(claim: Claim) -> str:
@@ -191,6 +214,22 @@ class ClaimRole(SphinxRole):
         )
         link += badge(verdict)
         link["reftitle"] = f"{verdict.claim.statement} {figures(verdict)}"
+        return [link, nodes.inline("", f" ({short(verdict)})", classes=["effect"])], []
+
+
+class EffectRole(SphinxRole):
+    """``:effect:`ID```: effect and interval, without a verdict."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        note_records(self)
+        if self.text not in verdicts():
+            return [], [self.inliner.reporter.warning(f":effect: there is no claim {self.text!r}", line=self.lineno)]
+        verdict = verdicts()[self.text]
+        link = addnodes.pending_xref(
+            "", reftype="claim", refdomain="", reftarget=self.text, refdoc=self.env.docname, refwarn=True
+        )
+        link += nodes.inline("", short(verdict, " ("), classes=["effect"])
+        link["reftitle"] = f"{verdict.claim.statement} {figures(verdict)}"
         return [link], []
 
 
@@ -238,9 +277,10 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("claim", ClaimDirective)
     app.add_directive("claims-index", ClaimsIndex)
     app.add_role("claim", ClaimRole())
+    app.add_role("effect", EffectRole())
     app.connect("missing-reference", resolve)
     app.connect("builder-inited", lambda _: verdicts.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-__all__: Sequence[str] = ["INDEX", "card", "checked", "figures", "forest", "setup", "verdicts", "wanted"]
+__all__: Sequence[str] = ["INDEX", "card", "checked", "figures", "forest", "setup", "short", "verdicts", "wanted"]
