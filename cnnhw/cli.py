@@ -958,22 +958,25 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
 
 
 @study.command("status")
-@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of one run an arm measured with earlier code.")
+@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of one run an arm measured with other code.")
 def study_status(canary: bool) -> None:
-    """Say which runs have records, and which were measured with earlier code."""
+    """Say which runs have records, and which of them the present code does not match."""
     from cnnhw import studies
     from cnnhw.studies import queue, store
 
+    everything = studies.records()
     for name in studies.names():
-        jobs = studies.get(name).jobs()
-        keys = {job.key for job in jobs}
-        done = [record for record in studies.records(name) if record.key in keys]
-        click.echo(f"{name}: {len(done)} of {len(jobs)} runs have records")
+        jobs = {job.key: job for job in studies.get(name).jobs()}
+        done = [record for record in everything if record.study == name and record.key in jobs]
+        earlier = studies.get(name).earlier(done)
+        repeated = sum(record.repeated for record in done if record not in earlier)
+        click.echo(
+            f"{name}: {len(done)} of {len(jobs)} runs have records; the present code matches {len(done) - len(earlier)}"
+            + (f", of which it repeats the first steps of {repeated}" if repeated else "")
+        )
         tried: dict[str, tuple[float | None, int]] = {}
-        for record in done:
-            if record.measured_with_present_code():
-                continue
-            said = f"  {record.path.name} was measured with an earlier version"
+        for record in earlier:
+            said = f"  {record.path.name} was measured with other code"
             if canary:
                 # one seed an arm: all its runs take the same code
                 if record.arm not in tried:
@@ -984,9 +987,7 @@ def study_status(canary: bool) -> None:
                 else:
                     said += f": first losses of seed {seed} differ by {difference:.1e} nats"
                     if difference < queue.CANARY_LIMIT:
-                        store.write_canary(record, difference, seed)
-            elif record.repeated_by_present_code():
-                said += "; the present one repeats its first steps"
+                        store.write_canary(record, jobs[record.key].code, difference, seed)
             click.echo(said)
 
 

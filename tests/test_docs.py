@@ -381,12 +381,12 @@ def test_what_does_not_exist_is_a_warning(tmp_path):
 
 def test_provenance_says_what_is_missing_and_what_is_old():
     found = studies.records("q1")
-    assert records.provenance(found)["Code"].startswith(("All runs", f"{len(found)} of"))
+    assert records.provenance(found)["Code"].startswith(f"The present code matches {len(found)} of {len(found)} runs")
     lines = records.provenance(found[:1])
     assert lines["Reduced"].startswith("Yes")
+    assert "; an earlier version measured 1 of them" in lines["Code"]
     old = Record({**found[0].content, "code": "0" * 16}, found[0].path)
-    assert records.provenance([old])["Code"].startswith("1 of 1 runs were measured with an earlier version")
-    assert "first 20 steps of 0 of them" in records.provenance([Record(old.content | {"canary": {}}, old.path)])["Code"]
+    assert records.provenance([old])["Code"] == "The present code matches 0 of 1 runs."
 
 
 def test_inventories_are_what_sphinx_reads(tmp_path):

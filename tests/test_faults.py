@@ -409,8 +409,8 @@ def test_a_flipped_digit_of_a_prediction_and_a_missing_checksum_are_told(tmp_pat
         store.read(where=tmp_path)
     assert store.write(record.content, tmp_path) == path
     assert path.read_text(encoding="utf-8") == text
-    store.write_canary(store.read(where=tmp_path)[0], 1e-7, 0)
-    assert store.read(where=tmp_path)[0].repeated_by_present_code()
+    store.write_canary(store.read(where=tmp_path)[0], "0" * 16, 1e-7, 0)
+    assert store.read(where=tmp_path)[0].repeated
 
 
 def test_weights_with_a_flipped_byte_are_refused(tmp_path, figures):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,7 +115,8 @@ def test_queue_runs_what_is_missing_and_records_it(tiny_study, tmp_path):
     assert record.history["loss"] == pytest.approx(run.history["loss"], abs=1e-5)
     assert record.content["data"]["test_fingerprint"] == photos.test.fingerprint
     assert record.content["threads"] == 1
-    assert record.measured_with_present_code()
+    assert record.content["code"] == tiny_study.jobs()[0].code
+    assert not record.repeated
     assert 0 <= record.accuracy(1) <= 1
     assert queue.canary(record) < 1e-6
 
@@ -123,17 +125,16 @@ def test_canary_that_passes_is_noted_in_the_record(tiny_study, tmp_path):
     where = tmp_path / "records"
     queue.run(tiny_study.jobs()[:1], 1, where, progress=False)
     (record,) = store.read("tiny", where)
-    store.write_canary(record, 1e-7, 0)
-    (same,) = store.read("tiny", where)
-    assert same.repeated_by_present_code()
-    assert same.content["canary"] == {
-        "code": store.code_fingerprint(same.content["configuration"]),
-        "difference": 1e-7,
-        "seed": 0,
-    }
-    old = store.Record(same.content | {"canary": {"code": "0" * 16, "difference": 0.0}}, same.path)
-    assert not old.repeated_by_present_code()
-    assert not record.repeated_by_present_code()
+    assert tiny_study.earlier([record]) == []
+    store.write_canary(record, "1" * 16, 1e-7, 0)
+    (later,) = store.read("tiny", where)
+    assert later.repeated
+    assert tiny_study.earlier([later]) == [later]
+    assert later.content["canary"] == {"measured": record.content["code"], "difference": 1e-7, "seed": 0}
+    store.write_canary(later, record.content["code"], 2e-7, 0)
+    (again,) = store.read("tiny", where)
+    assert again.content["canary"] == {"measured": record.content["code"], "difference": 2e-7, "seed": 0}
+    assert tiny_study.earlier([again]) == []
 
 
 def transfers(folder):
@@ -183,22 +184,6 @@ def test_key_of_a_transfer_depends_on_its_source_and_on_what_is_done_to_it(folde
     other = dataclasses.replace(moved.study, arms=(moved.study.arms[0], base))
     keys = {moved.key, dataclasses.replace(moved, study=other).key, *(job.key for job in jobs)}
     assert len(keys) == len(changes) + 2
-
-
-def test_fingerprint_of_the_code_covers_what_a_run_uses():
-    plain = {"model": "q1_deep", "recipe": {}}
-    prints = [
-        store.code_fingerprint(configuration)
-        for configuration in (
-            plain,
-            plain | {"recipe": []},
-            plain | {"protocols": ["bgr"]},
-            plain | {"model": "fast"},
-            plain | {"seed": 5, "size": 7},
-        )
-    ]
-    assert len(set(prints)) == 4
-    assert prints[0] == prints[-1]
 
 
 def test_studies_of_time_may_use_several_threads(folder, tmp_path, monkeypatch):
@@ -288,16 +273,17 @@ def test_a_record_whose_configuration_was_edited_is_refused(tiny_study, tmp_path
         store.read(where=tmp_path / "records")
 
 
-def test_code_fingerprint_sees_code_and_not_comments():
-    source = '"""Module."""\nx = 1  # why\n\n\ndef f(a):\n    """Doc."""\n    return a + "b"\n'
-    reworded = '"""Another."""\n# more\nx = 1\ndef f(a):\n    """Other words."""\n\n    return a + "b"\n'
-    changed = source.replace("a + ", "a - ")
-    assert store._bare(source) == store._bare(reworded)
-    assert store._bare(source) != store._bare(changed)
-    assert '"b"' in store._bare(source)
-    assert store.code_fingerprint({"model": "q1_deep", "recipe": {}}) == store.code_fingerprint(
-        {"recipe": {}, "model": "q1_deep"}
-    )
+@pytest.mark.parametrize("classes", [2, 10, 11, 200])
+def test_predictions_of_any_number_of_classes_are_read_back_as_they_were(classes):
+    labels = torch.randint(0, classes, (500,), generator=torch.Generator().manual_seed(classes))
+    labels[:classes] = torch.arange(classes)
+    text = store._to_text(labels.tolist(), classes)
+    assert torch.equal(store._from_text(text, classes), labels)
+    content = {"data": {"classes": list(map(str, range(classes)))}, "test_labels": text, "best_epoch": 2}
+    record = store.Record(content | {"test_predictions": {"2": text}}, Path("record.json"))
+    assert torch.equal(record.labels, labels)
+    assert torch.equal(record.predictions(), labels)
+    assert len(text) == 500 or classes > 10
 
 
 def test_committed_records_are_readable_and_belong_to_their_studies():

@@ -15,7 +15,18 @@ from torch import Tensor
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import UnknownNameError
 
-__all__ = ["SHARES", "bgr", "every_fifth", "fold", "half_train", "last_tenth", "names", "prepare", "random_split"]
+__all__ = [
+    "SHARES",
+    "bgr",
+    "every_fifth",
+    "fold",
+    "function",
+    "half_train",
+    "last_tenth",
+    "names",
+    "prepare",
+    "random_split",
+]
 
 SHARES = {"train_5": 0.05, "train_10": 0.1, "train_25": 0.25, "train_50": 0.5}
 """Protocols that keep a share of the training photos of each class, at random: the smaller within the larger."""
@@ -170,6 +181,29 @@ _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
 def names() -> list[str]:
     """Return the names of all protocols, sorted."""
     return sorted(_PROTOCOLS)
+
+
+def function(name: str) -> Callable[[PhotoSet, int], PhotoSet]:
+    """Return the function that a protocol is.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    callable
+        Takes photos and seed.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such protocol.
+    """
+    if name not in _PROTOCOLS:
+        raise UnknownNameError("protocol", name, _PROTOCOLS)
+    return _PROTOCOLS[name]
 
 
 def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoSet:

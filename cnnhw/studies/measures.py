@@ -20,8 +20,9 @@ from cnnhw.errors import UnknownNameError
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.inception import InceptionModule
 
-__all__ = ["Drift", "compute", "names"]
+__all__ = ["Drift", "compute", "function", "names"]
 
+_Measurement = Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]
 _PHOTOS = 256  # for gradients
 _DRAWS = 8  # of blocks to delete
 _ROUNDS = 15  # of timing
@@ -32,6 +33,29 @@ _DRAWN = 500  # scenes of each scale
 def names() -> list[str]:
     """Return the names of all groups of measures, sorted."""
     return sorted(_GROUPS)
+
+
+def function(group: str) -> _Measurement:
+    """Return the function that measures a group.
+
+    Parameters
+    ----------
+    group : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    callable
+        Takes the network, the photos and the configuration; returns figures by name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such group.
+    """
+    if group not in _GROUPS:
+        raise UnknownNameError("group of measures", group, _GROUPS)
+    return _GROUPS[group]
 
 
 def compute(
@@ -62,9 +86,7 @@ def compute(
     """
     found: dict[str, Any] = {}
     for group in groups:
-        if group not in _GROUPS:
-            raise UnknownNameError("group of measures", group, _GROUPS)
-        found |= _GROUPS[group](model, photos, configuration)
+        found |= function(group)(model, photos, configuration)
     return {
         name: [round(one, 2) for one in value] if isinstance(value, list) else round(value, 6)
         for name, value in found.items()
@@ -249,7 +271,7 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
 
 
-_GROUPS: dict[str, Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]] = {
+_GROUPS: dict[str, _Measurement] = {
     "path length": _path_length,
     "lesions": _lesions,
     "shift consistency": _shifts,

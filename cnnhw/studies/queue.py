@@ -210,7 +210,7 @@ def run_job(
         if done and (_weights(job).exists() or not job.is_source):
             shutil.rmtree(checkpoints)
             return done[0].path
-        code = store.code_fingerprint(job.configuration)  # now: files may be edited while the run goes on
+        code = job.code  # now: files may be edited while the run goes on
         while True:
             runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
             drift = measures.Drift.read(checkpoints)

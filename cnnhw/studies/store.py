@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
-import importlib
-import io
 import json
-import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,21 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnhw import evaluation, files, models
+from cnnhw import evaluation, files
 from cnnhw.errors import CnnhwError
 from cnnhw.runs import Run, processor, versions
 
-__all__ = ["Record", "code_fingerprint", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
+__all__ = ["Record", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
 _SIZE_LIMIT = 16 * 2**20  # bytes; a record has less than a hundred thousand
-_SHARED_CODE = (
-    "cnnhw.models.blocks",
-    "cnnhw.training",
-    "cnnhw.evaluation",
-    "cnnhw.data.augment",
-    "cnnhw.data.decode",
-)
+_ONE_DIGIT = 10  # classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +82,7 @@ class Record:
     @cached_property
     def labels(self) -> Tensor:
         """The true classes of the test photos: Tensor of shape (N,), int64."""
-        return _from_digits(self.content["test_labels"])
+        return _from_text(self.content["test_labels"], len(self.classes))
 
     def predictions(self, epoch: int | None = None) -> Tensor:
         """Return the classes predicted for the test photos.
@@ -109,7 +98,7 @@ class Record:
             Class indices.
         """
         by_epoch = self.content["test_predictions"]
-        return _from_digits(by_epoch[str(epoch or self.best_epoch)])
+        return _from_text(by_epoch[str(epoch or self.best_epoch)], len(self.classes))
 
     def accuracy(self, epoch: int | None = None) -> float:
         """Return the test accuracy, 0 to 1, after `epoch` (by default the best by validation)."""
@@ -119,13 +108,10 @@ class Record:
         """Return the test confusion matrix, Tensor of shape (K, K), after `epoch` (by default the best)."""
         return evaluation.confusion_matrix(self.predictions(epoch), self.labels, len(self.classes))
 
-    def measured_with_present_code(self) -> bool:
-        """Whether the code that the figures depend on is still the same."""
-        return self.content["code"] == code_fingerprint(self.content["configuration"])
-
-    def repeated_by_present_code(self) -> bool:
-        """Whether the present code was seen to repeat the first steps of the run's arm: see `queue.canary`."""
-        return self.content.get("canary", {}).get("code") == code_fingerprint(self.content["configuration"])
+    @property
+    def repeated(self) -> bool:
+        """Whether later code stands for the record, having repeated the first steps of its arm: see `queue.canary`."""
+        return "canary" in self.content
 
 
 def folder() -> Path:
@@ -242,8 +228,8 @@ def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[
         "seconds": sum(part.seconds for part in runs),
         "history": {name: [round(value, 5) for part in runs for value in part.history[name]] for name in run.history},
         "first_losses": [round(value, 6) for value in runs[0].first_losses],
-        "test_labels": _to_digits(photos.test.labels.tolist()),
-        "test_predictions": {epoch: _to_digits(values) for epoch, values in by_epoch.items()},
+        "test_labels": _to_text(photos.test.labels.tolist(), len(photos.classes)),
+        "test_predictions": {epoch: _to_text(values, len(photos.classes)) for epoch, values in by_epoch.items()},
         "threads": run.threads,
         "precision": run.precision,
         "processor": processor(),
@@ -278,20 +264,22 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
     return path
 
 
-def write_canary(record: Record, difference: float, seed: int) -> None:
-    """Note in a record's file that the present code repeats the first steps of its arm.
+def write_canary(record: Record, code: str, difference: float, seed: int) -> None:
+    """Note in a record's file that later code repeats the first steps of its arm, and stands for it from now on.
 
     Parameters
     ----------
     record : Record
         The record.
+    code : str
+        The fingerprint of that code.
     difference : float
         The greatest difference of a loss, in nats.
     seed : int
         The seed of the run of the same arm that was repeated.
     """
-    note = {"code": code_fingerprint(record.content["configuration"]), "difference": difference, "seed": seed}
-    _write(record.path, record.content | {"canary": note})
+    note = {"measured": record.content.get("canary", {}).get("measured", record.content["code"])}
+    _write(record.path, record.content | {"code": code, "canary": note | {"difference": difference, "seed": seed}})
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -314,64 +302,10 @@ def configuration_key(configuration: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_fingerprint(configuration: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for the code a run's figures depend on.
-
-    That is the model's file, the shared blocks, training, evaluation, augmentation and decoding, and where they are
-    used also protocols and transfer; without comments, docstrings and layout.
-
-    Parameters
-    ----------
-    configuration : mapping
-        All that decides the run.
-
-    Returns
-    -------
-    str
-        The fingerprint.
-    """
-    digest = hashlib.sha256()
-    used = [models.builder(configuration["model"]).__module__, *_SHARED_CODE]
-    if "protocols" in configuration:
-        used.append("cnnhw.data.protocols")
-    if isinstance(configuration["recipe"], list):
-        used.append("cnnhw.transfer")
-    if "head" in configuration:
-        used.append("cnnhw.models.heads")
-    for name in used:
-        digest.update(_code(name))
-    return digest.hexdigest()[:16]
+def _to_text(labels: Sequence[int], classes: int) -> str:
+    """Return class indices as text: a digit each, or, of more than ten classes, numbers with a space between them."""
+    return ("" if classes <= _ONE_DIGIT else " ").join(map(str, labels))
 
 
-@functools.cache
-def _code(module: str) -> bytes:
-    """Return a module's bare source, read once: it is asked for by every record."""
-    file = importlib.import_module(module).__file__
-    assert file is not None
-    return _bare(Path(file).read_text(encoding="utf-8")).encode()
-
-
-def _bare(source: str) -> str:
-    """Return Python source without comments, docstrings, blank space and line ends."""
-    docstrings = set()
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            docstrings.add(node.body[0].lineno)
-    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE)
-    words = [
-        "".join(token.string.split())
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type not in skipped and not (token.type == tokenize.STRING and token.start[0] in docstrings)
-    ]
-    return " ".join(filter(None, words))
-
-
-def _to_digits(classes: Iterable[int]) -> str:
-    return "".join(map(str, classes))
-
-
-def _from_digits(digits: str) -> Tensor:
-    return torch.tensor([int(digit) for digit in digits])
+def _from_text(text: str, classes: int) -> Tensor:
+    return torch.tensor([int(label) for label in (text if classes <= _ONE_DIGIT else text.split())])

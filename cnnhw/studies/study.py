@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cnnhw.studies.store import configuration_key
+from cnnhw import imagenet, models, runs, training, transfer
+from cnnhw.data import decode, protocols
+from cnnhw.studies import measures
+from cnnhw.studies.fingerprint import fingerprint
+from cnnhw.studies.store import Record, configuration_key
 from cnnhw.training import Recipe
 from cnnhw.transfer import Head, Stage
 
@@ -115,6 +119,11 @@ class Study:
         pairs = [(rank, arm, seed) for arm in self.arms for rank, seed in enumerate(arm.seeds)]
         return [Job(self, arm, seed) for _, arm, seed in sorted(pairs, key=lambda pair: pair[0])]
 
+    def earlier(self, records: Sequence[Record]) -> list[Record]:
+        """Return those of the study's records that the present code does not stand for."""
+        code = {job.key: job.code for job in self.jobs()}
+        return [record for record in records if record.content["code"] != code.get(record.key)]
+
     def job(self, arm: str, seed: int) -> Job:
         """Return one run of the study, by arm and seed."""
         return next(job for job in self.jobs() if job.arm.name == arm and job.seed == seed)
@@ -189,6 +198,21 @@ class Job:
     def key(self) -> str:
         """The hash of the configuration."""
         return configuration_key(self.configuration)
+
+    @property
+    def begins(self) -> list[Callable[..., object]]:
+        """The functions and classes that the run's figures come from: all that they reach decides them."""
+        found: list[Callable[..., object]] = [models.create, models.builder(self.arm.model), decode.decode]
+        found += [training.fit] if isinstance(self.arm.recipe, Recipe) else [transfer.transfer]
+        found += [imagenet.load] if self.arm.pretrained else [runs.load] if self.arm.source else []
+        if self.arm.protocols:
+            found += [protocols.prepare, *map(protocols.function, self.arm.protocols)]
+        return [*found, *map(measures.function, self.study.measures), *([measures.Drift] if self.study.drift else [])]
+
+    @property
+    def code(self) -> str:
+        """The fingerprint of the code that the run's figures depend on, as it is now."""
+        return fingerprint(*self.begins)
 
     def __str__(self) -> str:
         return f"{self.study.name}/{self.arm.name}-{self.seed}"

@@ -267,8 +267,8 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         done = [record.seed for record in found if record.arm == arm.name]
         seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
         arms.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned{seeds}")
-    earlier = [record for record in found if not record.measured_with_present_code()]
-    repeated = sum(record.repeated_by_present_code() for record in earlier)
+    earlier = study.earlier(found)
+    repeated = sum(record.repeated for record in found if record not in earlier)
     dates = sorted(content["date"][:10] for content in contents)
     return {
         "Study": f"{study.name}. {study.question}",
@@ -283,10 +283,9 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         "When": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         "Training time": f"{sum(content['seconds'] for content in contents) / 3600:.1f} hours in all",
         "Code": (
-            f"{len(earlier)} of {len(found)} runs were measured with an earlier version of the code; the present one "
-            f"was seen to repeat the first 20 steps of {repeated} of them."
-            if earlier
-            else "All runs were measured with the present version of the code."
+            f"The present code matches {len(found) - len(earlier)} of {len(found)} runs"
+            + (f"; an earlier version measured {repeated} of them, and one run an arm was repeated" if repeated else "")
+            + "."
         ),
         "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
     }
