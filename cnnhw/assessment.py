@@ -251,7 +251,7 @@ def check_unused(folder: Path) -> None:
     OccupiedError
         If it holds anything already.
     """
-    outputs.check_folder(folder, _FILES)
+    outputs.check_folder(folder, _FILES, "choose another folder (--out)")
 
 
 def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tensor]:

@@ -340,5 +340,5 @@ def _refuse(folder: Path, found: Collection[str], remedy: str, first: Collection
         listed = [name for name in first if name in found] + sorted(set(found) - set(first))
         more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
         raise OccupiedError(
-            f"{folder} already holds {', '.join(listed[:3])}{more}, which is not ours to write over: {remedy}"
+            f"{folder} already holds {', '.join(listed[:3])}{more}, which is not written over: {remedy}"
         )
