@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnhw import calibration, evaluation, files, runs
+from cnnhw import calibration, evaluation, files, outputs, runs
 from cnnhw.data.photoset import PhotoSet, Split
-from cnnhw.errors import CnnhwError, DataError, UnknownNameError, WeightsError
+from cnnhw.errors import DataError, UnknownNameError, WeightsError
 from cnnhw.models.blocks import Classifier
 
 __all__ = ["PARTS", "Assessment", "assess", "check_unused"]
@@ -158,7 +158,7 @@ class Assessment:
         """Write figures, errors and pictures to a folder.
 
         It holds ``evaluation.json``, ``errors.csv`` (a line a photo that is predicted wrong, the surest first),
-        ``confusion.png`` and ``reliability.png``. Each file is written whole or not at all.
+        ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
 
         Parameters
         ----------
@@ -172,28 +172,31 @@ class Assessment:
 
         Raises
         ------
-        CnnhwError
-            If one of those files is there already.
+        OccupiedError
+            If the folder holds anything already.
         """
         from cnnhw import plots  # matplotlib takes half a second to import
 
         folder = Path(path)
         check_unused(folder)
-        # names of files that are no UTF-8 keep their bytes
-        with (
-            files.replacing(folder / "errors.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["photo", "true", "predicted", *self.classes])
-            for row in self.errors:
-                true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
-                shares = self.probabilities[row].tolist()
-                writer.writerow([self.names[row], true, predicted, *(f"{share:.4f}" for share in shares)])
         title = f"{self.photos.name}, {self.part}"
-        plots.save(plots.confusion({title: self.confusion}, self.classes), folder / "confusion.png")
-        plots.save(plots.reliability(self.bins, title), folder / "reliability.png")
-        files.write_json(folder / _REPORT, self.summary())
+
+        def nothing() -> tuple[()]:
+            check_unused(folder)
+            return ()
+
+        with files.replacing_all(folder, last=_REPORT, own=nothing) as new:
+            # names of files that are no UTF-8 keep their bytes
+            with (new / "errors.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                writer = csv.writer(file)
+                writer.writerow(["photo", "true", "predicted", *self.classes])
+                for row in self.errors:
+                    true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
+                    shares = self.probabilities[row].tolist()
+                    writer.writerow([self.names[row], true, predicted, *(f"{share:.4f}" for share in shares)])
+            plots.save(plots.confusion({title: self.confusion}, self.classes), new / "confusion.png")
+            plots.save(plots.reliability(self.bins, title), new / "reliability.png")
+            files.write_json(new / _REPORT, self.summary())
         return folder
 
 
@@ -236,7 +239,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse a folder that holds an evaluation, or a run, whose pictures have the same names.
+    """Refuse a folder that holds anything, be it an evaluation, a run or what is not ours.
 
     Parameters
     ----------
@@ -245,11 +248,10 @@ def check_unused(folder: Path) -> None:
 
     Raises
     ------
-    CnnhwError
-        If a file that would be written is there already.
+    OccupiedError
+        If it holds anything already.
     """
-    if found := [name for name in _FILES if (folder / name).exists()]:
-        raise CnnhwError(f"{folder} already holds {found[0]}, which is not written over: choose another folder")
+    outputs.check_folder(folder, _FILES, "choose another folder (--out)")
 
 
 def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tensor]:

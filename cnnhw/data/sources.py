@@ -140,6 +140,8 @@ def _download(version: Version, path: Path, progress: bool) -> None:
     import pooch
     from tqdm import tqdm
 
+    if os.path.lexists(path) and not path.is_file():  # a file was written by another process just now
+        raise DataError(f"{path} is no archive, and {version.archive} cannot be downloaded to it: move it away")
     # a bar of our own is closed if the download fails, so that the error has a line of its own
     bar = tqdm(total=version.length or 1, desc=version.archive, unit="B", unit_scale=True, disable=not progress)
     try:

@@ -108,10 +108,10 @@ class Drift:
         Where the file is.
     """
 
-    _FILE = "drift.json"
+    FILES = ("drift.json",)
 
     def __init__(self, model: Classifier, photos: PhotoSet, folder: Path) -> None:
-        self.model, self.path = model, folder / self._FILE
+        self.model, self.path = model, folder / self.FILES[0]
         rows = torch.arange(min(_PHOTOS, len(photos.validation)))
         self.photos = dataclasses.replace(photos.validation, index=photos.validation.index[rows], labels=rows)
         self.vectors = features.vectors(model, self.photos)
@@ -132,7 +132,7 @@ class Drift:
     @classmethod
     def read(cls, folder: Path) -> dict[str, dict[str, float]]:
         """Return the rows by epoch, from 1: ``similarity`` (CKA, 0 to 1) and ``distance``; empty if there are none."""
-        path = folder / cls._FILE
+        path = folder / cls.FILES[0]
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     @staticmethod

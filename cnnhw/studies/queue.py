@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import claims, data, files, imagenet, models, training, transfer
+from cnnhw import claims, data, files, imagenet, models, outputs, training, transfer
 from cnnhw.data import protocols
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.runs import Run, load, save_weights
@@ -208,7 +207,7 @@ def run_job(
         files.check_folder(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
-            shutil.rmtree(checkpoints)
+            outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
             return done[0].path
         code = job.code  # now: files may be edited while the run goes on
         while True:
@@ -217,8 +216,8 @@ def run_job(
             if len(drift) == (job.arm.epochs if job.study.drift else 0):
                 break
             # killed between a checkpoint and the row of its epoch, which can only be had by starting anew
-            shutil.rmtree(checkpoints)
-            checkpoints.mkdir()
+            outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
+            checkpoints.mkdir(exist_ok=True)
         model, photos = runs[-1].model, runs[-1].photos
         if job.is_source:
             save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
@@ -235,7 +234,7 @@ def run_job(
         if known := claims.hashes(CLAIMS, job.study.name):
             content["claims"] = known
         path = done[0].path if done else store.write(content, where)
-        shutil.rmtree(checkpoints)
+        outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
     return path
 
 

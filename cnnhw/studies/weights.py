@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from cnnhw import evaluation, shipped
+from cnnhw import evaluation, files, outputs, shipped
 from cnnhw.errors import CnnhwError
 from cnnhw.runs import save_weights
 from cnnhw.studies import queue
@@ -26,7 +26,7 @@ def make(name: str, where: Path | None = None, out: Path | None = None, *, progr
     where : Path, optional
         The folder of the records; by default the book's.
     out : Path, optional
-        The folder to write to; by default that of the package.
+        The folder to write to; by default that of the package, whose files are replaced.
     progress : bool
         Show a bar.
 
@@ -40,8 +40,13 @@ def make(name: str, where: Path | None = None, out: Path | None = None, *, progr
     CnnhwError
         If the run has no record; or if the test predictions are not those of the record, or half precision costs
         accuracy. Nothing is written then.
+    OccupiedError
+        If the file is there already, outside of the package.
     """
     job, record, target = shipped.job(name), shipped.record(name, where), shipped.path(name)
+    if out is not None:
+        target = out / target.name
+        outputs.check_file(target)
     run = queue.train(job, where, progress=progress)[-1]
     test = run.photos.test
     if test.fingerprint != record.content["data"]["test_fingerprint"]:
@@ -59,8 +64,6 @@ def make(name: str, where: Path | None = None, out: Path | None = None, *, progr
             f"{job} in half precision has a test accuracy of {accuracy:.3f}, its record {record.accuracy():.3f}: "
             "weights were not written"
         )
-    if out is not None:
-        target = out / target.name
     extra = {
         "study": job.study.name,
         "arm": job.arm.name,
@@ -69,5 +72,6 @@ def make(name: str, where: Path | None = None, out: Path | None = None, *, progr
         "agreement": str(agreement),
         "test_accuracy": str(accuracy),
     }
-    save_weights(run.model, target, data=run.photos.name, licence=run.photos.licence, half=True, extra=extra)
+    with files.replacing(target, new=out is not None) as new:
+        save_weights(run.model, new, data=run.photos.name, licence=run.photos.licence, half=True, extra=extra)
     return target

@@ -1,0 +1,344 @@
+"""What cnnhw may write to: nothing that a user made is ever removed or written over.
+
+Each command asks here before it does any work, and again right before it writes. A folder to write to is new or empty,
+or holds what cnnhw made itself, under names of its own, and nothing else; a file to write is new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from cnnhw import files
+from cnnhw.errors import OccupiedError
+
+__all__ = [
+    "RUN",
+    "STAGES",
+    "check_file",
+    "check_folder",
+    "check_records",
+    "check_run",
+    "check_saving",
+    "remove_checkpoints",
+    "remove_stages",
+    "save_beside",
+    "write_new",
+]
+
+RUN = ("weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html")
+"""The files of a saved run."""
+
+STAGES = ".cnnhw-stages"
+"""The folder, inside that of a run, for the checkpoints of a transfer: no folder of a class begins with a dot."""
+
+# what systems put into every folder that somebody looks into; it is left where it is
+_LITTER = {".ds_store", "thumbs.db", "desktop.ini", ".directory", "@eadir", "lost+found"}
+_CHECKPOINT = "checkpoint.safetensors"  # of cnnhw.training, which needs this module
+_RECORD = re.compile(r".+-\d+-[0-9a-f]{8}\.json", re.DOTALL)
+_RUN_LIMIT = 16 * 2**20  # bytes of run.json
+_TRIES = 1000
+
+
+def check_file(path: Path, option: str = "--out") -> None:
+    """Refuse a file that is there already.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is to be written.
+    option : str
+        The option that names another one.
+
+    Raises
+    ------
+    OccupiedError
+        If there is anything of that name.
+    """
+    if os.path.lexists(path):
+        raise OccupiedError(f"{path} already exists: choose another file with {option}")
+
+
+def check_folder(folder: Path, first: Collection[str] = (), remedy: str = "choose another --out") -> None:
+    """Refuse a folder that holds anything.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it need not exist.
+    first : collection of str
+        Names to speak of first, if they are there.
+    remedy : str
+        What the error says is to be done.
+
+    Raises
+    ------
+    OccupiedError
+        If it holds anything, or is a file.
+    """
+    _refuse(folder, _names(folder), remedy, first)
+
+
+def check_run(folder: Path, *, resume: bool, stages: bool = False) -> None:
+    """Refuse a folder that a run cannot be saved in, before any work is done for it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it need not exist.
+    resume : bool
+        Whether an interrupted run is to be gone on with.
+    stages : bool
+        Whether the run is a transfer, whose checkpoints are in `STAGES`.
+
+    Raises
+    ------
+    OccupiedError
+        If it holds a finished run, or an interrupted one that is not to be gone on with, or anything else.
+    """
+    names = _names(folder)
+    if "run.json" in names and _is_run(folder):
+        raise OccupiedError(f"{folder} already holds a finished run: choose another folder with --out")
+    own = _own(folder) | (_stages(folder) if stages else _checkpoint(folder))
+    _refuse(folder, names - own, "choose another --out")
+    if own and not resume:
+        raise OccupiedError(
+            f"{folder} holds an interrupted run: add --resume to go on with it, or choose another --out"
+        )
+
+
+def check_saving(folder: Path) -> set[str]:
+    """Refuse a folder that holds anything but a run, be it whole or interrupted.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it need not exist.
+
+    Returns
+    -------
+    set of str
+        The files in it that may be replaced by another run.
+
+    Raises
+    ------
+    OccupiedError
+        If it holds anything else.
+    """
+    own = _own(folder)
+    kept = {name for name in _names(folder) if re.fullmatch(r"stage\d+", name) and _only_checkpoint(folder / name)}
+    kept |= _checkpoint(folder) | _stages(folder)
+    _refuse(folder, _names(folder) - own - kept, "choose another folder")
+    return own
+
+
+def check_records(folder: Path, option: str) -> None:
+    """Refuse a folder that holds anything but records of studies, each in a folder of its study.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it need not exist.
+    option : str
+        The option that names another one.
+
+    Raises
+    ------
+    OccupiedError
+        If it holds anything else.
+    """
+    found: set[str] = set()
+    for name in _names(folder):
+        if _is_folder(folder / name):
+            found |= {f"{name}/{one}" for one in _names(folder / name) if not _RECORD.fullmatch(one)}
+        else:
+            found.add(name)
+    _refuse(folder, found, f"choose another folder with {option}")
+
+
+def save_beside(save: Callable[[Path], Any], folder: Path) -> Path:
+    """Save to a folder, or to a new one beside it if somebody has put other files there meanwhile: nothing is lost.
+
+    Parameters
+    ----------
+    save : callable
+        Saves to the folder that it is given; raises OccupiedError if that cannot be.
+    folder : Path
+        The folder wanted.
+
+    Returns
+    -------
+    Path
+        The folder: `folder`, or the first of ``folder-2``, ``folder-3`` and so on that is not there.
+    """
+    return _beside(save, folder, folder.name)
+
+
+def write_new(write: Callable[[Path], Any], path: Path) -> Path:
+    """Write a file that is new, whole or not at all, under another name if somebody has taken that one meanwhile.
+
+    Parameters
+    ----------
+    write : callable
+        Writes the file that it is given.
+    path : Path
+        The file wanted.
+
+    Returns
+    -------
+    Path
+        The file: `path`, or the first of ``name-2``, ``name-3`` and so on, with its ending, that is not there.
+    """
+
+    def new(place: Path) -> None:
+        check_file(place)
+        with files.replacing(place, new=True) as temporary:
+            write(temporary)
+
+    return _beside(new, path, path.stem, path.suffix)
+
+
+def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:
+    """Remove the checkpoints of a run and of its stages, and then the folder, unless it holds anything else.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that was given to :func:`cnnhw.fit` or :func:`cnnhw.transfer.transfer`.
+    more : collection of str
+        Names of other files of ours.
+    """
+    ours = {_CHECKPOINT, *more}
+    if not _is_folder(folder):
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and re.fullmatch(r"stage\d+", path.name):
+            remove_checkpoints(path)
+        elif path.name in ours or files.temporary_for(path.name) in ours:
+            path.unlink()
+    with contextlib.suppress(OSError):  # somebody's file is in it
+        folder.rmdir()
+
+
+def remove_stages(folder: Path) -> None:
+    """Remove the checkpoints of a finished transfer, and their folders unless they hold anything else.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    """
+    for part in ("head", "all"):
+        remove_checkpoints(folder / STAGES / part)
+    with contextlib.suppress(OSError):
+        (folder / STAGES).rmdir()
+
+
+def _beside(write: Callable[[Path], Any], path: Path, stem: str, ending: str = "") -> Path:
+    """Write to `path`, or to the first name with a number that is free."""
+    try:
+        write(path)
+    except OccupiedError:
+        base = path if stem.strip(".") else path.resolve()  # of "." and ".."
+        stem = stem if stem.strip(".") else base.name
+        for number in itertools.count(2):
+            place = base.with_name(f"{stem}-{number}{ending}")
+            if os.path.lexists(place):
+                continue
+            try:
+                write(place)
+            except OccupiedError:
+                if number < _TRIES:
+                    continue
+                raise
+            return place
+    return path
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the names of all in a folder but litter and our own temporary files."""
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        if os.path.lexists(folder):
+            raise OccupiedError(f"{folder} is a link that leads nowhere: choose another --out") from None
+        return set()
+    except NotADirectoryError:
+        raise OccupiedError(f"{folder} cannot be a folder, as it, or one above it, is a file: choose another") from None
+    except OSError:  # what is wrong with it is said when it is written to
+        if _is_folder(folder):
+            raise
+        return set()
+    return {name for name in names if not (name.lower() in _LITTER or name.startswith("._") or _is_temporary(name))}
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a name is a temporary one of ours, which a process that was killed may have left."""
+    final = files.temporary_for(name)
+    return final is not None and (final in ("", _CHECKPOINT, *RUN) or _RECORD.fullmatch(final) is not None)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _own(folder: Path) -> set[str]:
+    """Return the files of a run in a folder that are known to be ours."""
+    there = {name for name in RUN if (folder / name).is_file()} if _is_folder(folder) else set()
+    if "run.json" in there and _is_run(folder):
+        return there
+    return there & files.unfinished(folder).keys() if there else there
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether ``run.json`` is one that we wrote."""
+    path = folder / "run.json"
+    try:
+        if path.stat().st_size > _RUN_LIMIT:
+            return False
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return "cnnhw" in content["versions"] and {"accuracy", "model", "recipe", "history"} <= content.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _checkpoint(folder: Path) -> set[str]:
+    """Return the name of the checkpoint in a folder, if there is one of ours."""
+    try:
+        ours = "cnnhw" in files.load_tensors(folder / _CHECKPOINT, tensors=False)[0]
+    except (OSError, ValueError):
+        return set()
+    return {_CHECKPOINT} if ours else set()
+
+
+def _only_checkpoint(folder: Path) -> bool:
+    return _is_folder(folder) and _names(folder) <= _checkpoint(folder)
+
+
+def _stages(folder: Path) -> set[str]:
+    """Return the name of the folder of a transfer's checkpoints, if there is one and holds nothing else."""
+    top = folder / STAGES
+    if not _is_folder(top) or not _names(top) <= {"head", "all"}:
+        return set()
+    parts = [top / part for part in _names(top)]
+    good = all(_is_folder(part) and _names(part) <= {"stage1"} for part in parts)
+    return {STAGES} if good and all(_only_checkpoint(part / "stage1") for part in parts if _names(part)) else set()
+
+
+def _refuse(folder: Path, found: Collection[str], remedy: str, first: Collection[str] = ()) -> None:
+    """Raise an error that names up to three of the things found, if there are any."""
+    if found:
+        listed = [name for name in first if name in found] + sorted(set(found) - set(first))
+        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+        raise OccupiedError(
+            f"{folder} already holds {', '.join(listed[:3])}{more}, which is not written over: {remedy}"
+        )
