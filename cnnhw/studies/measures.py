@@ -108,10 +108,10 @@ class Drift:
         Where the file is.
     """
 
-    FILES = ("drift.json",)
+    _FILE = "drift.json"
 
     def __init__(self, model: Classifier, photos: PhotoSet, folder: Path) -> None:
-        self.model, self.path = model, folder / self.FILES[0]
+        self.model, self.path = model, folder / self._FILE
         rows = torch.arange(min(_PHOTOS, len(photos.validation)))
         self.photos = dataclasses.replace(photos.validation, index=photos.validation.index[rows], labels=rows)
         self.vectors = features.vectors(model, self.photos)
@@ -132,7 +132,7 @@ class Drift:
     @classmethod
     def read(cls, folder: Path) -> dict[str, dict[str, float]]:
         """Return the rows by epoch, from 1: ``similarity`` (CKA, 0 to 1) and ``distance``; empty if there are none."""
-        path = folder / cls.FILES[0]
+        path = folder / cls._FILE
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     @staticmethod
@@ -156,6 +156,10 @@ class Drift:
             found |= {f"{when}feature similarity": rows[str(epoch)]["similarity"]}
             found |= {f"{when}weight distance": rows[str(epoch)]["distance"]}
         return found
+
+
+FILES = (Drift._FILE,)
+"""What :class:`Drift` leaves in its folder."""
 
 
 def _path_length(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:

@@ -207,7 +207,7 @@ def run_job(
         files.check_folder(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
-            outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
+            outputs.remove_checkpoints(checkpoints, measures.FILES)
             return done[0].path
         code = job.code  # now: files may be edited while the run goes on
         while True:
@@ -216,7 +216,7 @@ def run_job(
             if len(drift) == (job.arm.epochs if job.study.drift else 0):
                 break
             # killed between a checkpoint and the row of its epoch, which can only be had by starting anew
-            outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
+            outputs.remove_checkpoints(checkpoints, measures.FILES)
             checkpoints.mkdir(exist_ok=True)
         model, photos = runs[-1].model, runs[-1].photos
         if job.is_source:
@@ -234,7 +234,7 @@ def run_job(
         if known := claims.hashes(CLAIMS, job.study.name):
             content["claims"] = known
         path = done[0].path if done else store.write(content, where)
-        outputs.remove_checkpoints(checkpoints, measures.Drift.FILES)
+        outputs.remove_checkpoints(checkpoints, measures.FILES)
     return path
 
 
