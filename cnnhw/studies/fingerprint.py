@@ -29,7 +29,7 @@ _ENDS = (
     "cnnhw.data.protocols._PROTOCOLS",
     "cnnhw.models.builder",
     "cnnhw.runs.Run",
-    "cnnhw.shipped",
+    "cnnhw.runs._find",
 )
 _UNSEEN = {"ctx", "type_comment", "type_params", "kind", "annotation", "returns", "simple"}  # decide nothing in a run
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
