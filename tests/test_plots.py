@@ -203,5 +203,7 @@ def test_figures_say_what_they_show():
     points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
     assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
     assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
-    history = {"loss": [2.0, 1.0], "validation_loss": [1.0, 1.5], "accuracy": [0.2, 0.9]}
+    history = {"loss": [2.0, 1.0], "validation_loss": [1.0, 1.5], "accuracy": [0.2, 0.9]} | {
+        "validation_accuracy": [0.3, 0.4]
+    }
     assert "validation loss from 1.00 to 1.50 (lowest after epoch 1)" in plots.curves({"a": history}).get_label()
