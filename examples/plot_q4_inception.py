@@ -322,6 +322,8 @@ plt.show()
 for arm, words in kinds.items():
     reached = [r.accuracy() for r in SCALES if r.arm == arm]
     print(f"{words:20}", ", ".join(f"{accuracy:.2f}" for accuracy in reached))
+guessing = [r.arm for r in SCALES if r.accuracy() < 0.25]
+assert guessing.count("sevens") > 3
 
 # %%
 # Without batch norm, many runs have not left the level of guessing, one in five. So the one supported claim is about how
