@@ -416,7 +416,7 @@ for measure in ("edge correlation", "magnitude correlation", "orientation select
 # .. claim:: q3-orientation
 #    :verdict: not resolved
 #
-# In these five epochs, learnt filters cannot be told from random ones by any of the three. That may well be for lack of
+# In these five epochs, learnt filters cannot be told from random ones by any of these three claims. That may well be for lack of
 # training. The filters of the bank were made to follow slopes; their dots lie on one another, as they are the same in each run.
 
 for measure in ("dc share", "opponent share"):
