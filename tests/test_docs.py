@@ -28,8 +28,9 @@ import verdicts  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
-from cnnhw import shipped, studies  # noqa: E402
+from cnnhw import claims, shipped, studies  # noqa: E402
 from cnnhw.claims import Claim  # noqa: E402
+from cnnhw.statements import CLAIMS  # noqa: E402
 from cnnhw.studies import Record, Study  # noqa: E402
 
 
@@ -322,6 +323,24 @@ def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role,
     _, warnings = build(tmp_path, CLAIMING.format(role=role, directive=directive))
     assert "the records say 'supported'" in warnings
     assert not (tmp_path / "stamp").exists()
+
+
+@pytest.mark.usefixtures("no_stamp", "one_claim")
+def test_a_finding_is_put_into_words_by_the_records(tmp_path):
+    text = "T\n=\n\nA :finding:`a-b costs/saves`.\n\n.. claims-index::\n"
+    html, _ = build(tmp_path / "fine", text)
+    assert re.search(r"A .*>saves 30\.0 s \(30\.0 to 30\.0\)<", html)
+    for role, message in (("a-b saves", "not two words"), ("b-a costs/saves", "there is no claim 'b-a'")):
+        _, warnings = build(tmp_path / message[:3], f"T\n=\n\nA :finding:`{role}`.\n")
+        assert message in warnings
+
+
+def test_a_finding_that_the_interval_leaves_open_is_refused():
+    study = [one for one in CLAIMS if one.study == "q2"]
+    found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
+    assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
+    with pytest.raises(ValueError, match="holds zero"):
+        verdicts.in_words(found["q2-accuracy"], "gain/lose")
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")

@@ -192,3 +192,22 @@ def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):
     )
     for number, figure in enumerate(figures):
         plots.save(figure, tmp_path / f"{number}.png")
+
+
+def test_figures_say_what_they_show():
+    assert plots.dots({"a": [0.5, 0.7], "b": [0.4]}, "accuracy", "Two arms").get_label() == (
+        "Two arms: accuracy of each run, means and ranges. a 0.6 (0.5 to 0.7), b 0.4 (0.4 to 0.4)."
+    )
+    assert plots.lines({"a": [[2.0, 1.0], [4.0, 2.0]]}, "loss").get_label() == (
+        "Loss by epoch, means at the first and the last. a from 3 to 1.5."
+    )
+    assert "a lowest at 1 with 0.2 and highest at 2 with 0.8" in (
+        plots.against({"a": [[(1, 0.2), (2, 0.8), (3, 0.5)]]}, "size", "accuracy").get_label()
+    )
+    points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
+    assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
+    assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
+    history = {"loss": [2.0, 1.0], "validation_loss": [1.0, 1.5], "accuracy": [0.2, 0.9]} | {
+        "validation_accuracy": [0.3, 0.4]
+    }
+    assert "validation loss from 1.00 to 1.50 (lowest after epoch 1)" in plots.curves({"a": history}).get_label()
