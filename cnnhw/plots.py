@@ -46,6 +46,7 @@ __all__ = [
     "feature_maps",
     "filters",
     "lines",
+    "listed",
     "maps",
     "per_class",
     "plane",
@@ -863,6 +864,28 @@ def _tiles(
     axis.set_ylim(1.26 * rows - 0.24, -0.24)
     axis.set_axis_off()
     return figure, axis, drawn
+
+
+def listed(groups: Mapping[str, Sequence[float]], form: str = ".3f") -> str:
+    """Put figures of single runs into words, for an alternative text that says what the records say.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        One figure a run, as for :func:`dots`.
+    form : str
+        How a figure is written, as in a format string.
+
+    Returns
+    -------
+    str
+        For each name the mean and, of several runs, the lowest and the highest: "a 0.50 (0.40 to 0.60); b 0.70".
+    """
+    parts = []
+    for name, values in groups.items():
+        ends = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+        parts.append(f"{name} {np.mean(values):{form}}{ends}")
+    return "; ".join(parts)
 
 
 def diagram(model: Classifier) -> Svg:

@@ -20,6 +20,7 @@ sys.path.insert(0, str(EXTENSIONS))
 import cards  # noqa: E402
 import inventories  # noqa: E402
 import live  # noqa: E402
+import order  # noqa: E402
 import prose  # noqa: E402
 import records  # noqa: E402
 import stamp  # noqa: E402
@@ -189,6 +190,18 @@ def test_chapters_have_no_typed_claims():
         code = path.read_text(encoding="utf-8")
         assert prose.asserted(code) == [], path
         assert ".backward(" not in code
+
+
+def test_chapters_have_one_order(tmp_path, monkeypatch):
+    names = order.chapters()
+    key = order.ReadingOrder("examples")
+    assert sorted((f"{name}.py" for name in sorted(names)), key=key) == [f"{name}.py" for name in names]
+    page = tmp_path / "docs" / "start" / "student.rst"
+    page.parent.mkdir(parents=True)
+    page.write_text("What to read, in which order\n:doc:`Q1 </auto_examples/plot_q1_cnn>`\n")
+    monkeypatch.setattr(order, "STUDENT", page)
+    with pytest.raises(ValueError, match="differ in plot_q1_cnn"):
+        order.chapters()
 
 
 def test_scraper_takes_the_label_as_alternative_text(tmp_path, monkeypatch):

@@ -162,6 +162,10 @@ def test_picture_of_the_readme_is_up_to_date():
     assert PICTURE.read_text(encoding="utf-8") == plots.diagram(models.create("q1_shallow"))
 
 
+def test_figures_are_put_into_words():
+    assert plots.listed({"a": [0.4, 0.6], "b": [0.7]}, ".2f") == "a 0.50 (0.40 to 0.60); b 0.70"
+
+
 def test_lines_may_have_named_places():
     figure = plots.lines({"a": [[0.1, 0.3], [0.3, 0.5]]}, "accuracy", start=0, ticks=["few", "many"])
     (axis,) = figure.axes
