@@ -46,7 +46,6 @@ __all__ = [
     "feature_maps",
     "filters",
     "lines",
-    "listed",
     "maps",
     "per_class",
     "plane",
@@ -152,7 +151,8 @@ def confusion(
         axis = figure.add_subplot(rows, columns, number + 1)
         _matrix(axis, matrix, names)
         axis.set_title(title, fontsize="medium", parse_math=False)
-    return figure
+    told = [f"{title} {float(matrix.trace() / matrix.sum()):.2f}" for title, matrix in matrices.items()]
+    return _label(figure, "", "confusion matrices, with the share on the diagonal", "; ".join(told))
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
@@ -536,7 +536,13 @@ def time_to_accuracy(
     axis.set_ylabel("test accuracy")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right", fontsize="small")
-    return figure
+    told = []
+    for name, curves in runs.items():
+        seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
+        told.append(f"{name} to {accuracy:.3f} in {seconds:.3g} s")
+    marked = f"Marked: {', '.join(f'{level:.3f}' for level in levels)}" if levels else ""
+    what = "test accuracy against seconds of training, means at the end"
+    return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
 
 
 def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
@@ -565,7 +571,8 @@ def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, tit
     axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
     axis.set_xlabel(axis_label)
     axis.grid(axis="x", alpha=0.25)
-    return figure
+    told = [f"{name} {effect:+.3g} ({low:+.3g} to {high:+.3g})" for name, (effect, low, high) in rows.items()]
+    return _label(figure, title, f"{axis_label}, with intervals", "; ".join(told))
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
@@ -637,7 +644,15 @@ def scaling(
         axis.set_ylabel(axis_label)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize="small")
-    return figure
+    told = [
+        f"by {across}: "
+        + ", ".join(
+            f"{name} from {up[0]:.3g} at {along[0]:g} to {up[-1]:.3g} at {along[-1]:g}"
+            for name, (along, up) in series.items()
+        )
+        for across, series in panels.items()
+    ]
+    return _label(figure, title, f"{axis_label}, on logarithmic scales", *told)
 
 
 def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
@@ -864,28 +879,6 @@ def _tiles(
     axis.set_ylim(1.26 * rows - 0.24, -0.24)
     axis.set_axis_off()
     return figure, axis, drawn
-
-
-def listed(groups: Mapping[str, Sequence[float]], form: str = ".3f") -> str:
-    """Put figures of single runs into words, for an alternative text that says what the records say.
-
-    Parameters
-    ----------
-    groups : mapping of str to sequence of float
-        One figure a run, as for :func:`dots`.
-    form : str
-        How a figure is written, as in a format string.
-
-    Returns
-    -------
-    str
-        For each name the mean and, of several runs, the lowest and the highest: "a 0.50 (0.40 to 0.60); b 0.70".
-    """
-    parts = []
-    for name, values in groups.items():
-        ends = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
-        parts.append(f"{name} {np.mean(values):{form}}{ends}")
-    return "; ".join(parts)
 
 
 def diagram(model: Classifier) -> Svg:

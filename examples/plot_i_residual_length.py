@@ -111,10 +111,6 @@ figure = plots.against(
     "convolutions on a path, weighted by gradient",
     "Length of the paths that carry the gradient, at initialisation",
 )
-figure.set_label(
-    "Mean gradient-weighted path length at initialisation against the span, measured with and without batch norm, and "
-    "by the formula; the table above gives the same figures."
-)
 plt.show()
 
 # %%
@@ -157,8 +153,6 @@ figure = plots.dots(
     "test accuracy",
     "Test accuracy by span: 24 convolutions, 12, and 24 without batch norm",
 )
-drawn = plots.listed(figures(lambda r: r.accuracy(), *deep, *shallow, *free))
-figure.set_label(f"Test accuracy of each run by arm; mean and range: {drawn}.")
 plt.show()
 
 # %%
@@ -170,10 +164,6 @@ figure = plots.lines(
     "Training loss with 24 convolutions, by span",
 )
 means = figures(lambda r: fmean(r.history["loss"]), *shown)
-figure.set_label(
-    "Training loss by epoch with 24 convolutions, by span. Mean over the epochs, with the range of the runs: "
-    f"{plots.listed(means, '.2f')}."
-)
 plt.show()
 for arm, values in means.items():
     print(f"{arm:12} mean training loss {fmean(values):.3f} nats")
@@ -270,10 +260,6 @@ left = {
     for n in lost
     if n in dict(found[0])
 }
-figure.set_label(
-    "Test accuracy against the number of convolutions deleted after training; mean and range: "
-    f"{plots.listed(left)}."
-)
 plt.show()
 for name, values in left.items():
     print(f"{name:22} test accuracy {fmean(values):.3f}")

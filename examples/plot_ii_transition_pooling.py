@@ -113,12 +113,6 @@ for active in (1, 2, 4):
     for pool in (lambda v: v.mean(1), lambda v: v.max(1).values):
         points = [simulated(active, a, pool) for a in amplitudes[1::2]]
         figure.axes[0].plot(amplitudes[1::2], points, "x", color="0.3", markersize=5)
-strong = {name: [points[0][-1][1]] for name, points in series.items()}
-figure.set_label(
-    "Separability d' against the amplitude of the signal for average and maximum over four cells, with the signal in one, "
-    "two and four of them; lines are calculated, crosses simulated. At the largest amplitude: "
-    f"{plots.listed(strong, '.2f')}."
-)
 plt.show()
 
 # %%
@@ -160,7 +154,6 @@ for what, measure in (
     found = {kind: [measure(r) for r in records if r.arm == kind] for kind in kinds}
     title = f"{what.capitalize()}, by kind of transition"
     figure = plots.dots(found, what, title)
-    figure.set_label(f"{title}; mean and range of six runs: {plots.listed(found)}.")
     plt.show()
 
 # %%

@@ -64,11 +64,6 @@ for what, title in (
     figure = plots.shares(
         {f"{name}, {what}": shares for name, shares in found.items()}, title
     )
-    dense = {name: [shares["dense layers"]] for name, shares in found.items()}
-    figure.set_label(
-        f"{title}, for the report's four networks: stacked bars of the first and second half of the convolutions and of "
-        f"the dense layers. Share of the dense layers: {plots.listed(dense, '.0%')}."
-    )
     plt.show()
 
 # %%
@@ -123,11 +118,6 @@ for cost, found in points.items():
         f"million {cost}",
         "test accuracy",
         f"Accuracy against {cost}: {len(found)} designs, and the front of the best",
-    )
-    drawn = plots.listed({name: runs for name, (_, runs) in found.items()})
-    figure.set_label(
-        f"Test accuracy against {cost} for {len(found)} designs, with bars from the lowest to the highest of six runs; "
-        f"mean and range: {drawn}."
     )
     plt.show()
 means = {name: fmean(runs) for name, (_, runs) in points["parameters"].items()}

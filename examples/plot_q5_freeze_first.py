@@ -147,10 +147,6 @@ first_two = {
     for name, values in norms.items()
     for step in (0, 1)
 }
-figure.set_label(
-    "Norm of the gradient that arrives at the features before each of eight steps, for three heads: "
-    f"{plots.listed(first_two)}."
-)
 plt.show()
 
 # %%
@@ -204,15 +200,6 @@ figure = plots.lines(
     across="share of the training photos",
     ticks=[f"{share} %" for share in SHARES],
 )
-ends = {
-    f"{way}, {share} %": [record.accuracy() for record in of(way, share)]
-    for share in (SHARES[0], SHARES[-1])
-    for way in WAYS
-}
-figure.set_label(
-    "Test accuracy of six ways over eight seeds by share of the training photos; mean and range: "
-    f"{plots.listed(ends)}."
-)
 plt.show()
 
 # %%
@@ -229,16 +216,6 @@ figure = plots.effects(
     rows,
     "test accuracy against a random head, points",
     "Differences from all layers at once with a random head, with intervals",
-)
-apart = [name for name, (_, low, high) in rows.items() if low > 0 or high < 0]
-figure.set_label(
-    "Differences in test accuracy from all layers at once with a random head, with intervals, for four ways and three shares of the photos. "
-    f"Intervals without zero: {'; '.join(apart) or 'none'}. The figures: "
-    + "; ".join(
-        f"{name} {effect:+.1f} ({low:+.1f} to {high:+.1f})"
-        for name, (effect, low, high) in rows.items()
-    )
-    + "."
 )
 plt.show()
 
@@ -299,10 +276,6 @@ for measure, words, title in (
         if way != "frozen"
     }
     figure = plots.lines(found, words, title)
-    last = {way: [run[-1] for run in runs] for way, runs in found.items()}
-    figure.set_label(
-        f"{title}, by epoch, for five ways; after the last one, mean and range: {plots.listed(last, '.2f')}."
-    )
     plt.show()
 
 # %%
@@ -331,14 +304,6 @@ figure = plots.dots(
     "accuracy on blurred and recoloured test photos",
     "Six ways, tested on blurred and recoloured photos",
 )
-drawn = {
-    way: [record.content["measures"][changed] for record in of(way, 100)]
-    for way in WAYS
-}
-figure.set_label(
-    "Test accuracy on blurred and recoloured photos for six ways, eight runs each; mean and range: "
-    f"{plots.listed(drawn)}."
-)
 plt.show()
 
 # %%
@@ -366,15 +331,6 @@ figure = plots.lines(
     "Layers kept of the source, frozen or tuned, at one learning rate",
     across="what is kept of the source",
     ticks=["nothing", "first layer", "up to stage 2", "all features"],
-)
-drawn = {
-    f"{kept}, {how}": [record.accuracy() for record in of(f"{kept}_{how}", 25, LAYERS)]
-    for kept in KEPT
-    for how in ("frozen", "tuned")
-}
-figure.set_label(
-    "Test accuracy of six runs against how much of the source is kept, frozen or tuned; mean and range: "
-    f"{plots.listed({'nothing': nothing} | drawn)}."
 )
 plt.show()
 
@@ -424,13 +380,6 @@ figure = plots.dots(
     },
     "test accuracy",
     "Three orders of making the layers trainable",
-)
-drawn = {
-    words: [record.accuracy() for record in of(way, 10, ORDER)]
-    for way, words in orders.items()
-}
-figure.set_label(
-    f"Test accuracy of six runs each for three orders; mean and range: {plots.listed(drawn)}."
 )
 plt.show()
 

@@ -77,9 +77,6 @@ groups = {
 figure = plots.dots(
     groups, "test accuracy on flowers", "The report's two transfers, run again"
 )
-figure.set_label(
-    f"Test accuracies on flowers; mean and range of the runs: {plots.listed(groups)}."
-)
 plt.show()
 
 # %%
@@ -123,9 +120,6 @@ assert abs(control - passes) < 0.5
 groups = {words: scores(RECORDS, arm) for arm, words in RUNGS.items()}
 figure = plots.dots(
     groups, "test accuracy on flowers", "Ten ways to a classifier of flowers"
-)
-figure.set_label(
-    f"Test accuracy of six runs for each of ten ways; mean and range: {plots.listed(groups)}."
 )
 plt.show()
 
@@ -195,15 +189,6 @@ counts = {
     share: of(RECORDS, f"scratch_{share}")[0].content["data"]["photos"]["train"]
     for share in SHARES
 }
-groups = {
-    f"{words}, {share} %": scores(RECORDS, f"{way}_{share}")
-    for share in SHARES
-    for way, words in WAYS.items()
-}
-figure.set_label(
-    "Test accuracy against the share of training photos, three ways, six runs each; mean and range: "
-    f"{plots.listed(groups)}."
-)
 plt.show()
 print(
     "training photos:",
@@ -233,9 +218,6 @@ figure = plots.dots(
     groups,
     "test accuracy, one split a point",
     "Six splits, from scratch and transferred",
-)
-figure.set_label(
-    f"Test accuracy on six splits; mean and range: {plots.listed(groups)}."
 )
 plt.show()
 
@@ -285,15 +267,6 @@ figure = plots.lines(
         "hidden 256, dropout",
         "all cells, hidden 256",
     ],
-)
-groups = {
-    f"{words}, {kind}": scores(HEADS, f"{kind}_{way}_25")
-    for way, words in THREE.items()
-    for kind in KINDS
-}
-figure.set_label(
-    "Test accuracy for five heads and three ways of training, six runs each; mean and range: "
-    f"{plots.listed(groups)}."
 )
 plt.show()
 
@@ -394,12 +367,6 @@ matrices = {
     "ours, from ImageNet": of(RECORDS, "imagenet_100")[0].confusion(),
 }
 figure = plots.confusion(matrices, MAP[0].classes)
-diagonal = {
-    name: [float(matrix.trace() / matrix.sum())] for name, matrix in matrices.items()
-}
-figure.set_label(
-    f"Five confusion matrices of the five flowers; share on the diagonal: {plots.listed(diagonal)}."
-)
 plt.show()
 
 # %%
@@ -494,11 +461,6 @@ for name, runs in curves.items():
 
 figure = plots.time_to_accuracy(
     curves, [bench.FLOWERS], "Accuracy on flowers against seconds of training"
-)
-taken = {name: bench.times_to(bench.FLOWERS, runs) for name, runs in curves.items()}
-figure.set_label(
-    "Test accuracy on flowers against seconds of training, on a logarithmic scale, with the report's accuracy as a line. Seconds to it, mean "
-    f"and range: {plots.listed(taken, '.0f')}."
 )
 plt.show()
 

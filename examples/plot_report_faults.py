@@ -89,10 +89,6 @@ figure = plots.effects(
     "test accuracy with it minus without, points",
     "Each fault switched on, and nothing else changed",
 )
-figure.set_label(
-    "Effects of the faults on test accuracy, with minus without, with 95 % intervals over six seeds. "
-    f"The most is lost with {by_cost[0]}, the most gained with {by_cost[-1]}. The table above gives the figures."
-)
 plt.show()
 
 # %%
@@ -133,16 +129,6 @@ figure = plots.lines(
     "accuracy",
     "Validation on one class, and what the networks really do",
 )
-last = {
-    "validation on the last class": [r.history["validation_accuracy"][-1] for r in one],
-    "test accuracy of the same networks": [r.accuracy(8) for r in one],
-    "validation on a tenth of each class": [
-        r.history["validation_accuracy"][-1] for r in sound
-    ],
-}
-figure.set_label(
-    f"Accuracy by epoch over six seeds; after the last epoch, mean and range: {plots.listed(last)}."
-)
 plt.show()
 
 # %%
@@ -178,14 +164,6 @@ figure = plots.lines(
     "The first twenty steps, with raw and with rescaled pixels",
     log=True,
     across="step",
-)
-begun = {
-    "raw pixels": [r.content["first_losses"][0] for r in runs("raw")],
-    "rescaled pixels": [r.content["first_losses"][0] for r in sound],
-}
-figure.set_label(
-    "Training loss of the first 20 steps on a logarithmic scale. Loss of the first step in nats, mean and range: "
-    f"{plots.listed(begun, '.1f')}."
 )
 plt.show()
 
@@ -271,15 +249,6 @@ figure = plots.lines(
     "Two second stages, which begin at the line",
 )
 figure.axes[0].axvline(20.5, color="0.5", linewidth=1)
-ends = {
-    f"{words}, epoch {epoch}": [r.history["loss"][epoch - 1] for r in runs(arm)]
-    for arm, words in (("head_only", "classifier only"), ("trained", "all layers"))
-    for epoch in (20, 30)
-}
-figure.set_label(
-    "Training loss on flowers over 20 epochs of the classifier and 10 more, of the classifier again or of all layers; mean and range in nats: "
-    f"{plots.listed(ends, '.2f')}."
-)
 plt.show()
 
 # %%
@@ -410,14 +379,6 @@ figure = plots.lines(
     },
     "validation accuracy on flowers",
     "Ten epochs of the whole network, with and without a transfer before them",
-)
-ends = {
-    f"{words}, epoch {epoch}": [line[epoch - 1] for line in found]
-    for words, found in (("transferred", moved), ("from scratch", scratch))
-    for epoch in (1, 10)
-}
-figure.set_label(
-    f"Validation accuracy on flowers over ten epochs of the whole network; mean and range: {plots.listed(ends)}."
 )
 plt.show()
 

@@ -104,26 +104,12 @@ def cut(name):
     return [{k: r.history[k][:length] for k in names} for r in records], reported
 
 
-def ends(histories, reported):
-    """Put the ends of the curves into words."""
-    found = {
-        f"{side}, {what.replace('_', ' ')}": [h[what][-1] for h in curves]
-        for side, curves in (("ours", histories), ("the report's", [reported]))
-        for what in ("accuracy", "validation_accuracy")
-    }
-    return f"At the end of each: {plots.listed(found)}."
-
-
 for name, title in SHOWN.items():
     histories, reported = cut(name)
     figure = plots.curves({name: histories}, reported={name: reported}, title=title)
     highest = {"q2_concat_skip": 4, "q4_inception": 13}.get(name)
     if highest:
         figure.axes[0].set_ylim(0, highest)
-    figure.set_label(
-        f"{title}: loss and accuracy of {name}, ours on tiny5 as lines and the report's on Linnaeus 5 as points. "
-        f"{ends(histories, reported)}"
-    )
     plt.show()
 
 # %%
@@ -169,10 +155,6 @@ for name, title in {
     first = report.get(name).stages[0].epochs
     for axis in figure.axes:
         axis.axvline(first + 0.5, color="0.5", linewidth=1)
-    figure.set_label(
-        f"{title}: loss and accuracy on flowers, with a vertical line between the stages; ours as lines, the report's as "
-        f"points. {ends(histories, reported)}"
-    )
     plt.show()
 
 # %%
@@ -195,10 +177,6 @@ figure = plots.lines(
 )
 lowest = min(loss for r in head for loss in r.history["loss"])
 reached = whole.history["loss"][-1]
-figure.set_label(
-    "Training loss over 50 epochs of the classifier and 3 epochs of either the classifier again or all layers. "
-    f"The classifier's lowest loss in all {len(head[0].history['loss'])} epochs is {lowest:.2f} nats, that of all layers after three epochs {reached:.2f}."
-)
 plt.show()
 print(
     f"classifier alone, lowest of {len(head[0].history['loss'])} epochs: {lowest:.2f}"
@@ -226,16 +204,7 @@ for name in report.names():
         ),
     ):
         matrices[title], classes[title] = matrix, labels
-figure = plots.confusion(matrices, classes, columns=2)
-figure.set_label(
-    "Twelve confusion matrices in pairs, the report's on the left and ours on the right. The share of the last class "
-    "that the network of Q4 finds, half of whose photos were missing from its training: "
-    + ", ".join(
-        f"{side} {float(matrix[-1, -1] / matrix[-1].sum()):.2f}"
-        for side in ("report", "here")
-        for matrix in [matrices[f"q4_inception, {side}"]]
-    )
-)
+plots.confusion(matrices, classes, columns=2)
 plt.show()
 
 # %%

@@ -118,11 +118,6 @@ figure = plots.effects(
     "test accuracy minus that of the full recipe, points",
     "What is lost, or gained, without each part",
 )
-figure.set_label(
-    "Effect of leaving out or changing each part of the fast recipe on its test accuracy, with 95 % intervals over six "
-    f"seeds: the most is lost with {min(rows, key=rows.get)}, the most gained with {max(rows, key=rows.get)}. The table "
-    "above gives the same figures."
-)
 plt.show()
 
 # %%
@@ -164,30 +159,12 @@ figure = plots.time_to_accuracy(
 )
 
 
-def ends(found):
-    """Put into words what each curve comes to, and when."""
-    last = {
-        f"{name} {word}": [curve[-1][place] for curve in runs]
-        for name, runs in found.items()
-        for place, word in ((1, "accuracy"), (0, "seconds"))
-    }
-    return f"At the end of each, mean and range: {plots.listed(last, '.3g')}."
-
-
-figure.set_label(
-    "Test accuracy on tiny5 against seconds of training on a logarithmic scale, with the report's two accuracies as lines. "
-    + ends(curves("tiny5"))
-)
 plt.show()
 
 figure = plots.time_to_accuracy(
     curves("flowers"),
     bench.levels(result, "flowers"),
     "flowers: the same, on larger photos",
-)
-figure.set_label(
-    "Test accuracy on flowers against seconds of training; the line marks the best that the report's recipe in Keras "
-    f"reached. {ends(curves('flowers'))}"
 )
 plt.show()
 
@@ -229,9 +206,6 @@ shares = {
     for row in result["profile"]
     for kind, share in row["shares"].items()
 }
-figure.set_label(
-    f"Share of training time by kind of operation for three networks: {plots.listed(shares, '.0%')}."
-)
 plt.show()
 
 # %%
@@ -269,18 +243,6 @@ figure = plots.scaling(
     },
     "seconds an epoch",
     "Seconds an epoch, by the number of photos and by their side",
-)
-taken = {
-    f"{row['photos']:,} photos": [seconds]
-    for row, seconds in zip(by_count, epochs, strict=True)
-} | {
-    f"{model} at {side} pixels": [seconds]
-    for model, (along, up) in by_side.items()
-    for side, seconds in zip(along, up, strict=True)
-}
-figure.set_label(
-    "Two panels on logarithmic scales: seconds an epoch by the number of photos, and for 1,000 photos by their side, for three networks: "
-    f"{plots.listed(taken, '.3g')}."
 )
 plt.show()
 

@@ -162,10 +162,6 @@ def test_picture_of_the_readme_is_up_to_date():
     assert PICTURE.read_text(encoding="utf-8") == plots.diagram(models.create("q1_shallow"))
 
 
-def test_figures_are_put_into_words():
-    assert plots.listed({"a": [0.4, 0.6], "b": [0.7]}, ".2f") == "a 0.50 (0.40 to 0.60); b 0.70"
-
-
 def test_lines_may_have_named_places():
     figure = plots.lines({"a": [[0.1, 0.3], [0.3, 0.5]]}, "accuracy", start=0, ticks=["few", "many"])
     (axis,) = figure.axes
@@ -207,6 +203,11 @@ def test_figures_say_what_they_show():
     points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
     assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
     assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
+    assert plots.effects({"a": (1.5, -0.5, 3.5)}, "points").get_label().endswith("a +1.5 (-0.5 to +3.5).")
+    curves = {"a": [[(1.0, 0.3), (2.0, 0.5)], [(1.0, 0.2), (4.0, 0.7)]]}
+    assert plots.time_to_accuracy(curves, [0.4]).get_label().endswith("a to 0.600 in 3 s. Marked: 0.400.")
+    assert "a from 2 at 1 to 8 at 4" in plots.scaling({"photos": {"a": ([1, 2, 4], [2.0, 4.0, 8.0])}}, "s").get_label()
+    assert plots.confusion({"m": torch.tensor([[3, 1], [0, 4]])}, "ab").get_label().endswith("m 0.88.")
     history = {"loss": [2.0, 1.0], "validation_loss": [1.0, 1.5], "accuracy": [0.2, 0.9]} | {
         "validation_accuracy": [0.3, 0.4]
     }
