@@ -233,7 +233,11 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, ncols=len(shares))
-    return figure
+    told = []
+    for name, rows in shares.items():
+        columns = zip(classes, zip(*rows, strict=True), strict=True)
+        told.append(f"{name}: " + ", ".join(f"{kind} {min(found):.2f} to {max(found):.2f}" for kind, found in columns))
+    return _label(figure, title, "share found of each class, ranges of the runs", "; ".join(told))
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
@@ -301,7 +305,11 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
-    return figure
+    told = []
+    for name, curves in runs.items():
+        epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
+        told.append(f"{name} after {min(epochs)} to {max(epochs)} epochs, with {min(kept):.2f} to {max(kept):.2f}")
+    return _label(figure, title, "test accuracy by epoch, a line a run", "Chosen: " + "; ".join(told))
 
 
 def lines(

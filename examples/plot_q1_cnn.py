@@ -197,16 +197,8 @@ for record in records:
     by_network[record.content["configuration"]["model"]].append(
         (line, record.best_epoch)
     )
-figure = plots.accuracy_by_epoch(
+plots.accuracy_by_epoch(
     by_network, title="Test accuracy by epoch, and the epoch that validation chose"
-)
-chosen_epochs = {name: [best for _, best in runs] for name, runs in by_network.items()}
-figure.set_label(
-    "Test accuracy after each epoch, one line a run; a ring marks the epoch that the validation photos choose. "
-    + " ".join(
-        f"{name}: chosen epochs {min(epochs)} to {max(epochs)}."
-        for name, epochs in chosen_epochs.items()
-    )
 )
 plt.show()
 
@@ -238,15 +230,7 @@ for name, epoch, arms in (
     theirs, ours = f"{name}, report, Linnaeus 5", f"{name}, here, tiny5"
     matrices |= {theirs: report.get(name).confusion, ours: mean_confusion(epoch, *arms)}
     classes |= {theirs: report.get(name).classes, ours: records[0].classes}
-figure = plots.confusion(matrices, classes, columns=2)
-diagonal = {
-    name: float(matrix.diagonal().sum() / matrix.sum())
-    for name, matrix in matrices.items()
-}
-figure.set_label(
-    "Four confusion matrices: the report's on Linnaeus 5 and ours on tiny5, for q1_shallow and q1_deep. On the diagonal: "
-    + "; ".join(f"{name} {share:.2f}" for name, share in diagonal.items())
-)
+plots.confusion(matrices, classes, columns=2)
 plt.show()
 
 # %%
@@ -263,24 +247,10 @@ shares = {
     "q1_shallow": recall(15, "q1_shallow"),
     "q1_deep": recall(13, "q1_deep", "q1_deep_30"),
 }
-figure = plots.per_class(
+plots.per_class(
     shares,
     records[0].classes,
     title="Recall by class, and in each run",
-)
-figure.set_label(
-    "Recall by class on tiny5, a bar for the mean of the runs and a dot for each run. "
-    + " ".join(
-        f"{name}: "
-        + ", ".join(
-            f"{label} {min(column):.2f} to {max(column):.2f}"
-            for label, column in zip(
-                records[0].classes, zip(*rows, strict=True), strict=True
-            )
-        )
-        + "."
-        for name, rows in shares.items()
-    )
 )
 plt.show()
 

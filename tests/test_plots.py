@@ -212,3 +212,10 @@ def test_figures_say_what_they_show():
         "validation_accuracy": [0.3, 0.4]
     }
     assert "validation loss from 1.00 to 1.50 (lowest after epoch 1)" in plots.curves({"a": history}).get_label()
+
+
+def test_figures_of_classes_and_epochs_say_what_they_show():
+    shown = plots.per_class({"m": [[0.5, 0.7], [0.6, 0.9]]}, ["cat", "dog"], "Recall").get_label()
+    assert shown.endswith("m: cat 0.50 to 0.60, dog 0.70 to 0.90.")
+    shown = plots.accuracy_by_epoch({"m": [([0.2, 0.6], 2), ([0.3, 0.5], 1)]}).get_label()
+    assert shown.endswith("Chosen: m after 1 to 2 epochs, with 0.30 to 0.60.")
