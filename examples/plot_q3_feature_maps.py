@@ -15,8 +15,8 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 * The network does use what a 7x7 first layer has learnt: frozen as learnt, it :finding:`q3-swap-random gains/loses` of
   accuracy against a frozen random one.
 * Frozen filters made by hand against frozen learnt ones: :effect:`q3-swap-bank`. Random 3x3 filters, frozen, against
-  learnt ones: they :finding:`q3-random-three gain/lose`. We had claimed a difference of less than 2.5 points for both, and the
-  runs leave both open.
+  learnt ones: they :finding:`q3-random-three gain/lose`. We had claimed a difference of less than 2.5 points for both. After
+  the correction for nine claims, both are open.
 * How far filters prefer one orientation, answer to a uniform surface, set colours against each other, or tell an object from
   its ground: nothing of what was claimed is decided. The figures are below.
 """
@@ -430,8 +430,8 @@ for measure in ("dc share", "opponent share"):
 # .. claim:: q3-colour
 #    :verdict: not resolved
 #
-# By their intervals alone, both of these would be refuted: the share of the filter's sum :finding:`q3-uniform rises/falls by`
-# with learning, and that of opponent colours :finding:`q3-colour rises/falls by`. Nine claims are tested together, by
+# By their intervals alone, both of these would be refuted: in learnt filters the share of the sum is
+# :finding:`q3-uniform larger by/smaller by`, and that of opponent colours :finding:`q3-colour larger by/smaller by`. Nine claims are tested together, by
 # Holm's method :cite:p:`holm1979`, and neither survives.
 #
 # Subject and surroundings:

@@ -10,8 +10,8 @@ that module, train again, and compare.
 kernel sizes is the reason.
 
 * With as many multiply-adds as before, networks of modules :finding:`q4-macs gain/lose`. They pay for it: they have
-  :record:`q4/macs parameters` parameters instead of :record:`q4/base parameters`, and a photo takes
-  :record:`q4/macs milliseconds` ms of processor time instead of :record:`q4/base milliseconds`.
+  :record:`q4/macs parameters` parameters instead of :record:`q4/base parameters`, and a photo takes, in milliseconds of
+  processor time, :record:`q4/macs milliseconds` instead of :record:`q4/base milliseconds`.
 * With as many parameters the difference is :effect:`q4-parameters`, and with as many channels :effect:`q4-channels`: six runs
   cannot tell.
 * Mixed kernel sizes, compared with the same module with 3x3 kernels only: :effect:`q4-one-scale`. A further branch of 7x7:
