@@ -362,6 +362,8 @@ def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q2"]
     found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
     assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
+    assert "known in part, from an earlier set of runs" in verdicts.card(found["q2-twenty"], "q", target=True).astext()
+    assert verdicts.hint(found["q2-twenty"]).endswith("outcome known in part")
     with pytest.raises(ValueError, match="holds zero"):
         verdicts.in_words(found["q2-accuracy"], "gain/lose")
 
