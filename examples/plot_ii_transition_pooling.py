@@ -6,8 +6,8 @@ ii. Why does DenseNet's transition layer average?
 networks of its time take the :term:`maximum <max pooling>`. Why?
 
 **The short answer.** The paper does not say, and does not test it. Three reasons can be checked. It makes the layer
-*linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. It preserves a
-signal that fills the window better than the maximum does, and a signal in a single cell worse. And it is a low-pass filter:
+*linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. Of a signal that
+fills the window it keeps more than the maximum does, and of a signal in a single cell less. And it is a low-pass filter:
 
 * predictions are steadier when the photo shifts: the share that stays is :effect:`ii-consistency` higher than with the maximum, and
   :effect:`ii-strided-consistency` higher than with every second cell;

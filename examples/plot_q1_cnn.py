@@ -213,7 +213,7 @@ plt.show()
 # %%
 # After the first few epochs the test accuracy of these runs is flat, so which epoch you keep is mostly luck. With 600 photos,
 # validation accuracy has a standard error of about two points, too coarse to choose among those epochs.
-# :term:`Early stopping` saves time here, not accuracy (exercise 4).
+# :term:`Early stopping <early stopping>` saves time here, not accuracy (exercise 4).
 #
 # Which classes are confused
 # --------------------------
@@ -326,7 +326,7 @@ figure = plots.contact_sheet(
     title="Surest mistakes of a briefly trained network",
 )
 figure.set_label(
-    "Ten generated scenes that the network got wrong with the highest confidence, with the true class, the predicted "
+    "Ten generated scenes that the network got wrong and was surest of, with the true class, the predicted "
     "one and its probability."
 )
 plt.show()

@@ -530,7 +530,7 @@ for name in ("q1_deep", "q2_concat_skip"):
 # What these runs cannot tell
 # ---------------------------
 #
-# * They are short: 5 and 6 epochs, on half of the photos. Who is ahead at the end of a short training may not be at the end of a long
+# * They are short: 5 and 6 epochs, on half of the photos. Who leads at the end of a short training may not lead at the end of a long
 #   one; what they tell is how soon, not how far.
 # * Photos of 32 pixels, for the depths. Nothing here is deeper than 20, where published gains begin.
 # * Three rates each, one seed, two epochs. Where a network is sensitive to its rate, its best may lie between or beyond.

@@ -151,10 +151,32 @@ def test_reported_role():
         ("After :cite:p:`wilson1927probable`, all is well.", []),
         ("See ``0.62`` and :record:`s/a accuracy` and :reported:`q1_deep parameters`.", []),
         ("Adam at 0.1, 128x128 pixels, 1,200 photos.", []),
+        ("It is more accurate\nthan that.", [(0, "more accurate\nthan")]),
+        ("A is ahead. By :effect:`a-b`, B is.", [(0, "is ahead")]),
+        ("A is ahead\nby :effect:`a-b`.", []),
+        ("A is better than :term:`b`.", [(0, "better than")]),
+        ("The most accurate network so far; from the lowest to the highest run.", []),
     ],
 )
 def test_prose_check(text, expected):
     assert prose.typed_claims(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("figure.set_label('Bars from the lowest to the highest run, with 95 % intervals.')", []),
+        ("figure.set_label(\n    'Six runs: A is highest. '\n    f'B is lowest: {mean:.2f}.'\n)", ["highest"]),
+        ("plots.dots(groups, 'accuracy', 'The late ones hinder')", ["hinder"]),
+        ("plots.dots(groups, 'accuracy of the most', title='Six runs each')", []),
+        ("plots.curves(runs, title='A learns sooner, 0.91 of all')", ["sooner", "0.91"]),
+        ("plots.curves(runs, title=f'{best} learns sooner')", []),
+        ("axis.set_title('A is ahead')", ["ahead"]),
+        ("print('A is ahead')", []),
+    ],
+)
+def test_captions_are_checked(code, expected):
+    assert [what for _, what in prose.asserted(code)] == expected
 
 
 def test_chapters_have_no_typed_claims():
@@ -166,6 +188,7 @@ def test_chapters_have_no_typed_claims():
         for kind, content, _ in split_code_and_text_blocks(str(path))[1]:
             assert kind == "code" or prose.typed_claims(content) == [], path
         code = path.read_text(encoding="utf-8")
+        assert prose.asserted(code) == [], path
         assert ".backward(" not in code
 
 

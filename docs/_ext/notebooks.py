@@ -79,6 +79,7 @@ def _role(name: str, content: str) -> str:
         "reported": records.render_reported,
         "claim": lambda what: f"*{what.partition(' ')[2]}* ({_effect(what.partition(' ')[0])})",
         "effect": lambda what: _effect(what, " ("),
+        "finding": lambda what: verdicts.in_words(verdicts.verdicts()[what.partition(" ")[0]], what.partition(" ")[2]),
         "cite:p": lambda keys: f"({'; '.join(_citation(key) for key in keys.split(','))})",
         "cite:t": _citation,
     }
