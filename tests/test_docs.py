@@ -350,7 +350,7 @@ def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role,
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")
 def test_a_finding_is_put_into_words_by_the_records(tmp_path):
-    text = "T\n=\n\nA :finding:`a-b costs/saves`.\n\n.. claims-index::\n"
+    text = "T\n=\n\nA :finding:`a-b\ncosts/saves`.\n\n.. claims-index::\n"
     html, _ = build(tmp_path / "fine", text)
     assert re.search(r"A .*>saves 30\.0 s \(30\.0 to 30\.0\)<", html)
     for role, message in (("a-b saves", "not two words"), ("b-a costs/saves", "there is no claim 'b-a'")):

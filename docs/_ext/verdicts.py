@@ -241,7 +241,7 @@ class ClaimRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         note_records(self)
-        identifier, _, asserted = self.text.partition(" ")
+        identifier, _, asserted = " ".join(self.text.split()).partition(" ")
         try:
             verdict = checked(identifier, asserted, verdicts())
         except ValueError as error:
@@ -275,7 +275,7 @@ class FindingRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         note_records(self)
-        identifier, _, words = self.text.partition(" ")
+        identifier, _, words = " ".join(self.text.split()).partition(" ")
         try:
             if identifier not in verdicts():
                 raise ValueError(f"there is no claim {identifier!r}")
