@@ -27,6 +27,9 @@ SHARES = (
     "dc share", "opponent share", "figure-ground", "feature similarity", "early feature similarity",
 )  # fmt: skip
 LEVEL = 0.05
+# Of these studies a first set of runs is not kept. Its outcome was known in part when their claims were written down
+# again, before the runs that decide them.
+KNOWN_IN_PART = frozenset({"q2", "q3", "q4", "q4_scales"})
 
 # figures of one run that claims are made about; accuracy is compared photo by photo, and so apart from these
 MEASURES: dict[str, Callable[[Record], float]] = {
@@ -142,8 +145,10 @@ class Verdict:
         The effect; None if fewer than two seeds are recorded.
     seeds : int
         Pairs of runs.
-    beforehand : bool
-        Whether the claim stood, word for word, before the runs: its hash is in all their records.
+    known : {"no", "in part", "post hoc"}
+        What was known of the outcome when the claim was written down: nothing, as it stood, word for word, before all
+        runs, and its hash is in their records; something, from an earlier set of runs that is not kept; or all, as
+        it was added or edited after the runs.
     """
 
     claim: Claim
@@ -151,7 +156,12 @@ class Verdict:
     plain: str
     effect: Comparison | None
     seeds: int
-    beforehand: bool
+    known: str
+
+    @property
+    def beforehand(self) -> bool:
+        """Whether the claim stood before any run whose outcome could be known."""
+        return self.known == "no"
 
     def summary(self) -> dict[str, Any]:
         """Return the verdict as plain values, as ``cnnhw claims --json`` prints it."""
@@ -167,6 +177,7 @@ class Verdict:
             "study": self.claim.study,
             "registered": self.claim.registered,
             "beforehand": self.beforehand,
+            "known": self.known,
             "by_interval": self.plain,
         }
 
@@ -215,7 +226,6 @@ def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
             support, refute = _p_values(claim, effect)
             if min(support, refute) < LEVEL / 2:
                 plain = "supported" if support < refute else "refuted"
-        arms = [r for r in records if r.study == claim.study and r.arm in (claim.first, claim.second)]
         verdicts.append(
             Verdict(
                 claim=claim,
@@ -223,10 +233,18 @@ def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
                 plain=plain,
                 effect=effect,
                 seeds=effect.seeds if effect else 0,
-                beforehand=all(r.content.get("claims", {}).get(claim.id) == claim.hash for r in arms),
+                known=_known(claim, records),
             )
         )
     return verdicts
+
+
+def _known(claim: Claim, records: Sequence[Record]) -> str:
+    """Return what was known of the outcome when the claim was written down, as in :class:`Verdict`."""
+    arms = [r for r in records if r.study == claim.study and r.arm in (claim.first, claim.second)]
+    if any(r.content.get("claims", {}).get(claim.id) != claim.hash for r in arms):
+        return "post hoc"
+    return "in part" if claim.study in KNOWN_IN_PART else "no"
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:

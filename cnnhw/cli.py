@@ -931,7 +931,8 @@ def claims_command(as_json: bool, where: Path | None) -> None:
             scale, unit = claims.unit(verdict.claim.measure)
             low, high = (scale * end for end in verdict.effect.interval())
             effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
-            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{'' if verdict.beforehand else ', post hoc'}")
+            known = {"no": "", "in part": ", known in part", "post hoc": ", post hoc"}[verdict.known]
+            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{known}")
 
 
 @cli.group(cls=_Group)

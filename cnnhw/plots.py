@@ -1,4 +1,8 @@
-"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains."""
+"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains.
+
+Figures of runs say what they show in words, by their label (``figure.get_label()``), computed from what is drawn:
+pages take it for the alternative text.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +114,12 @@ def curves(
                 _reported(axis, reported[name], measure, colour, name)
         _epoch_axis(axis, measure, best_epoch)
     axes[0].legend(fontsize="small", frameon=False)
-    return figure
+    told = [
+        _told([given] if isinstance(given, Mapping) else list(given), name)
+        + (". " + _told([reported[name]], f"{name}, reported") if reported and name in reported else "")
+        for name, given in runs.items()
+    ]
+    return _label(figure, title, "loss and accuracy by epoch", *told)
 
 
 def confusion(
@@ -142,7 +151,8 @@ def confusion(
         axis = figure.add_subplot(rows, columns, number + 1)
         _matrix(axis, matrix, names)
         axis.set_title(title, fontsize="medium", parse_math=False)
-    return figure
+    told = [f"{title} {float(matrix.trace() / matrix.sum()):.2f}" for title, matrix in matrices.items()]
+    return _label(figure, "", "confusion matrices, with the share on the diagonal", "; ".join(told))
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
@@ -180,9 +190,16 @@ def trained(records: Sequence[Record], classes: Sequence[str] | None = None, tit
         _history(axis, [record.history for record in records], measure, COLOURS[0])
         _epoch_axis(axis, measure, records[0].best_epoch if len(records) == 1 else None)
     axes[0].legend(fontsize="small", frameon=False)
-    _matrix(axes[2], np.mean([record.confusion().numpy() for record in records], axis=0), classes or records[0].classes)
+    matrix = np.mean([record.confusion().numpy() for record in records], axis=0)
+    _matrix(axes[2], matrix, classes or records[0].classes)
     axes[2].set_title("test photos" if len(records) == 1 else "test photos, mean of the runs", fontsize="medium")
-    return figure
+    return _label(
+        figure,
+        title,
+        "loss and accuracy by epoch, and the confusion matrix",
+        _told([record.history for record in records]),
+        _found(matrix, classes or records[0].classes),
+    )
 
 
 def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
@@ -216,7 +233,11 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
     axis.legend(frameon=False, ncols=len(shares))
-    return figure
+    told = []
+    for name, rows in shares.items():
+        columns = zip(classes, zip(*rows, strict=True), strict=True)
+        told.append(f"{name}: " + ", ".join(f"{kind} {min(found):.2f} to {max(found):.2f}" for kind, found in columns))
+    return _label(figure, title, "share found of each class, ranges of the runs", "; ".join(told))
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
@@ -284,7 +305,11 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
-    return figure
+    told = []
+    for name, curves in runs.items():
+        epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
+        told.append(f"{name} after {min(epochs)} to {max(epochs)} epochs, with {min(kept):.2f} to {max(kept):.2f}")
+    return _label(figure, title, "test accuracy by epoch, a line a run", "Chosen: " + "; ".join(told))
 
 
 def lines(
@@ -338,7 +363,9 @@ def lines(
         axis.set_xticks(range(start, start + len(ticks)), list(ticks))
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small")
-    return figure
+    means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
+    told = [f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items()]
+    return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
 
 
 def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: str, title: str = "") -> Figure:
@@ -399,7 +426,12 @@ def against(
     axis.set_ylabel(axis_label)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, fontsize="small")
-    return figure
+    told = []
+    for name, runs in series.items():
+        points = sorted(point for run in runs for point in run)
+        (low, least), (high, most) = (pick(points, key=lambda point: point[1]) for pick in (min, max))
+        told.append(f"{name} lowest at {low:.3g} with {least:.3g} and highest at {high:.3g} with {most:.3g}")
+    return _label(figure, title, f"{axis_label} against {across}", "; ".join(told))
 
 
 def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
@@ -427,7 +459,8 @@ def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = ""
     axis.set_yticks(range(len(groups)), list(reversed(list(groups))))
     axis.set_xlabel(axis_label)
     axis.grid(alpha=0.25)
-    return figure
+    told = [f"{name} {np.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})" for name, values in groups.items()]
+    return _label(figure, title, f"{axis_label} of each run, means and ranges", ", ".join(told))
 
 
 def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
@@ -467,7 +500,11 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     axis.margins(x=0.2)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right")
-    return figure
+    told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
+    best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
+    return _label(
+        figure, title, f"{axis_label} against {across}, means", told, f"Nothing cheaper is better than {best}"
+    )
 
 
 def time_to_accuracy(
@@ -507,7 +544,13 @@ def time_to_accuracy(
     axis.set_ylabel("test accuracy")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, loc="lower right", fontsize="small")
-    return figure
+    told = []
+    for name, curves in runs.items():
+        seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
+        told.append(f"{name} to {accuracy:.3f} in {seconds:.3g} s")
+    marked = f"Marked: {', '.join(f'{level:.3f}' for level in levels)}" if levels else ""
+    what = "test accuracy against seconds of training, means at the end"
+    return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
 
 
 def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
@@ -536,7 +579,8 @@ def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, tit
     axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
     axis.set_xlabel(axis_label)
     axis.grid(axis="x", alpha=0.25)
-    return figure
+    told = [f"{name} {effect:+.3g} ({low:+.3g} to {high:+.3g})" for name, (effect, low, high) in rows.items()]
+    return _label(figure, title, f"{axis_label}, with intervals", "; ".join(told))
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
@@ -571,7 +615,8 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
     axis.set_xlim(0, 1)
     figure.legend(frameon=False, ncols=5, fontsize="small", loc="outside lower center")
-    return figure
+    told = [f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in rows.items()]
+    return _label(figure, title, "shares", "; ".join(told))
 
 
 def scaling(
@@ -607,7 +652,15 @@ def scaling(
         axis.set_ylabel(axis_label)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False, fontsize="small")
-    return figure
+    told = [
+        f"by {across}: "
+        + ", ".join(
+            f"{name} from {up[0]:.3g} at {along[0]:g} to {up[-1]:.3g} at {along[-1]:g}"
+            for name, (along, up) in series.items()
+        )
+        for across, series in panels.items()
+    ]
+    return _label(figure, title, f"{axis_label}, on logarithmic scales", *told)
 
 
 def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
@@ -955,6 +1008,37 @@ def _figure(width: float, height: float, title: str) -> Figure:
     if title:
         figure.suptitle(title, parse_math=False)  # names of files and classes may hold dollars
     return figure
+
+
+def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:
+    """Say in a figure's label what it shows."""
+    head = f"{title.rstrip('.')}: {what}. " if title else f"{what[0].upper()}{what[1:]}. "
+    figure.set_label(" ".join((head + ". ".join(told) + ".").split()))
+    return figure
+
+
+def _told(histories: Sequence[History], name: str = "") -> str:
+    """Say in words where the mean curves of some runs begin and end."""
+    mean = {measure: np.mean([history[measure] for history in histories], axis=0) for measure in histories[0]}
+    words = {"loss": "training loss", "validation_loss": "validation loss"}
+    words |= {"accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
+    parts = [f"{word} from {mean[key][0]:.2f} to {mean[key][-1]:.2f}" for key, word in words.items() if key in mean]
+    if "validation_loss" in mean:
+        parts[1] += f" (lowest after epoch {1 + int(mean['validation_loss'].argmin())})"
+    runs = f"mean of {len(histories)} runs: " if len(histories) > 1 else ""
+    return f"{name}{', ' if name and runs else ': ' if name else ''}{runs}{', '.join(parts)}"
+
+
+def _found(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """Say in words what a confusion matrix shows."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    found, mistakes = shares.diagonal(), shares - np.diag(shares.diagonal())
+    true, taken = divmod(int(mistakes.argmax()), len(matrix))
+    return (
+        f"Of the test photos, {classes[int(found.argmax())]} is found most often ({found.max():.2f}) and "
+        f"{classes[int(found.argmin())]} least often ({found.min():.2f}); the commonest mistake is "
+        f"{classes[true]} taken for {classes[taken]}"
+    )
 
 
 def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str, start: int = 1) -> None:

@@ -67,7 +67,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["auto_examples"],
     "filename_pattern": r"/plot_",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "order.ReadingOrder",
     "run_stale_examples": stale,
     "doc_module": ("cnnhw",),
     "reference_url": {"cnnhw": None},

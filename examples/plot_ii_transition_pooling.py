@@ -6,20 +6,23 @@ ii. Why does DenseNet's transition layer average?
 networks of its time take the :term:`maximum <max pooling>`. Why?
 
 **The short answer.** The paper does not say, and does not test it. Three reasons can be checked. It makes the layer
-*linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. It keeps
-dense signals better, and sparse ones worse. And it is a low-pass filter: predictions are steadier under shifts of the photo
-than with the maximum (:claim:`ii-consistency supported`), and much steadier than with every second cell
-(:claim:`ii-strided-consistency supported`). For accuracy the maximum would do as well (:claim:`ii-accuracy supported`);
-taking every second cell would not (:claim:`ii-strided-accuracy supported`).
+*linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. Of a signal that
+fills the window it keeps more than the maximum does, and of a signal in a single cell less. And it is a low-pass filter:
+
+* predictions are steadier when the photo shifts: the share that stays is :effect:`ii-consistency` higher than with the maximum, and
+  :effect:`ii-strided-consistency` higher than with every second cell;
+* accuracy hardly depended on it: average minus maximum, :effect:`ii-accuracy`. Taking every second cell cost accuracy:
+  the average is ahead of it by :effect:`ii-strided-accuracy`.
 """
 
 # %%
 # What the paper says
 # -------------------
 #
-# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. In
-# what we have read of it, the choice is neither justified nor compared with another. Relatives of DenseNet do it otherwise,
-# and DenseNet's own first layers for ImageNet are said to take a maximum, so that averaging can hardly be essential.
+# Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. They
+# give no reason for the average, and compare it with nothing else. It cannot be essential: by their Table 1, the networks for
+# ImageNet take a 3x3 maximum with a stride of 2 after the first 7x7 convolution, and two relatives take a maximum in the transition
+# itself, DSOD :cite:p:`shen2017dsod` and FC-DenseNet :cite:p:`jegou2017fcdensenet`.
 #
 # Averaging and the convolution can be exchanged
 # ----------------------------------------------
@@ -104,23 +107,18 @@ figure = plots.against(
     series,
     "amplitude of the signal, in standard deviations of the noise",
     "d' after pooling",
-    "The maximum is better for one cell, the average for four",
+    "How well a signal in one, two or four of four cells is told after pooling",
 )
 for active in (1, 2, 4):
     for pool in (lambda v: v.mean(1), lambda v: v.max(1).values):
         points = [simulated(active, a, pool) for a in amplitudes[1::2]]
         figure.axes[0].plot(amplitudes[1::2], points, "x", color="0.3", markersize=5)
-figure.set_label(
-    "Separability d' against the amplitude of the signal for average and maximum over four cells, with the signal in one, "
-    "two and four of them. With one active cell the maximum is above, with two they tie, with four the average is above. "
-    "Crosses of a simulation lie on the calculated lines."
-)
 plt.show()
 
 # %%
 # So "max pooling keeps the strongest, average pooling the weak ones" is half of it: which one keeps *more* depends on how
-# many cells carry the signal. Between dense blocks, where a channel says "somewhere around here" in smooth maps,
-# neighbours agree, and the average has the advantage; for thin edges the maximum has.
+# many cells carry the signal. If maps between dense blocks are smooth, so that neighbouring cells agree, the average has the
+# advantage; for thin edges the maximum has. Whether they are smooth was not measured here.
 #
 # **Gradient.** The maximum sends the gradient to one cell of four, the average a quarter of it to each:
 
@@ -146,24 +144,16 @@ for kind in ("average", "max"):
 
 records = cnnhw.studies.records("transition")
 kinds = ("average", "average_first", "max", "max_first", "strided")
-for title, measure, finding in (
-    (
-        "test accuracy",
-        lambda r: r.accuracy(),
-        "In accuracy, average and maximum are alike; every second cell falls behind",
-    ),
+for what, measure in (
+    ("test accuracy", lambda r: r.accuracy()),
     (
         "consistency under shifts",
         lambda r: r.content["measures"]["shift consistency"],
-        "Steadiest under shifts: the average; then the maximum; then every second cell",
     ),
 ):
-    figure = plots.dots(
-        {kind: [measure(r) for r in records if r.arm == kind] for kind in kinds},
-        title,
-        finding,
-    )
-    figure.set_label(f"{finding}: {title} of each of six runs a kind, with the mean.")
+    found = {kind: [measure(r) for r in records if r.arm == kind] for kind in kinds}
+    title = f"{what.capitalize()}, by kind of transition"
+    figure = plots.dots(found, what, title)
     plt.show()
 
 # %%
@@ -182,11 +172,11 @@ for title, measure, finding in (
 # .. claim:: ii-max-order
 #    :verdict: supported
 #
-# ``average_first`` computes the same as ``average``. Its runs differ from the others only by rounding, which training
-# blows up; how far the two lie apart in the figures is a measure of what luck does.
+# ``average_first`` computes the same function as ``average``; training amplifies rounding errors, so the gap between their rows
+# shows how large chance differences are.
 #
-# What these runs cannot tell: with six seeds, differences of about one point stay in the dark. And two transitions on
-# small maps are little; on ImageNet-sized maps there is more to alias.
+# What these runs cannot tell: how the accuracies of average and maximum differ within the interval above. Nor do two transitions on
+# small maps say much about large ones: on ImageNet-sized maps there is more to alias.
 #
 # What the original report said, and why it differed
 # --------------------------------------------------

@@ -118,11 +118,6 @@ figure = plots.effects(
     "test accuracy minus that of the full recipe, points",
     "What is lost, or gained, without each part",
 )
-figure.set_label(
-    "Effect of leaving out or changing each part of the fast recipe on its test accuracy, with 95 % intervals over six "
-    f"seeds: the most is lost with {min(rows, key=rows.get)}, the most gained with {max(rows, key=rows.get)}. The table "
-    "above gives the same figures."
-)
 plt.show()
 
 # %%
@@ -132,8 +127,8 @@ plt.show()
 # (:claim:`speed-resolutions supported`, :claim:`speed-bfloat16 supported`). What was tried and left out of the recipe, after a
 # few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
 # weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
-# test time, a gain that costs twice the time of every prediction. In a training as short as this, that a :term:`covered square <cutout>`
-# :cite:p:`devries2017cutout` changes less than 2.5 points is :claim:`speed-cutout not resolved`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
+# test time, a gain that costs twice the time of every prediction. In a training as short as this, a :term:`covered square <cutout>`
+# :cite:p:`devries2017cutout` came out at :effect:`speed-cutout`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
 # for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
 # heart.
 #
@@ -162,20 +157,14 @@ figure = plots.time_to_accuracy(
     bench.LEVELS,
     "tiny5: accuracy against seconds, from random weights",
 )
-figure.set_label(
-    "Test accuracy on tiny5 against seconds of training on a logarithmic scale. The fast recipe crosses both of the "
-    "report's accuracies within seconds; the report's recipe in Keras takes minutes and ends below both."
-)
+
+
 plt.show()
 
 figure = plots.time_to_accuracy(
     curves("flowers"),
     bench.levels(result, "flowers"),
     "flowers: the same, on larger photos",
-)
-figure.set_label(
-    "Test accuracy on flowers against seconds of training. The line marks the best that the report's recipe in Keras "
-    "reached; the fast recipe crosses it earlier, also with its resolution held at 128 pixels."
 )
 plt.show()
 
@@ -212,10 +201,11 @@ figure = plots.shares(
     {names[row["model"]]: row["shares"] for row in result["profile"]},
     "Where the time of training goes",
 )
-figure.set_label(
-    "Share of training time by kind of operation for q1_shallow, q1_deep and fast: convolutions take most of it in all "
-    "three, nearly all of it in q1_deep."
-)
+shares = {
+    f"{row['model']}, {kind}": [share]
+    for row in result["profile"]
+    for kind, share in row["shares"].items()
+}
 plt.show()
 
 # %%
@@ -252,12 +242,7 @@ figure = plots.scaling(
         "side of 1,000 photos in pixels": by_side,
     },
     "seconds an epoch",
-    "Time grows with the number of photos, and with their area",
-)
-figure.set_label(
-    "Two panels on logarithmic scales. Left: seconds an epoch grow in proportion to the number of photos, from 1,000 to "
-    "50,000. Right: they grow with the side length from 32 to 256 pixels for three networks, towards the end with its "
-    "square."
+    "Seconds an epoch, by the number of photos and by their side",
 )
 plt.show()
 

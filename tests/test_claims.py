@@ -142,6 +142,19 @@ def test_a_claim_edited_after_the_runs_is_post_hoc():
     assert not edited.beforehand
     (late,) = judge([one], runs(0.2))
     assert not late.beforehand
+    assert [one.known for one in (found, edited, late)] == ["no", "post hoc", "post hoc"]
+
+
+def test_what_was_known_in_part_is_not_beforehand():
+    found = {one["id"]: one for one in json.loads(CliRunner().invoke(cli, ["claims", "--json"]).stdout)}
+    for one in found.values():
+        assert one["beforehand"] == (one["known"] == "no")
+        assert one["known"] in ("no", "in part", "post hoc")
+        if one["study"] in ("q2", "q3", "q4", "q4_scales"):
+            assert one["known"] != "no", one["id"]
+    assert found["q2-twenty"]["known"] == "in part"
+    assert found["q5-probe"]["known"] == "no"
+    assert "6 seeds, known in part" in CliRunner().invoke(cli, ["claims"]).stdout
 
 
 @pytest.mark.parametrize(("measure", "first", "second"), [("loss area", 0.9, 0.8), ("seconds", 50.0, 60.0)])

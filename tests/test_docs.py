@@ -20,6 +20,7 @@ sys.path.insert(0, str(EXTENSIONS))
 import cards  # noqa: E402
 import inventories  # noqa: E402
 import live  # noqa: E402
+import order  # noqa: E402
 import prose  # noqa: E402
 import records  # noqa: E402
 import stamp  # noqa: E402
@@ -27,8 +28,9 @@ import verdicts  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
-from cnnhw import shipped, studies  # noqa: E402
+from cnnhw import claims, shipped, studies  # noqa: E402
 from cnnhw.claims import Claim  # noqa: E402
+from cnnhw.statements import CLAIMS  # noqa: E402
 from cnnhw.studies import Record, Study  # noqa: E402
 
 
@@ -149,10 +151,32 @@ def test_reported_role():
         ("After :cite:p:`wilson1927probable`, all is well.", []),
         ("See ``0.62`` and :record:`s/a accuracy` and :reported:`q1_deep parameters`.", []),
         ("Adam at 0.1, 128x128 pixels, 1,200 photos.", []),
+        ("It is more accurate\nthan that.", [(0, "more accurate\nthan")]),
+        ("A is ahead. By :effect:`a-b`, B is.", [(0, "is ahead")]),
+        ("A is ahead\nby :effect:`a-b`.", []),
+        ("A is better than :term:`b`.", [(0, "better than")]),
+        ("The most accurate network so far; from the lowest to the highest run.", []),
     ],
 )
 def test_prose_check(text, expected):
     assert prose.typed_claims(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("figure.set_label('Bars from the lowest to the highest run, with 95 % intervals.')", []),
+        ("figure.set_label(\n    'Six runs: A is highest. '\n    f'B is lowest: {mean:.2f}.'\n)", ["highest"]),
+        ("plots.dots(groups, 'accuracy', 'The late ones hinder')", ["hinder"]),
+        ("plots.dots(groups, 'accuracy of the most', title='Six runs each')", []),
+        ("plots.curves(runs, title='A learns sooner, 0.91 of all')", ["sooner", "0.91"]),
+        ("plots.curves(runs, title=f'{best} learns sooner')", []),
+        ("axis.set_title('A is ahead')", ["ahead"]),
+        ("print('A is ahead')", []),
+    ],
+)
+def test_captions_are_checked(code, expected):
+    assert [what for _, what in prose.asserted(code)] == expected
 
 
 def test_chapters_have_no_typed_claims():
@@ -164,7 +188,20 @@ def test_chapters_have_no_typed_claims():
         for kind, content, _ in split_code_and_text_blocks(str(path))[1]:
             assert kind == "code" or prose.typed_claims(content) == [], path
         code = path.read_text(encoding="utf-8")
+        assert prose.asserted(code) == [], path
         assert ".backward(" not in code
+
+
+def test_chapters_have_one_order(tmp_path, monkeypatch):
+    names = order.chapters()
+    key = order.ReadingOrder("examples")
+    assert sorted((f"{name}.py" for name in sorted(names)), key=key) == [f"{name}.py" for name in names]
+    page = tmp_path / "docs" / "start" / "student.rst"
+    page.parent.mkdir(parents=True)
+    page.write_text("What to read, in which order\n:doc:`Q1 </auto_examples/plot_q1_cnn>`\n")
+    monkeypatch.setattr(order, "STUDENT", page)
+    with pytest.raises(ValueError, match="differ in plot_q1_cnn"):
+        order.chapters()
 
 
 def test_scraper_takes_the_label_as_alternative_text(tmp_path, monkeypatch):
@@ -309,6 +346,26 @@ def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role,
     _, warnings = build(tmp_path, CLAIMING.format(role=role, directive=directive))
     assert "the records say 'supported'" in warnings
     assert not (tmp_path / "stamp").exists()
+
+
+@pytest.mark.usefixtures("no_stamp", "one_claim")
+def test_a_finding_is_put_into_words_by_the_records(tmp_path):
+    text = "T\n=\n\nA :finding:`a-b\ncosts/saves`.\n\n.. claims-index::\n"
+    html, _ = build(tmp_path / "fine", text)
+    assert re.search(r"A .*>saves 30\.0 s \(30\.0 to 30\.0\)<", html)
+    for role, message in (("a-b saves", "not two words"), ("b-a costs/saves", "there is no claim 'b-a'")):
+        _, warnings = build(tmp_path / message[:3], f"T\n=\n\nA :finding:`{role}`.\n")
+        assert message in warnings
+
+
+def test_a_finding_that_the_interval_leaves_open_is_refused():
+    study = [one for one in CLAIMS if one.study == "q2"]
+    found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
+    assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
+    assert "known in part, from an earlier set of runs" in verdicts.card(found["q2-twenty"], "q", target=True).astext()
+    assert verdicts.hint(found["q2-twenty"]).endswith("outcome known in part")
+    with pytest.raises(ValueError, match="holds zero"):
+        verdicts.in_words(found["q2-accuracy"], "gain/lose")
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")

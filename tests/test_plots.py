@@ -188,3 +188,34 @@ def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):
     )
     for number, figure in enumerate(figures):
         plots.save(figure, tmp_path / f"{number}.png")
+
+
+def test_figures_say_what_they_show():
+    assert plots.dots({"a": [0.5, 0.7], "b": [0.4]}, "accuracy", "Two arms").get_label() == (
+        "Two arms: accuracy of each run, means and ranges. a 0.6 (0.5 to 0.7), b 0.4 (0.4 to 0.4)."
+    )
+    assert plots.lines({"a": [[2.0, 1.0], [4.0, 2.0]]}, "loss").get_label() == (
+        "Loss by epoch, means at the first and the last. a from 3 to 1.5."
+    )
+    assert "a lowest at 1 with 0.2 and highest at 2 with 0.8" in (
+        plots.against({"a": [[(1, 0.2), (2, 0.8), (3, 0.5)]]}, "size", "accuracy").get_label()
+    )
+    points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
+    assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
+    assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
+    assert plots.effects({"a": (1.5, -0.5, 3.5)}, "points").get_label().endswith("a +1.5 (-0.5 to +3.5).")
+    curves = {"a": [[(1.0, 0.3), (2.0, 0.5)], [(1.0, 0.2), (4.0, 0.7)]]}
+    assert plots.time_to_accuracy(curves, [0.4]).get_label().endswith("a to 0.600 in 3 s. Marked: 0.400.")
+    assert "a from 2 at 1 to 8 at 4" in plots.scaling({"photos": {"a": ([1, 2, 4], [2.0, 4.0, 8.0])}}, "s").get_label()
+    assert plots.confusion({"m": torch.tensor([[3, 1], [0, 4]])}, "ab").get_label().endswith("m 0.88.")
+    history = {"loss": [2.0, 1.0], "validation_loss": [1.0, 1.5], "accuracy": [0.2, 0.9]} | {
+        "validation_accuracy": [0.3, 0.4]
+    }
+    assert "validation loss from 1.00 to 1.50 (lowest after epoch 1)" in plots.curves({"a": history}).get_label()
+
+
+def test_figures_of_classes_and_epochs_say_what_they_show():
+    shown = plots.per_class({"m": [[0.5, 0.7], [0.6, 0.9]]}, ["cat", "dog"], "Recall").get_label()
+    assert shown.endswith("m: cat 0.50 to 0.60, dog 0.70 to 0.90.")
+    shown = plots.accuracy_by_epoch({"m": [([0.2, 0.6], 2), ([0.3, 0.5], 1)]}).get_label()
+    assert shown.endswith("Chosen: m after 1 to 2 epochs, with 0.30 to 0.60.")

@@ -12,6 +12,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import order
 import records
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -99,8 +100,8 @@ def read(path: Path) -> list[Exercise]:
 
 
 def chapters(docs: Path) -> dict[str, list[Exercise]]:
-    """Return the exercises of all chapters by the name of the script, without its ending."""
-    return {path.stem: read(path) for path in sorted((docs.parent / "examples").glob("plot_*.py"))}
+    """Return the exercises of all chapters, in the order of reading, by the script's name without its ending."""
+    return {name: read(docs.parent / "examples" / f"{name}.py") for name in order.chapters()}
 
 
 def table(head: tuple[str, ...], rows: list[list[nodes.Node]]) -> nodes.table:

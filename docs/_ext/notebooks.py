@@ -77,7 +77,9 @@ def _role(name: str, content: str) -> str:
         "record": lambda what: records.render(what, records.every())[0],
         "paired": lambda what: records.render_paired(what, records.every())[0],
         "reported": records.render_reported,
-        "claim": lambda what: f"*{what.partition(' ')[2]}*",
+        "claim": lambda what: f"*{what.partition(' ')[2]}* ({_effect(what.partition(' ')[0])})",
+        "effect": lambda what: _effect(what, " ("),
+        "finding": lambda what: verdicts.in_words(verdicts.verdicts()[what.partition(" ")[0]], what.partition(" ")[2]),
         "cite:p": lambda keys: f"({'; '.join(_citation(key) for key in keys.split(','))})",
         "cite:t": _citation,
     }
@@ -91,6 +93,11 @@ def _role(name: str, content: str) -> str:
     if name in ("doc", "ref", "term"):
         return content.rpartition("/")[2]
     return f"``{content.rpartition('.')[2] if content.startswith('~') else content}``"
+
+
+def _effect(identifier: str, link: str = ", ") -> str:
+    """Return a claim's effect with its interval."""
+    return verdicts.short(verdicts.verdicts()[identifier], link)
 
 
 def _citation(key: str) -> str:

@@ -47,6 +47,7 @@ MEASURES: dict[str, tuple[Measure, str]] = {
     "training": (lambda r, epoch: _at_end(r, "accuracy", epoch), ".3f"),
     "seconds_an_epoch": (lambda r, _: statistics.median(r.history["seconds"]), ".2f"),
     "stage_accuracy": (lambda r, _: r.accuracy(r.stages[0]["best_epoch"]), ".3f"),
+    "milliseconds": (lambda r, _: r.content["measures"]["CPU milliseconds a photo"], ".2f"),
     "trainable": (lambda r, _: r.stages[0]["trainable"], ",.0f"),
 }
 

@@ -2,7 +2,7 @@
 
 ``.. claim:: ID`` with ``:verdict: supported`` shows a claim whole; ``:claim:`ID supported``` is a badge that links to
 it, with effect and interval beside it; ``:effect:`ID``` prints effect and interval alone, for a sentence to be written
-around; ``.. claims-index::`` shows all claims, by study.
+around; ``:finding:`ID gain/lose``` says it in words; ``.. claims-index::`` shows all claims, by study.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from cnnhw.statements import CLAIMS
 
 INDEX = "claims"
 _DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
+_KNOWN = {
+    "no": "before the runs",
+    "in part": "before these runs; the outcome was known in part, from an earlier set of runs that is not kept",
+    "post hoc": "or edited, after the runs: post hoc",
+}
 _COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
 
 
@@ -79,6 +84,41 @@ def short(verdict: Verdict, link: str = ", ") -> str:
     ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
     words = "" if unit.startswith("(") else f" {unit}"
     return f"{scale * verdict.effect.effect:+.{digits}f}{words}{link}{ends}{')' if '(' in link else ''}"
+
+
+def in_words(verdict: Verdict, words: str) -> str:
+    """Return the effect in words: with "gain/lose", it is "gain 4.9 points (3.4 to 6.4)" or "lose" as many.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        The verdict.
+    words : str
+        What a positive effect is called and what a negative one is, with a slash between.
+
+    Raises
+    ------
+    ValueError
+        If there are not two words, or the interval holds zero, so that neither of them can be said.
+    """
+    more, slash, less = words.partition("/")
+    if not slash:
+        raise ValueError(f"{words!r} is not two words with a slash between")
+    low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
+    if low <= 0 <= high:
+        raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
+    scale, unit = claims.unit(verdict.claim.measure)
+    digits = _DIGITS.get(unit, 3)
+    near, far = sorted(abs(scale * end) for end in (low, high))
+    size = abs(scale * verdict.effect.effect)
+    words = "" if unit.startswith("(") else f" {unit}"
+    return f"{more if low > 0 else less} {size:.{digits}f}{words} ({near:.{digits}f} to {far:.{digits}f})"
+
+
+def hint(verdict: Verdict) -> str:
+    """Return what a link to a claim says when it is pointed at."""
+    known = ", outcome known in part" if verdict.known == "in part" else ""
+    return f"{verdict.claim.statement} {figures(verdict)}{known}"
 
 
 def wanted(claim: Claim) -> str:
@@ -147,10 +187,7 @@ def card(verdict: Verdict, docname: str, *, target: bool) -> nodes.Node:
     box += nodes.raw("", forest(verdict), format="html")
     notes = [f"{claim.first} minus {claim.second}, {claim.measure}: {figures(verdict)}."]
     notes.append(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.")
-    when = f"Registered {claim.registered}, " + (
-        "before the runs" if verdict.beforehand else "or edited, after the runs: post hoc"
-    )
-    notes.append(f"{when}.")
+    notes.append(f"Registered {claim.registered}, {_KNOWN[verdict.known]}.")
     if verdict.plain != verdict.verdict:
         notes.append(
             f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
@@ -204,7 +241,7 @@ class ClaimRole(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         note_records(self)
-        identifier, _, asserted = self.text.partition(" ")
+        identifier, _, asserted = " ".join(self.text.split()).partition(" ")
         try:
             verdict = checked(identifier, asserted, verdicts())
         except ValueError as error:
@@ -213,7 +250,7 @@ class ClaimRole(SphinxRole):
             "", reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
         )
         link += badge(verdict)
-        link["reftitle"] = f"{verdict.claim.statement} {figures(verdict)}"
+        link["reftitle"] = hint(verdict)
         return [link, nodes.inline("", f" ({short(verdict)})", classes=["effect"])], []
 
 
@@ -229,7 +266,28 @@ class EffectRole(SphinxRole):
             "", reftype="claim", refdomain="", reftarget=self.text, refdoc=self.env.docname, refwarn=True
         )
         link += nodes.inline("", short(verdict, " ("), classes=["effect"])
-        link["reftitle"] = f"{verdict.claim.statement} {figures(verdict)}"
+        link["reftitle"] = hint(verdict)
+        return [link], []
+
+
+class FindingRole(SphinxRole):
+    """``:finding:`ID gain/lose```: the effect in words, of which the records choose one."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        note_records(self)
+        identifier, _, words = " ".join(self.text.split()).partition(" ")
+        try:
+            if identifier not in verdicts():
+                raise ValueError(f"there is no claim {identifier!r}")
+            verdict = verdicts()[identifier]
+            text = in_words(verdict, words)
+        except ValueError as error:
+            return [], [self.inliner.reporter.warning(f":finding: {error}", line=self.lineno)]
+        link = addnodes.pending_xref(
+            "", reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
+        )
+        link += nodes.inline("", text, classes=["effect"])
+        link["reftitle"] = hint(verdict)
         return [link], []
 
 
@@ -278,9 +336,12 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_directive("claims-index", ClaimsIndex)
     app.add_role("claim", ClaimRole())
     app.add_role("effect", EffectRole())
+    app.add_role("finding", FindingRole())
     app.connect("missing-reference", resolve)
     app.connect("builder-inited", lambda _: verdicts.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-__all__: Sequence[str] = ["INDEX", "card", "checked", "figures", "forest", "setup", "short", "verdicts", "wanted"]
+__all__: Sequence[str] = [
+    "INDEX", "card", "checked", "figures", "forest", "in_words", "setup", "short", "verdicts", "wanted",
+]  # fmt: skip

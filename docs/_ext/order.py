@@ -1,0 +1,38 @@
+"""The one order of the chapters: that in which the page for students tells to read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+STUDENT = Path(__file__).parents[1] / "start" / "student.rst"
+
+
+def chapters() -> list[str]:
+    """Return the names of the chapters' scripts, without their ending, in the order of reading.
+
+    Raises
+    ------
+    ValueError
+        If the page for students does not name each chapter's script, or names one that does not exist.
+    """
+    _, _, section = STUDENT.read_text(encoding="utf-8").partition("What to read, in which order")
+    named = list(dict.fromkeys(re.findall(r"/auto_examples/(plot_\w+)", section)))
+    there = {path.stem for path in (STUDENT.parents[2] / "examples").glob("plot_*.py")}
+    if set(named) != there:
+        raise ValueError(f"{STUDENT.name} and examples/ differ in {', '.join(sorted(set(named) ^ there))}")
+    return named
+
+
+class ReadingOrder:
+    """Sort the scripts of the gallery by the order of reading."""
+
+    def __init__(self, src_dir: object) -> None:
+        self.places = {name: place for place, name in enumerate(chapters())}
+
+    def __call__(self, filename: str | Path) -> int:
+        """Return the place of a script."""
+        return self.places[Path(filename).stem]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
