@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from cnnhw.data.photoset import PhotoSet, Split
 
 FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
 STARTED = pytest.StashKey[float]()
+NOTED = "figures"
 SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "release", "wheel")
 """The sections of the page "How it is tested"."""
 
@@ -35,6 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES], config.stash[STARTED] = {}, time.monotonic()
+    # one thread, also of fixtures and of processes that tests start: several workers share the processors
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    config.pluginmanager.register(Notes(config.stash[FIGURES]))
     if config.getoption("--suite") == "wheel" and "site-packages" not in Path(cnnhw.__file__).parts:
         raise pytest.UsageError(f"--suite wheel tests an installed wheel, but cnnhw is imported from {cnnhw.__file__}")
 
@@ -44,21 +50,39 @@ def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Note figures of a suite for the page "How it is tested"; numbers noted twice in one run are added up.
 
     ``figures("faults", kills=120, lost=0)``; what is a text, or begins with ``worst_`` (the greatest counts), is not
-    added.
+    added. They travel with the report of the test, so that tests may run in several processes.
     """
-    noted = request.config.stash[FIGURES]
 
     def note(suite: str, **values: float | str) -> None:
         assert suite in SUITES, suite
-        section = noted.setdefault(suite, {})
+        plain = {name: value if isinstance(value, str | int) else float(value) for name, value in values.items()}
+        request.node.user_properties.append((NOTED, [suite, plain]))
+
+    return note
+
+
+class Notes:
+    """Adds up the figures of all tests, in the process that all of them report to."""
+
+    def __init__(self, noted: dict[str, dict[str, float | str]]) -> None:
+        self.noted = noted
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "teardown":  # each report of a test says all that was noted so far
+            return
+        for name, noted in report.user_properties:
+            if name == NOTED:
+                suite, values = noted
+                self.add(suite, values)
+
+    def add(self, suite: str, values: Mapping[str, float | str]) -> None:
+        section = self.noted.setdefault(suite, {})
         for name, value in values.items():
             before = section.get(name)
             if isinstance(value, str) or before is None:
                 section[name] = value
             else:
                 section[name] = max(before, value) if name.startswith("worst_") else before + value
-
-    return note
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:

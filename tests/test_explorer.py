@@ -32,6 +32,7 @@ import cnnhw  # noqa: E402
 from cnnhw import models  # noqa: E402
 
 SIZES = {"q1_shallow": 128, "fast": 64}
+pytestmark = pytest.mark.xdist_group("explorer")  # one page for all, and one browser
 
 
 def make_networks():

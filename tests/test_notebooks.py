@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,23 +94,12 @@ def execute(path, folder):
     return notebook, time.monotonic() - start
 
 
-@pytest.fixture(scope="module")
-def running(request, tmp_path_factory):
-    """Run the notebooks of the selected tests, two at a time, and return what will come of each."""
-    mine = [item for item in request.session.items if item.path == request.path]
-    wanted = [item.callspec.params["name"] for item in mine if "running" in item.fixturenames]
-    with ThreadPoolExecutor(2) as pool:
-        folders = {name: tmp_path_factory.mktemp(name) for name in wanted}
-        yield {name: (folder, pool.submit(execute, CHAPTERS[name], folder)) for name, folder in folders.items()}
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_notebook_runs_offline_as_it_is(name, running, figures):
-    folder, future = running[name]
-    notebook, seconds = future.result()
+def test_notebook_runs_offline_as_it_is(name, tmp_path, figures):
+    folder = tmp_path
+    notebook, seconds = execute(CHAPTERS[name], folder)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     errors = [out for cell in code for out in cell.outputs if out.output_type == "error"]
     figures("notebooks", notebooks=1, cells=len(code), errors=len(errors), worst_seconds=round(seconds))

@@ -18,6 +18,7 @@ import cnnhw
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "CHANGELOG.md").exists():
     pytest.skip("needs the repository", allow_module_level=True)
+pytestmark = pytest.mark.xdist_group("release")  # sdist and wheel are built once
 VERSION = cnnhw.__version__
 TRASH = (
     "docs/_build/html/index.html",

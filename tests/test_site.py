@@ -31,7 +31,12 @@ LIMIT = 1_500_000  # bytes a page, without what all pages share
 # what all pages share: scripts, styles and fonts of the theme and its kind, and formulas
 SHARED = re.compile(r"_static/(mathjax/|vendor/|(?!generated/|.*explorer).*\.(js|css|woff2)$)|searchindex\.js$")
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.xdist_group("site"),  # all look at what one visit of the pages found
+]
 
 # words that a reader would look for, and the page that has to be found
 SEARCHES = {

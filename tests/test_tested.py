@@ -207,7 +207,8 @@ def test_figures_of_a_run_are_noted(tmp_path):
     noted.write_text(json.dumps({"large": {"files": 9}, "faults": {"old": 1}}))
     run = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), str(folder)]
 
-    subprocess.run([*run, "--figures", noted], check=True, capture_output=True)
+    # by two processes, which report to a third
+    subprocess.run([*run, "--figures", noted, "-n", "2"], check=True, capture_output=True)
     found = json.loads(noted.read_text())
     assert found["large"] == {"files": 9}
     faults = found["faults"]
