@@ -7,17 +7,12 @@
 >>> folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, features, models, report, shipped, studies, transfer
-from cnnhw.errors import (
-    CnnhwError,
-    DataError,
-    SkippedPhotosWarning,
-    TrainingError,
-    UnknownNameError,
-    WeightsError,
-)
-from cnnhw.runs import Run, load
-from cnnhw.training import Recipe, fit
+from cnnhw import data, evaluation, features, models, studies, transfer
+from cnnhw.errors import CnnhwError, DataError, SkippedPhotosWarning, TrainingError, UnknownNameError, WeightsError
+from cnnhw.models.weights import load
+from cnnhw.training.loop import fit
+from cnnhw.training.recipe import Recipe
+from cnnhw.training.run import Run
 
 __version__ = "0.1.0"
 
@@ -36,8 +31,6 @@ __all__ = [
     "fit",
     "load",
     "models",
-    "report",
-    "shipped",
     "studies",
     "transfer",
 ]

@@ -36,8 +36,9 @@ import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import masks, plots, theory
+from cnnhw import plots, theory
 from cnnhw.data import scenes
+from cnnhw.evaluation import segmentation
 
 figure = plots.bars(
     {f"span {span}": theory.path_lengths(24, span) for span in (1, 2, 6, 12)},
@@ -283,7 +284,10 @@ train = scenes.draw(300, size=48, controls=scenes.EASY)
 test = scenes.draw(100, size=48, controls=scenes.EASY, first=100000)
 print(f"{'':20}{'overlap (IoU)':>16}{'right near edges':>19}")
 for long in (True, False):
-    found = [masks.find_objects(train, test, long=long, seed=seed) for seed in range(3)]
+    found = [
+        segmentation.find_objects(train, test, long=long, seed=seed)
+        for seed in range(3)
+    ]
     overlaps = ", ".join(f"{one.overlap:.2f}" for one in found)
     edges = ", ".join(f"{one.edge:.2f}" for one in found)
     print(f"{'with' if long else 'without'} connections   {overlaps:>18}{edges:>19}")

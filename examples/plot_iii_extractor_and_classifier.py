@@ -101,7 +101,7 @@ for many, kernel in ((2, 5), (3, 7)):
 records = cnnhw.studies.records("design")
 points = {"multiply-adds": {}, "parameters": {}}
 print(f"{'':22}{'parameters':>12}{'multiply-adds':>15}{'accuracy':>10}")
-for arm in cnnhw.studies.get("design").arms:
+for arm in cnnhw.book.registry.get("design").arms:
     layers = theory.layers(cnnhw.models.create("plain", size=32, **arm.options))
     parameters = sum(layer.parameters for layer in layers)
     macs = sum(layer.macs for layer in layers)
@@ -165,7 +165,7 @@ assert max(means, key=means.get) == "base"
 # What these runs cannot tell: eight epochs favour what learns fast, and on 32-pixel photos the last map has 2x2 cells only, so that
 # flattening costs little. On 128 pixels it has 8x8 cells, and the same heads have
 
-from cnnhw.transfer import Head
+from cnnhw.models.heads import Head
 
 for name, hidden in (("flatten", 0), ("flatten-256", 256)):
     few, many = (

@@ -37,7 +37,8 @@ was measured, how often, and how far the runs lie apart.
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import plots, report
+from cnnhw import plots
+from cnnhw.book import original_report
 
 shallow = cnnhw.models.create("q1_shallow")
 plots.diagram(shallow)
@@ -59,7 +60,7 @@ plots.diagram(deep)
 for model in (shallow, deep):
     count = cnnhw.models.count_parameters(model)
     print(
-        f"{model.name}: {count:,} parameters, as reported: {count == report.get(model.name).parameters}"
+        f"{model.name}: {count:,} parameters, as reported: {count == original_report.get(model.name).parameters}"
     )
 
 # %%
@@ -160,7 +161,7 @@ def histories(epochs, *arms):
 
 plots.curves(
     {"q1_shallow": histories(15, "q1_shallow")},
-    reported={"q1_shallow": report.get("q1_shallow").history},
+    reported={"q1_shallow": original_report.get("q1_shallow").history},
     title="q1_shallow, and the report's run",
 )
 plt.show()
@@ -172,7 +173,7 @@ plt.show()
 
 plots.curves(
     {"q1_deep": histories(13, "q1_deep", "q1_deep_30")},
-    reported={"q1_deep": report.get("q1_deep").history},
+    reported={"q1_deep": original_report.get("q1_deep").history},
     title="q1_deep, and the report's run",
 )
 plt.show()
@@ -228,8 +229,11 @@ for name, epoch, arms in (
     ("q1_deep", 13, ("q1_deep", "q1_deep_30")),
 ):
     theirs, ours = f"{name}, report, Linnaeus 5", f"{name}, here, tiny5"
-    matrices |= {theirs: report.get(name).confusion, ours: mean_confusion(epoch, *arms)}
-    classes |= {theirs: report.get(name).classes, ours: records[0].classes}
+    matrices |= {
+        theirs: original_report.get(name).confusion,
+        ours: mean_confusion(epoch, *arms),
+    }
+    classes |= {theirs: original_report.get(name).classes, ours: records[0].classes}
 plots.confusion(matrices, classes, columns=2)
 plt.show()
 

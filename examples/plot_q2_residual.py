@@ -64,10 +64,11 @@ import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import landscape, plots, theory
-from cnnhw.claims import MEASURES
+from cnnhw import plots, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
+from cnnhw.studies.claims import MEASURES
+from cnnhw.theory import loss_landscape
 
 residual = cnnhw.models.create("q1_deep_residual", size=64)
 plots.diagram(residual)
@@ -100,7 +101,9 @@ rates = {}
 for record in cnnhw.studies.records("rates"):
     arm, _, rate = record.arm.rpartition("_")
     rates.setdefault(arm, {})[float(rate)] = record.history["validation_accuracy"][-1]
-used = {arm.name: arm.recipe.learning_rate for arm in cnnhw.studies.get("q2").arms}
+used = {
+    arm.name: arm.recipe.learning_rate for arm in cnnhw.book.registry.get("q2").arms
+}
 print(f"{'network':22}rate: validation accuracy")
 for arm, by_rate in rates.items():
     if arm in used:  # the others are for chapter Q4
@@ -250,19 +253,19 @@ plt.show()
 # Does the gain grow with depth, as the argument has it? That would be a statement about the gain at depth 20 minus the
 # gain at depth 8. No claim was registered about it; the records give, as an :term:`observation`:
 
-from cnnhw import comparison
+from cnnhw.studies import statistics
 
 
 def gain(depth):
     """Return by how much connections changed each photo's score, for each seed."""
     with_them, without = (
-        comparison.right(sorted(runs(f"d{depth}_{kind}"), key=lambda r: r.seed))
+        statistics.right(sorted(runs(f"d{depth}_{kind}"), key=lambda r: r.seed))
         for kind in ("residual", "plain")
     )
     return with_them - without
 
 
-growth = comparison.compare(gain(20), gain(8))
+growth = statistics.compare(gain(20), gain(8))
 low, high = growth.interval()
 print(
     f"gain at depth 20 minus gain at depth 8: {100 * growth.effect:+.1f} points "
@@ -306,7 +309,7 @@ def network(kind, seed=0, depth=20, norm=True):
 
 def norms(model):
     """Return the gradient's norm at each 3x3 convolution, from the photo on."""
-    found = landscape.gradient_norms(model, images, labels)
+    found = loss_landscape.gradient_norms(model, images, labels)
     return [value for name, value in found.items() if "shortcut" not in name]
 
 
@@ -426,7 +429,9 @@ plt.show()
 # scale of colours.
 
 planes = {
-    kind: landscape.plane(*solutions[kind], network(kind), images, labels, steps=13)
+    kind: loss_landscape.plane(
+        *solutions[kind], network(kind), images, labels, steps=13
+    )
     for kind in ("plain", "residual")
 }
 figure = plots.plane(
@@ -446,7 +451,9 @@ plt.show()
 
 # %%
 
-lines = {kind: [landscape.barrier(*solutions[kind], images, labels)] for kind in planes}
+lines = {
+    kind: [loss_landscape.barrier(*solutions[kind], images, labels)] for kind in planes
+}
 plots.lines(
     lines,
     "training loss (nats)",
@@ -613,7 +620,7 @@ assert torch.allclose(whole, sum(parts), atol=1e-5)
 #
 # **4. An interval by hand** ★★★ Take the records of depth 20 with batch norm, with and without connections. Calculate
 # the difference in test accuracy for each seed and Student's interval of their mean. Then calculate the interval as if
-# the runs were *not* paired, and compare both with :func:`cnnhw.comparison.of_arms`. Which one would have allowed less
+# the runs were *not* paired, and compare both with :func:`cnnhw.studies.statistics.of_arms`. Which one would have allowed less
 # to be said, and what does the last one allow for that the first does not?
 #
 # .. raw:: html
@@ -630,7 +637,7 @@ difference = found["d20_residual"] - found["d20_plain"]
 seeds = len(difference)
 error = difference.std(ddof=1) / seeds**0.5
 apart = np.sqrt(sum(values.var(ddof=1) / seeds for values in found.values()))
-whole = comparison.of_arms(records, "d20_residual", "d20_plain")
+whole = statistics.of_arms(records, "d20_residual", "d20_plain")
 print("by seed, in points:", " ".join(f"{100 * d:+.1f}" for d in difference))
 for name, standard, freedom in (
     ("paired by seed", error, seeds - 1),

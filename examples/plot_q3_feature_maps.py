@@ -58,10 +58,11 @@ from matplotlib import pyplot as plt
 from sklearn.datasets import load_sample_image
 
 import cnnhw
-from cnnhw import edges, features, plots
+from cnnhw import features, plots
 from cnnhw.data import scenes
 from cnnhw.data.augment import resize
-from cnnhw.models.first import bank
+from cnnhw.features import first_layer
+from cnnhw.models.first_layer import bank
 
 
 def square(name, left):
@@ -139,7 +140,7 @@ def agreement(weight):
 def slopes(weight):
     """Return how closely maps follow the slope to the right or downwards, the mean of all filters."""
     maps = F.conv2d(F.pad(photos, (1, 1, 1, 1), mode="reflect"), weight)
-    found = edges.edge_correlation(maps, photos)
+    found = first_layer.edge_correlation(maps, photos)
     return float(torch.maximum(found["gx"], found["gy"]).mean())
 
 
@@ -149,7 +150,7 @@ for name, weight in (
     ("by hand", bank(3)),
 ):
     print(
-        f"{name:17} DC share {edges.dc_share(weight).mean():.2f}, agreement with the first order {agreement(weight):.2f}, "
+        f"{name:17} DC share {first_layer.dc_share(weight).mean():.2f}, agreement with the first order {agreement(weight):.2f}, "
         f"correlation with slopes {slopes(weight):.2f}"
     )
 
@@ -231,8 +232,8 @@ for name, image in (("flower", flower), ("china", china)):
 
 drawing = scenes.draw(40, size=128, first=2_000_000)
 for when, model in both.items():
-    found = edges.scores(model, photos)
-    shown = edges.scores(model, drawing.images, drawing.masks)
+    found = first_layer.scores(model, photos)
+    shown = first_layer.scores(model, drawing.images, drawing.masks)
     found |= {name: shown[name] for name in ("figure-ground", "figure-ground best")}
     print(f"{when}:", ", ".join(f"{name} {value:.2f}" for name, value in found.items()))
 
@@ -529,8 +530,8 @@ for decay in (0.0, 1.5):
     )
 for when, weight in (shapes | {"bank": bank(7)}).items():
     print(
-        f"{when:23} orientation selectivity {edges.orientation_selectivity(weight).mean():.2f}, "
-        f"DC share {edges.dc_share(weight).mean():.2f}, opponent share {edges.opponent_share(weight).mean():.2f}"
+        f"{when:23} orientation selectivity {first_layer.orientation_selectivity(weight).mean():.2f}, "
+        f"DC share {first_layer.dc_share(weight).mean():.2f}, opponent share {first_layer.opponent_share(weight).mean():.2f}"
     )
 unit = [w / w.flatten(1).norm(dim=1)[:, None, None, None] for w in shapes.values()]
 figure = plots.filters(
@@ -539,7 +540,9 @@ figure = plots.filters(
 )
 figure.set_label(
     "Forty-eight filters of 7x7 pixels, scaled to equal norm, 16 each. Their share of opponent colours: "
-    + ", ".join(f"{k} {edges.opponent_share(w).mean():.2f}" for k, w in shapes.items())
+    + ", ".join(
+        f"{k} {first_layer.opponent_share(w).mean():.2f}" for k, w in shapes.items()
+    )
 )
 plt.show()
 
@@ -602,7 +605,7 @@ print(f"channels whose largest value is below a tenth of the strongest one's: {w
 #    $ cnnhw features q1_shallow photo.jpg
 #    $ cnnhw features runs/mine photo.jpg --layer relu1 --out maps.png
 #
-# In Python, :func:`cnnhw.features.maps` and :func:`cnnhw.edges.scores` take any torch model.
+# In Python, :func:`cnnhw.features.maps` and :func:`cnnhw.features.first_layer.scores` take any torch model.
 #
 # Exercises
 # ---------
@@ -645,7 +648,7 @@ grey = torch.einsum("nchw,c->nhw", photos, torch.tensor([0.299, 0.587, 0.114]))[
 tried = torch.cat(
     [drawn - drawn.mean((2, 3), keepdim=True), slope[None, None], laplacian[None, None]]
 )
-found = edges.edge_correlation(
+found = first_layer.edge_correlation(
     F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="reflect"), tried), photos
 )
 closest = torch.maximum(found["gx"], found["gy"])
@@ -678,7 +681,7 @@ areas = []
 for number in (2_000_000, 2_000_100):
     some = scenes.draw(8, size=32, first=number)
     answers = F.conv2d(some.images / 255, layers, padding=1)
-    areas.append(edges.area_under_curve(answers, some.masks).reshape(20, 16))
+    areas.append(first_layer.area_under_curve(answers, some.masks).reshape(20, 16))
 chosen, fresh = areas
 best = chosen.argmax(1, keepdim=True)
 print(f"mean channel {chosen.mean():.2f}")

@@ -52,9 +52,10 @@ import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import comparison, features, plots, transfer
+from cnnhw import features, plots, transfer
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
+from cnnhw.studies import statistics
 
 photos = scenes.load(size=64, train=150, test=150, progress=False)
 images, labels = to_float(photos.train.images), photos.train.labels
@@ -208,7 +209,7 @@ plt.show()
 rows = {}
 for share in SHARES:
     for way in ("probe", "zero", "slow", "warm"):
-        effect = comparison.of_arms(RECORDS, f"{way}_{share}", f"random_{share}")
+        effect = statistics.of_arms(RECORDS, f"{way}_{share}", f"random_{share}")
         rows[f"{way}, {share} %"] = tuple(
             100 * value for value in (effect.effect, *effect.interval())
         )

@@ -35,7 +35,8 @@ import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import bench, plots, report, transfer
+from cnnhw import plots, transfer
+from cnnhw.book import bench, original_report
 from cnnhw.data import scenes
 
 RERUN = cnnhw.studies.records("report")
@@ -60,14 +61,16 @@ def after_head(records, arm):
 
 
 groups = {
-    "Q4's network: reported": [report.get("q6_from_inception").test_accuracy],
+    "Q4's network: reported": [original_report.get("q6_from_inception").test_accuracy],
     "... as reported, again: stage two trains the head only": scores(
         RERUN, "q6_from_inception"
     ),
     "... stage two trains all, three epochs": scores(
         RERUN, "q6_from_inception_trained"
     ),
-    "Q1's deeper network: reported": [report.get("q6_from_deep").test_accuracy],
+    "Q1's deeper network: reported": [
+        original_report.get("q6_from_deep").test_accuracy
+    ],
     "... again, after the head stage": after_head(RERUN, "q6_from_deep"),
     "... again, after all layers": scores(RERUN, "q6_from_deep"),
     "Q1's small network at 64 pixels: head only": scores(FAULTS, "head_only"),
@@ -360,8 +363,8 @@ plt.show()
 # The report's confusion matrices, and ours of the first seed.
 
 matrices = {
-    "reported, from Q4's network": report.get("q6_from_inception").confusion,
-    "reported, from Q1's deeper": report.get("q6_from_deep").confusion,
+    "reported, from Q4's network": original_report.get("q6_from_inception").confusion,
+    "reported, from Q1's deeper": original_report.get("q6_from_deep").confusion,
     "ours, from Q4's network": of(RECORDS, "inception_transfer_100")[0].confusion(),
     "ours, fast network": of(RECORDS, "transfer_100")[0].confusion(),
     "ours, from ImageNet": of(RECORDS, "imagenet_100")[0].confusion(),

@@ -37,7 +37,9 @@ import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import comparison, plots, report
+from cnnhw import plots
+from cnnhw.book import original_report
+from cnnhw.studies import statistics
 
 records = cnnhw.studies.records("faults")
 
@@ -65,7 +67,7 @@ PAIRS = {
 rows = {}
 print(f"{'fault':42}{'on':>8}{'off':>8}   difference (95 % interval)")
 for name, (on, off) in PAIRS.items():
-    effect = comparison.of_arms(records, on, off)
+    effect = statistics.of_arms(records, on, off)
     low, high = effect.interval()
     rows[name] = tuple(100 * value for value in (effect.effect, low, high))
     mean_on, mean_off = (fmean(r.accuracy() for r in runs(arm)) for arm in (on, off))
@@ -194,7 +196,7 @@ plt.show()
 #    x = relu(layers.Add()([x, y]))      # not Concatenate()([resize(image), y])
 
 from cnnhw.models.fast import Residual
-from cnnhw.models.report import ConcatSkip
+from cnnhw.models.original import ConcatSkip
 
 
 def passes_through(block, x):
@@ -290,7 +292,7 @@ plt.show()
 #
 # **Fix.** Delete it; or, in a framework that would keep it, look for parameters without a gradient:
 
-from cnnhw.models.report import Inception
+from cnnhw.models.original import Inception
 
 module = Inception(3, 16)
 module.dead = torch.nn.Conv2d(3, 16, 1)  # built, never called
@@ -408,7 +410,7 @@ plt.show()
 q1 = [r for r in cnnhw.studies.records("q1") if r.arm == "q1_shallow"]
 by_test = [max(r.accuracy(epoch) for epoch in range(1, 16)) for r in q1]
 by_validation = [r.accuracy() for r in q1]
-flattery = comparison.of_values(by_test, by_validation)
+flattery = statistics.of_values(by_test, by_validation)
 low, high = flattery.interval()
 print(f"chosen by test photos:       {fmean(by_test):.3f}")
 print(f"chosen by validation photos: {fmean(by_validation):.3f}")
@@ -439,10 +441,10 @@ for total, share in ((2000, 0.6), (734, 0.6)):
 #    image = cv2.imread(path)
 #    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
-from cnnhw.data import protocols, scenes
+from cnnhw.data import scenes, subsets
 
 pictures = scenes.load(size=64, train=50, test=5, progress=False)
-swapped = protocols.bgr(pictures)
+swapped = subsets.bgr(pictures)
 figure = plots.contact_sheet(
     torch.cat([pictures.test.images, swapped.test.images]),
     ["red, green, blue"] * 5 + ["blue, green, red"] * 5,
@@ -486,7 +488,7 @@ print(
     f"a split for each run:   {fmean(own):.3f}, SD over runs {100 * stdev(own):.1f} points"
 )
 
-paired = comparison.of_arms(records, "scratch", "trained")
+paired = statistics.of_arms(records, "scratch", "trained")
 shares = [fmean(r.accuracy() for r in runs(arm)) for arm in ("scratch", "trained")]
 photos = sum(p * (1 - p) / len(runs("trained")[0].labels) for p in shares)
 seeds = sum(
@@ -509,7 +511,7 @@ print(
 #
 # **Cause.** The runs were not timed under the same conditions, and Q2's "faster" was measured against the wrong base.
 
-from cnnhw.bench import flops
+from cnnhw.book.bench import flops
 
 print(f"{'':16}{'report, s':>10}{'here, s':>10}   an epoch; operations a photo")
 for name, study, arm in (
@@ -517,7 +519,7 @@ for name, study, arm in (
     ("q1_deep", "q1", "q1_deep"),
     ("q2_concat_skip", "report", "q2_concat_skip"),
 ):
-    there = np.median(report.get(name).history["seconds"])
+    there = np.median(original_report.get(name).history["seconds"])
     chosen = [r for r in cnnhw.studies.records(study) if r.arm == arm]
     here = fmean(np.median(r.history["seconds"]) for r in chosen)
     print(f"{name:16}{there:10.0f}{here:10.0f}   {flops(name, 128) / 1e9:.2f} billion")

@@ -71,10 +71,11 @@ compare the two columns as if they measured one thing; compare the patterns.
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import plots, report, reproduce
+from cnnhw import plots
+from cnnhw.book import original_report, rerun
 
-ours = {name: reproduce.ours(name) for name in report.names()}
-reproduce.table({"Here": ours}, reproduce.WORDS)
+ours = {name: rerun.ours(name) for name in original_report.names()}
+rerun.table({"Here": ours}, rerun.WORDS)
 
 # %%
 # Ranges are from the lowest to the highest run, with the mean before them (the median, for epochs). The epoch of
@@ -97,7 +98,7 @@ SHOWN = {
 def cut(name):
     """Return the histories of our runs, as long as the shortest, and the report's."""
     records, epoch = ours[name]
-    reported = report.get(name).whole_history()
+    reported = original_report.get(name).whole_history()
     length = min(len(r.history["loss"]) for r in records)
     length = min(epoch or length, length)
     names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
@@ -132,7 +133,10 @@ def final(name):
 behind = {}
 for name in ("q2_concat_skip", "q4_inception"):
     here = final("q1_shallow") - final(name)
-    there = report.get("q1_shallow").test_accuracy - report.get(name).test_accuracy
+    there = (
+        original_report.get("q1_shallow").test_accuracy
+        - original_report.get(name).test_accuracy
+    )
     behind[name] = here / there
     print(f"{name:15} {100 * there:4.1f} points in the report, {100 * here:4.1f} here")
 assert behind["q2_concat_skip"] > 0.5 > behind["q4_inception"]
@@ -152,7 +156,7 @@ for name, title in {
     histories, reported = cut(name)
     figure = plots.curves({name: histories}, reported={name: reported}, title=title)
     figure.axes[0].set_ylim(0, 4)
-    first = report.get(name).stages[0].epochs
+    first = original_report.get(name).stages[0].epochs
     for axis in figure.axes:
         axis.axvline(first + 0.5, color="0.5", linewidth=1)
     plt.show()
@@ -192,10 +196,14 @@ assert reached < lowest
 # ------------------
 
 matrices, classes = {}, {}
-for name in report.names():
+for name in original_report.names():
     records, epoch = ours[name]
     for title, matrix, labels in (
-        (f"{name}, report", report.get(name).confusion, report.get(name).classes),
+        (
+            f"{name}, report",
+            original_report.get(name).confusion,
+            original_report.get(name).classes,
+        ),
         (
             f"{name}, here",
             sum(r.confusion(epoch or len(r.history["loss"])).double() for r in records)
@@ -244,9 +252,11 @@ print(f"{again_epoch / kept_epoch:.0f} times as long")
 first = ours["q6_from_deep"][0][0].history["seconds"][0]
 print(f"the first epoch, which computes them: {first:.1f} s")
 print(f"{'':22}{'report':>10}{'here':>10}   seconds of training")
-for name in report.names():
+for name in original_report.names():
     records, epoch = ours[name]
-    there = report.get(name).seconds or sum(report.get(name).whole_history()["seconds"])
+    there = original_report.get(name).seconds or sum(
+        original_report.get(name).whole_history()["seconds"]
+    )
     here = [sum(r.history["seconds"][:epoch]) for r in records]
     print(f"{name:22}{there:10,.0f}{sum(here) / len(here):10,.0f}")
 
@@ -293,7 +303,7 @@ dense = (128 * 8 * 8 + 1) * 256 + (256 + 1) * 5
 kernels = ((3, 3, 16), (5, 16, 32), (7, 32, 64), (7, 64, 128))
 convolutions = sum(out * (k * k * channels + 1) for k, channels, out in kernels)
 print(f"{dense:,} + {convolutions:,} = {dense + convolutions:,}")
-assert dense + convolutions == report.get("q1_deep").parameters
+assert dense + convolutions == original_report.get("q1_deep").parameters
 
 # %%
 # .. raw:: html
@@ -308,7 +318,7 @@ assert dense + convolutions == report.get("q1_deep").parameters
 #
 #    <details class="solution"><summary>Solution</summary>
 
-stage = report.get("q6_from_deep").stages[0]
+stage = original_report.get("q6_from_deep").stages[0]
 right, total = int(stage.confusion.trace()), int(stage.confusion.sum())
 low, high = cnnhw.evaluation.wilson_interval(right, total)
 print(f"{right} of {total}: {low:.3f} to {high:.3f}")

@@ -39,7 +39,8 @@ at 128 pixels, and on ``flowers``, whose photos are larger.
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import bench, plots, training
+from cnnhw import plots, training
+from cnnhw.book import bench
 
 model = cnnhw.models.create("fast", size=64)
 plots.diagram(model)
@@ -80,11 +81,11 @@ plt.show()
 # Each arm of the study leaves one part out, changes it, or adds one, and trains for the same eight passes. The recipe
 # was chosen on photos held out from training before the study ran; its optimiser is :term:`Muon` :cite:p:`jordan2024muon`. Effects are
 # differences to the full recipe with the same seed and photos, with an interval of 95 in 100 for other seeds and other
-# test photos (:func:`cnnhw.comparison.compare`).
+# test photos (:func:`cnnhw.studies.statistics.compare`).
 
 from statistics import fmean
 
-from cnnhw import comparison
+from cnnhw.studies import statistics
 
 arms = {
     "no_whitening": "first layer learnt, not whitened",
@@ -107,7 +108,7 @@ print(f"{'':34}{'test accuracy':>14}{'effect, points':>28}{'seconds':>9}")
 mean, cost = means("fast")
 print(f"{'the full recipe':34}{mean:14.3f}{'':28}{cost:9.0f}")
 for arm, words in arms.items():
-    effect = comparison.of_arms(records, arm, "fast")
+    effect = statistics.of_arms(records, arm, "fast")
     low, high = effect.interval()
     rows[words] = (100 * effect.effect, 100 * low, 100 * high)
     mean, cost = means(arm)
@@ -219,7 +220,7 @@ for row in result["profile"]:
 
 # %%
 # Two things that are not arithmetic were found by profiling, and mended. Memory that a step had freed was given back to
-# the system, which had to clear fresh pages for the next step; now it is kept (:func:`cnnhw.memory.keep_freed`). And in
+# the system, which had to clear fresh pages for the next step; now it is kept (:func:`cnnhw.system.keep_freed`). And in
 # ``q1_shallow``, ReLU now comes after max pooling: the two can be exchanged without changing any result, and so it
 # has a quarter of the work.
 #
@@ -264,7 +265,7 @@ plt.show()
 # plans: the largest resolution, up to that of the photos, which leaves time for a dozen passes, and as many passes as
 # fit. What the plan would be here for a thousand photos, in half a minute and in ten:
 
-from cnnhw import presets
+from cnnhw.training import presets
 
 for minutes in (0.5, 10):
     plan = presets.within(minutes, 1000)

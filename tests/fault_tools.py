@@ -40,11 +40,15 @@ from filelock import Timeout
 from PIL import Image
 
 import cnnhw
-from cnnhw import files, models, runs, studies, training
+from cnnhw import files, models, training
+from cnnhw.book import registry
 from cnnhw.data import decode, sources
-from cnnhw.studies import Arm, Study, queue, store
-from cnnhw.training import Recipe
-from cnnhw.transfer import Stage
+from cnnhw.models import weights
+from cnnhw.studies import queue, store
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
+from cnnhw.training.run import Run
+from cnnhw.transfer.stages import Stage
 
 Findings = list[tuple[str, str]]
 LOST, HALF, WRONG = "lost", "half_written", "silently_wrong"
@@ -177,7 +181,7 @@ class Training:
             model, self.photos, Recipe(epochs=3, batch_size=8), seed=seed, folder=folder, resume=True,
             progress=False,
         )  # fmt: skip
-        runs.save_weights(run.model, folder / "done.safetensors")
+        weights.save_weights(run.model, folder / "done.safetensors")
         files.write_json(folder / "done.json", [run.history["loss"], run.predictions.tolist()])
         return self.outcome(folder)
 
@@ -216,7 +220,7 @@ class Recording:
             Arm("moved", "q1_shallow", stages, seeds=(0, 1), source="base"),
         )
         study = Study("killed", "Is anything lost?", str(photos), 16, arms, every_epoch=True, drift=True)
-        studies._STUDIES["killed"] = study
+        registry._STUDIES["killed"] = study
         self.jobs = study.jobs()
         whole = folder / "whole"
         in_child(lambda: [self.work(whole, number) for number in range(len(self.jobs))])
@@ -309,7 +313,7 @@ class SavingWeights(Saving):
     name = "saving weights"
 
     def work(self, state: Path, number: int) -> None:
-        runs.save_weights(self.versioned(number), state / str(number // 2))
+        weights.save_weights(self.versioned(number), state / str(number // 2))
 
     def read(self, path: Path) -> set[int]:
         return {self.version(path)}
@@ -329,7 +333,7 @@ class SavingRun(Saving):
     def work(self, state: Path, number: int) -> None:
         history = {name: [1.0] for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")}
         photos = dataclasses.replace(self.photos, name=f"photos {number}!")
-        run = runs.Run(
+        run = Run(
             self.versioned(number), photos, dataclasses.asdict(Recipe(epochs=1)), number, history, 1,
             photos.test.labels, 1,
         )  # fmt: skip
@@ -350,7 +354,7 @@ class SavingRun(Saving):
         summary = json.loads((path / "run.json").read_text())
         if summary["data"] not in (path / "report.html").read_text():
             return {summary["seed"], -1}
-        return {summary["seed"], self.version(path / runs.WEIGHTS)}
+        return {summary["seed"], self.version(path / weights.WEIGHTS)}
 
 
 def make_folder(folder: Path, count: int) -> Path:

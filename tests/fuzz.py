@@ -367,7 +367,7 @@ def read_archive(suffix: str, contents: bool = True) -> Callable[[bytes, Path], 
 def weights_seeds() -> list[bytes]:
     from cnnhw import models
     from cnnhw.models.heads import Head, replace_head
-    from cnnhw.runs import save_weights
+    from cnnhw.models.weights import save_weights
 
     wanted = [
         models.create("plain", 3, size=16, kernels="3-3", widths="2-4"), models.create("q1_shallow", 2, size=8),
@@ -388,13 +388,14 @@ def weights_seeds() -> list[bytes]:
 def read_weights(data: bytes, folder: Path) -> None:
     import torch
 
-    from cnnhw import runs
+    from cnnhw import errors
+    from cnnhw.models import weights
 
     path = folder / "weights.safetensors"
     path.write_bytes(data)
-    with contextlib.suppress(runs.WeightsError):
-        runs.read_header(path)
-    model = runs.load(folder if len(data) % 2 else path)
+    with contextlib.suppress(errors.WeightsError):
+        weights.read_header(path)
+    model = weights.load(folder if len(data) % 2 else path)
     if model.size <= 64:
         model(torch.zeros(1, 3, model.size, model.size))
 
@@ -486,9 +487,12 @@ def command_place(folder: Path) -> None:
 
 def no_work() -> None:
     """Let commands stop where they would train, draw or download: what comes before is what is fuzzed."""
-    from cnnhw import audit, bench, models, plots, presets, training, transfer
+    from cnnhw import models, plots, training, transfer
+    from cnnhw.book import bench
     from cnnhw.data import scenes, sources
-    from cnnhw.studies import queue, weights
+    from cnnhw.evaluation import audit
+    from cnnhw.studies import queue
+    from cnnhw.training import presets
 
     def enough(*_: object, **__: object) -> None:
         raise Enough
@@ -512,7 +516,7 @@ def no_work() -> None:
 
 def read_command(data: bytes, folder: Path) -> None:
     """Run a command line; what goes against its rules is an AssertionError."""
-    from cnnhw import cli
+    from cnnhw.cli import main
     from cnnhw.errors import CnnhwError
 
     if not (folder / "pets").exists():
@@ -525,7 +529,7 @@ def read_command(data: bytes, folder: Path) -> None:
     code: object = 0
     os.chdir(folder)
     try:
-        cli.main()
+        main.main()
     except Enough:
         pass
     except SystemExit as stop:
@@ -831,7 +835,7 @@ def main() -> None:
     if given.work:
         name, engine, seed, count, seconds, folder, keep = given.work
         work(name, engine, int(seed), int(count), float(seconds), Path(folder), Path(keep))
-    from cnnhw import files, runs
+    from cnnhw import files, system
 
     engines = given.engine or ["mutation", *(["atheris"] if importlib.util.find_spec("atheris") else [])]
     pairs = [(name, engine) for name in given.target or TARGETS for engine in engines]
@@ -843,7 +847,7 @@ def main() -> None:
         print(name, json.dumps(result), flush=True)
         parts.append((name, result | {"inputs_by_engine": {engine: result.get("inputs", 0)}}))
     targets = {name: together([part for which, part in parts if which == name]) for name in dict(parts)}
-    versions = runs.versions() | {"safetensors": importlib.metadata.version("safetensors")}
+    versions = system.versions() | {"safetensors": importlib.metadata.version("safetensors")}
     if "atheris" in engines:
         versions["atheris"] = importlib.metadata.version("atheris")
     found = {

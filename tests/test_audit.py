@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 import cnnhw
-from cnnhw import audit, features
+from cnnhw import features
 from cnnhw.data import scenes
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
+from cnnhw.evaluation import audit
 
 
 def clusters(per_class: int = 60, classes: int = 3, apart: float = 4.0):

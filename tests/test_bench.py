@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnhw import bench, keras_reference, memory, training
+from cnnhw import system, training
+from cnnhw.book import bench, keras_reference
 from cnnhw.errors import CnnhwError
 
 
@@ -166,6 +167,6 @@ def test_peak_memory_counts_this_process_only():
     code = "from cnnhw import memory; memory.keep_freed(); memory.keep_freed(); print(memory.peak_mb())"
     block = bytearray(600 * 2**20)  # not the child's
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert memory.peak_mb() > 600
-    assert 50 < child < memory.peak_mb()
+    assert system.peak_mb() > 600
+    assert 50 < child < system.peak_mb()
     assert len(block)

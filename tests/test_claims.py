@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cnnhw import claims, studies
-from cnnhw.claims import Claim, holm, judge
-from cnnhw.cli import cli
+from cnnhw.book import measures, registry
+from cnnhw.book.statements import CLAIMS
+from cnnhw.cli.main import cli
 from cnnhw.errors import CnnhwError, UnknownNameError
-from cnnhw.statements import CLAIMS
-from cnnhw.studies import Arm, Record, Study, measures, queue
-from cnnhw.training import Recipe
+from cnnhw.studies import claims, queue
+from cnnhw.studies.claims import Claim, holm, judge
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
 
 
 def claim(**change):
@@ -187,14 +189,14 @@ def test_a_study_without_a_claim_is_not_run(tmp_path):
 def test_registered_claims_are_sound():
     assert len({one.id for one in CLAIMS}) == len(CLAIMS)
     for one in CLAIMS:
-        study = studies.get(one.study)
+        study = registry.get(one.study)
         arms = {arm.name: arm for arm in study.arms}
         assert {one.first, one.second} <= set(arms)
         # an arm may have more seeds, for the transfers that begin with it
         assert len(set(arms[one.first].seeds) & set(arms[one.second].seeds)) >= claims.SEEDS
         assert one.statement.endswith(".")
         assert one.first != one.second
-    for study in map(studies.get, studies.names()):
+    for study in map(registry.get, registry.names()):
         assert bool(study.observation) != bool(claims.of_study(CLAIMS, study.name))
         assert set(study.measures) <= set(measures.names())
 

@@ -74,7 +74,7 @@ def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch
     summary = json.loads((folder.parent / "runs/fast-pets-1/run.json").read_text())
     assert (summary["recipe"]["flip"], summary["recipe"]["shift"]) == (False, 0)
 
-    from cnnhw import presets
+    from cnnhw.training import presets
 
     monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 12 / 54)  # 12 epochs a minute's nine tenths
     code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
@@ -87,7 +87,8 @@ def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch
 
 
 def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
-    from cnnhw import presets, training
+    from cnnhw import training
+    from cnnhw.training import presets
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnhw import comparison, studies
-from cnnhw.comparison import Comparison, compare
+from cnnhw import studies
 from cnnhw.errors import CnnhwError
-from cnnhw.studies import Record
+from cnnhw.studies import statistics
+from cnnhw.studies.statistics import Comparison, compare
+from cnnhw.studies.store import Record
 
 
 def simulate(seeds, sd_seed, sd_photo, effect=0.0, draws=4000, photos=200):
@@ -101,7 +102,7 @@ def test_p_values_agree_with_the_interval():
 
 
 def test_one_figure_a_seed():
-    found = comparison.of_values([3.0, 4.0, 6.0], [1.0, 3.0, 3.0])
+    found = statistics.of_values([3.0, 4.0, 6.0], [1.0, 3.0, 3.0])
     assert found.interval() == pytest.approx(stats.ttest_rel([3, 4, 6], [1, 3, 3]).confidence_interval())
 
 
@@ -110,18 +111,18 @@ def test_what_cannot_be_compared_is_refused(a, b):
     with pytest.raises(CnnhwError, match="two or more seeds and photos"):
         compare(np.zeros(a), np.zeros(b))
     with pytest.raises(CnnhwError, match="two or more seeds"):
-        comparison.of_values([1.0], [1.0])
+        statistics.of_values([1.0], [1.0])
 
 
 def test_arms_are_paired_by_seed_and_test_photo():
     records = studies.records("fast")
-    found = comparison.of_arms(records, "adamw", "fast")
+    found = statistics.of_arms(records, "adamw", "fast")
     by_seed = {name: {r.seed: r.accuracy() for r in records if r.arm == name} for name in ("adamw", "fast")}
     assert found.seeds == 6
     assert found.effect == pytest.approx(np.mean([by_seed["adamw"][s] - by_seed["fast"][s] for s in range(6)]))
     with pytest.raises(CnnhwError, match="no records of nothing"):
-        comparison.of_arms(records, "nothing", "fast")
+        statistics.of_arms(records, "nothing", "fast")
     other = copy.deepcopy(records[0].content)
     other["data"]["test_fingerprint"] = "another"
     with pytest.raises(CnnhwError, match="different photos"):
-        comparison.right([records[0], Record(other, records[0].path)])
+        statistics.right([records[0], Record(other, records[0].path)])

@@ -17,9 +17,12 @@ import torch
 from conftest import make_photos
 from safetensors.torch import load_file
 
-from cnnhw import Recipe, distributed, evaluation, fit, models, training
+from cnnhw import evaluation, models, training
 from cnnhw.data.augment import augment
 from cnnhw.errors import TrainingError
+from cnnhw.training import distributed
+from cnnhw.training.loop import fit
+from cnnhw.training.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 

@@ -28,10 +28,14 @@ import verdicts  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
 
-from cnnhw import claims, shipped, studies  # noqa: E402
-from cnnhw.claims import Claim  # noqa: E402
-from cnnhw.statements import CLAIMS  # noqa: E402
-from cnnhw.studies import Record, Study  # noqa: E402
+from cnnhw import studies  # noqa: E402
+from cnnhw.book import model_cards  # noqa: E402
+from cnnhw.book.statements import CLAIMS  # noqa: E402
+from cnnhw.models import weights  # noqa: E402
+from cnnhw.studies import claims  # noqa: E402
+from cnnhw.studies.claims import Claim  # noqa: E402
+from cnnhw.studies.store import Record  # noqa: E402
+from cnnhw.studies.study import Study  # noqa: E402
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -376,11 +380,11 @@ def test_an_unknown_claim_breaks_the_build(tmp_path):
 
 @pytest.mark.usefixtures("no_stamp")
 def test_model_cards(tmp_path, monkeypatch):
-    network = dataclasses.replace(shipped.NETWORKS["plain"], chapter="index")
-    monkeypatch.setattr(shipped, "NETWORKS", {"plain": network})
+    network = dataclasses.replace(model_cards.NETWORKS["plain"], chapter="index")
+    monkeypatch.setattr(model_cards, "NETWORKS", {"plain": network})
     html, warnings = build(tmp_path / "fine", "T\n=\n\n.. model-cards::\n")
     assert not warnings
-    card = shipped.card("plain")
+    card = model_cards.card("plain")
     for expected in (
         '<section id="model-plain">',
         f"{card['accuracy']:.3f} on 2,000 test photos (95 % interval",
@@ -403,7 +407,7 @@ def test_model_cards(tmp_path, monkeypatch):
         assert expected in text
     assert (tmp_path / "fine" / "html" / "_images" / "card-plain.png").stat().st_size > 10_000
 
-    monkeypatch.setattr(shipped, "_FOLDER", tmp_path)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
     _, warnings = build(tmp_path / "missing", "T\n=\n\n.. model-cards::\n")
     assert "model-cards: no weights at" in warnings
 

@@ -16,9 +16,11 @@ from conftest import make_photos
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from cnnhw import assessment, calibration, cli, evaluation, models, plots
-from cnnhw.assessment import assess
+from cnnhw import evaluation, models, plots
+from cnnhw.cli import main
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError, WeightsError
+from cnnhw.evaluation import assessment, calibration
+from cnnhw.evaluation.assessment import assess
 
 FILES = {"evaluation.json", "errors.csv", "confusion.png", "reliability.png"}
 
@@ -284,7 +286,7 @@ def test_the_command_says_which_photos_it_used(trained, run):
 
 
 def test_parts_of_the_command_are_those_of_the_function():
-    (option,) = [one for one in cli.cli.commands["evaluate"].params if one.name == "part"]
+    (option,) = [one for one in main.cli.commands["evaluate"].params if one.name == "part"]
     assert tuple(option.type.choices) == assessment.PARTS
 
 

@@ -15,13 +15,16 @@ import torch
 from PIL import Image
 
 import cnnhw
-from cnnhw import export, models, runs, shipped
+from cnnhw import models
+from cnnhw.book import model_cards
 from cnnhw.data.augment import to_float
 from cnnhw.errors import CnnhwError
-from cnnhw.export import to_onnx
+from cnnhw.evaluation import export
+from cnnhw.evaluation.export import to_onnx
+from cnnhw.models import weights
 from cnnhw.models.heads import Head, replace_head
 
-SHIPPED_MODELS = {which.model for which in shipped.NETWORKS.values()}
+SHIPPED_MODELS = {which.model for which in model_cards.NETWORKS.values()}
 CLASSES = ("cat", "dög", 'a "b"')
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))),
@@ -107,7 +110,7 @@ def test_any_number_of_photos(written, count):
 
 def every_network():
     """Return functions that give every registered network: with trained weights where there are some."""
-    for name in shipped.names():
+    for name in model_cards.names():
         yield pytest.param(lambda name=name: cnnhw.load(name), id=f"shipped {name}")
     for name in sorted((set(models.names()) | set(models.backbones())) - SHIPPED_MODELS):
         size = 100 if name == "q2_concat_skip" else 32
@@ -185,7 +188,7 @@ def command(*words, folder):
 
 
 def test_the_command_does_not_write_over(tmp_path):
-    runs.save_weights(small(), tmp_path / "own.safetensors")
+    weights.save_weights(small(), tmp_path / "own.safetensors")
     (tmp_path / "model.onnx").write_text("mine")
     done = command("own.safetensors", folder=tmp_path)
     assert done.returncode == 2
@@ -196,7 +199,7 @@ def test_the_command_does_not_write_over(tmp_path):
 @needs_onnx
 @pytest.mark.slow
 def test_the_command_prints_its_lines_and_nothing_else(tmp_path):
-    runs.save_weights(small(), tmp_path / "own.safetensors", licence="CC BY 2.0")
+    weights.save_weights(small(), tmp_path / "own.safetensors", licence="CC BY 2.0")
     done = command("own.safetensors", "--out", "new/own.onnx", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

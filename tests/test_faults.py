@@ -24,11 +24,16 @@ from fault_tools import archive, body, serving
 from PIL import Image
 
 import cnnhw
-from cnnhw import cli, files, models, runs, studies
+from cnnhw import files, models
+from cnnhw.book import registry, worker
+from cnnhw.cli import main
 from cnnhw.data import sources
 from cnnhw.errors import CnnhwError, DataError, WeightsError
-from cnnhw.studies import Arm, Study, queue, store, worker
-from cnnhw.training import Recipe
+from cnnhw.models import weights
+from cnnhw.studies import queue, store
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training import run
+from cnnhw.training.recipe import Recipe
 
 SEED = int(os.environ.get("CNNHW_FAULTS_SEED") or secrets.randbelow(10**6))
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
@@ -203,7 +208,7 @@ def small_study(monkeypatch, tmp_path):
     arms = (Arm("arm", "q1_shallow", Recipe(epochs=1, batch_size=8), seeds=(0, 1)),)
     photos = fault_tools.make_folder(tmp_path / "photos", 6)
     study = Study("tiny", "?", str(photos), 16, arms, observation="a test")
-    monkeypatch.setitem(studies._STUDIES, "tiny", study)
+    monkeypatch.setitem(registry._STUDIES, "tiny", study)
     return study
 
 
@@ -225,7 +230,7 @@ class Writers:
     def run(self):
         model, photos = models.create("q1_shallow", 3, seed=self.version, size=16), make_photos()
         history = {name: [1.0] for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")}
-        return runs.Run(
+        return run.Run(
             model, photos, dataclasses.asdict(Recipe(epochs=1)), self.version, history, 1, photos.test.labels, 1
         )
 
@@ -233,7 +238,7 @@ class Writers:
         self.run().save(self.folder / "run")
 
     def weights(self):
-        runs.save_weights(self.run().model, self.folder / "weights.safetensors")
+        weights.save_weights(self.run().model, self.folder / "weights.safetensors")
 
     def checkpoint(self):
         def stop(epoch, row):
@@ -307,7 +312,7 @@ def command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, arguments)])
     code = 0
     try:
-        cli.main()
+        main.main()
     except SystemExit as end:
         code = end.code
     said = capsys.readouterr().err
@@ -416,7 +421,7 @@ def test_a_flipped_digit_of_a_prediction_and_a_missing_checksum_are_told(tmp_pat
 def test_weights_with_a_flipped_byte_are_refused(tmp_path, figures):
     path = tmp_path / "w.safetensors"
     model = models.create("q1_shallow", 3, size=16)
-    runs.save_weights(model, path, data="photos", licence="free")
+    weights.save_weights(model, path, data="photos", licence="free")
     content, refused, count = path.read_bytes(), 0, 0
     for copy in damaged(content, 200):
         path.write_bytes(copy)

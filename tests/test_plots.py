@@ -10,8 +10,9 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from cnnhw import models, plots, report
-from cnnhw.studies import Record
+from cnnhw import models, plots
+from cnnhw.book import original_report
+from cnnhw.studies.store import Record
 
 PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "q1_shallow.svg"
 
@@ -30,13 +31,13 @@ def history(epochs, level):
 
 def test_curves_show_means_bands_and_the_report():
     runs = {"q1_shallow": [history(15, 0.4), history(15, 0.6)], "q1_deep": history(13, 0.7)}
-    figure = plots.curves(runs, reported={name: report.get(name).history for name in runs}, title="Curves")
+    figure = plots.curves(runs, reported={name: original_report.get(name).history for name in runs}, title="Curves")
     loss, accuracy = figure.axes
     lines = {line.get_label(): line for line in accuracy.get_lines()}
     assert np.allclose(lines["q1_shallow, validation"].get_ydata(), 0.5)
     assert len(accuracy.collections) == 2  # one band for training and one for validation, of the arm with two runs
     shown = lines["q1_deep, validation, report"].get_ydata()
-    assert list(shown) == report.get("q1_deep").history["validation_accuracy"]
+    assert list(shown) == original_report.get("q1_deep").history["validation_accuracy"]
     assert figure.get_suptitle() == "Curves"
     assert loss.get_ylim()[0] == 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cnnhw import models, presets
-from cnnhw.training import Recipe
+from cnnhw import models
+from cnnhw.training import presets
+from cnnhw.training.recipe import Recipe
 
 
 def test_presets_are_models_with_recipes_of_their_own():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_photos
 
-from cnnhw.data import protocols
+from cnnhw.data import subsets
 from cnnhw.errors import UnknownNameError
 
 
@@ -16,7 +16,7 @@ def everything(photos):
     return sorted(name for split in (photos.train, photos.validation, photos.test) for name in split.names)
 
 
-@pytest.mark.parametrize("name", protocols.names())
+@pytest.mark.parametrize("name", subsets.names())
 def test_each_photo_keeps_its_label_and_pixels(name):
     photos = make_photos(train=300)
     known = {
@@ -24,20 +24,20 @@ def test_each_photo_keeps_its_label_and_pixels(name):
         for split in (photos.train, photos.validation, photos.test)
         for name, label, image in zip(split.names, split.labels.tolist(), split.images, strict=True)
     }
-    changed = protocols.prepare(photos, [name])
+    changed = subsets.prepare(photos, [name])
     for split in (changed.train, changed.validation, changed.test):
         assert len(split)
         for photo, label, image in zip(split.names, split.labels.tolist(), split.images, strict=True):
             assert label == known[photo][0]
             assert torch.equal(image, known[photo][1].flip(0) if name == "bgr" else known[photo][1])
-    if name not in ("every_fifth", "half_train", *protocols.SHARES):
+    if name not in ("every_fifth", "half_train", *subsets.SHARES):
         assert everything(changed) == everything(photos)
     assert len(set(everything(changed))) == len(everything(changed))
 
 
 def test_last_tenth_is_of_the_last_class_in_order():
     photos = make_photos(train=300)  # 100 more to validate with
-    changed = protocols.last_tenth(photos)
+    changed = subsets.last_tenth(photos)
     assert (len(changed.train), len(changed.validation)) == (360, 40)
     assert changed.validation.labels.unique().tolist() == [2]
     assert changed.train.labels.diff().min() >= 0
@@ -46,7 +46,7 @@ def test_last_tenth_is_of_the_last_class_in_order():
 
 def test_random_split_has_its_shares_and_follows_the_seed():
     photos = make_photos(train=300)
-    first, same, other = (protocols.random_split(photos, seed) for seed in (0, 0, 1))
+    first, same, other = (subsets.random_split(photos, seed) for seed in (0, 0, 1))
     total = len(everything(photos))
     assert len(first.test) == round(0.2 * total)
     assert len(first.validation) == (total - len(first.test)) // 10
@@ -55,13 +55,13 @@ def test_random_split_has_its_shares_and_follows_the_seed():
 
 
 def test_every_fifth_keeps_all_classes():
-    changed = protocols.every_fifth(make_photos(train=300))
+    changed = subsets.every_fifth(make_photos(train=300))
     assert torch.bincount(changed.train.labels).tolist() == [20, 20, 20]
 
 
 def test_half_of_the_training_photos_and_all_others():
     photos = make_photos(train=300)
-    changed = protocols.half_train(photos)
+    changed = subsets.half_train(photos)
     assert torch.bincount(changed.train.labels).tolist() == [50, 50, 50]
     assert changed.test.names == photos.test.names
     assert changed.validation.names == photos.validation.names
@@ -69,20 +69,20 @@ def test_half_of_the_training_photos_and_all_others():
 
 def test_protocols_follow_one_another():
     photos = make_photos(train=300)
-    both = protocols.prepare(photos, ["random_split", "bgr"], seed=3)
-    assert both.test.names == protocols.random_split(photos, 3).test.names
-    assert torch.equal(both.test.images, protocols.random_split(photos, 3).test.images.flip(1))
-    assert protocols.prepare(photos, []) is photos
+    both = subsets.prepare(photos, ["random_split", "bgr"], seed=3)
+    assert both.test.names == subsets.random_split(photos, 3).test.names
+    assert torch.equal(both.test.images, subsets.random_split(photos, 3).test.images.flip(1))
+    assert subsets.prepare(photos, []) is photos
 
 
 def test_unknown_protocol():
     with pytest.raises(UnknownNameError, match="Did you mean 'last_tenth'"):
-        protocols.prepare(make_photos(), ["last_tenths"])
+        subsets.prepare(make_photos(), ["last_tenths"])
 
 
 def test_folds_test_each_photo_once_and_keep_the_classes_balanced():
     photos = make_photos(train=300)
-    folds = [protocols.fold(photos, seed) for seed in range(6)]
+    folds = [subsets.fold(photos, seed) for seed in range(6)]
     tested = [set(one.test.names) for one in folds]
     assert sorted(name for names in tested[:5] for name in names) == everything(photos)
     assert tested[5] not in tested[:5]
@@ -98,11 +98,11 @@ def test_folds_test_each_photo_once_and_keep_the_classes_balanced():
 def test_shares_of_the_training_photos_are_nested_and_balanced():
     photos = make_photos(train=300)
     names, others = [], []
-    for name, share in protocols.SHARES.items():
-        one = protocols.prepare(photos, [name], seed=3)
+    for name, share in subsets.SHARES.items():
+        one = subsets.prepare(photos, [name], seed=3)
         assert torch.bincount(one.train.labels).tolist() == [round(share * 100)] * 3
         assert one.test.names == photos.test.names
         names.append(set(one.train.names))
-        others.append(set(protocols.prepare(photos, [name], seed=4).train.names))
+        others.append(set(subsets.prepare(photos, [name], seed=4).train.names))
     assert all(small < large for small, large in pairwise(names))
     assert all(a != b for a, b in zip(names, others, strict=True))

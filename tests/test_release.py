@@ -114,7 +114,7 @@ def test_wheel_holds_the_package_and_no_more(built, figures):
         metadata = archive.read(f"cnnhw-{VERSION}.dist-info/METADATA").decode()
     records = {f"cnnhw/{name.removeprefix('docs/')}" for name in in_git("docs/records")}
     assert names == in_git("cnnhw") | records
-    assert {"cnnhw/py.typed", "cnnhw/report.json", "cnnhw/weights/fast.safetensors"} < names
+    assert {"cnnhw/py.typed", "cnnhw/book/original_report.json", "cnnhw/weights/fast.safetensors"} < names
     assert "\n# cnnhw: convolutional networks, questioned\n" in metadata
     assert built[1].stat().st_size < MEGABYTES * 1e6
     figures("release", wheel_files=len(names), wheel_mb=round(built[1].stat().st_size / 1e6, 1))

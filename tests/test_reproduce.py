@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from cnnhw import report, reproduce, studies
-from cnnhw.cli import cli
+from cnnhw.book import original_report, registry, rerun
+from cnnhw.cli.main import cli
 from cnnhw.data import scenes
 from cnnhw.errors import UnknownNameError
 from cnnhw.studies import store
-from cnnhw.training import Recipe
+from cnnhw.training.recipe import Recipe
 
 
 def test_plan_is_as_reported():
-    plan = reproduce.plan("linnaeus5", threads=1)
+    plan = rerun.plan("linnaeus5", threads=1)
     arms = {arm.name: arm for arm in plan.arms}
-    assert list(arms) == report.names()
+    assert list(arms) == original_report.names()
     for name, arm in arms.items():
-        experiment = report.get(name)
+        experiment = original_report.get(name)
         stages = experiment.stages or (experiment,)
         assert [stage.recipe.epochs for stage in arm.stages] == [stage.epochs for stage in stages]
         assert [stage.recipe.batch_size for stage in arm.stages] == [stage.batch_size for stage in stages]
@@ -32,32 +32,32 @@ def test_plan_is_as_reported():
 
 
 def test_transfer_brings_its_source():
-    plan = reproduce.plan("scenes", quick=True, threads=1)
-    assert [job.arm.name for job in reproduce.jobs(plan, "q6_from_deep")] == ["q1_deep", "q6_from_deep"]
-    assert [job.arm.name for job in reproduce.jobs(plan, "q1_shallow")] == ["q1_shallow"]
-    assert {job.arm.name for job in reproduce.jobs(plan)} == set(report.names())
+    plan = rerun.plan("scenes", quick=True, threads=1)
+    assert [job.arm.name for job in rerun.jobs(plan, "q6_from_deep")] == ["q1_deep", "q6_from_deep"]
+    assert [job.arm.name for job in rerun.jobs(plan, "q1_shallow")] == ["q1_shallow"]
+    assert {job.arm.name for job in rerun.jobs(plan)} == set(original_report.names())
     assert {job.data for job in plan.jobs()} == {"scenes"}
     with pytest.raises(UnknownNameError, match="Did you mean 'q6_from_deep'"):
-        reproduce.jobs(plan, "q6_from_deap")
+        rerun.jobs(plan, "q6_from_deap")
 
 
 def test_another_target():
-    plan = reproduce.plan("tiny5", target="scenes", threads=1)
+    plan = rerun.plan("tiny5", target="scenes", threads=1)
     assert {job.arm.name: job.data for job in plan.jobs()}["q6_from_inception"] == "scenes"
 
 
 @pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])
 def test_rows_give_the_reports_numbers_and_ours(name):
-    rows = {row.measure: row for row in reproduce.rows(name, [reproduce.ours(name), ([], None)])}
+    rows = {row.measure: row for row in rerun.rows(name, [rerun.ours(name), ([], None)])}
     assert rows["parameters"].reported == rows["parameters"].columns[0].removesuffix(" (tiny5)")
-    assert rows["test accuracy"].cells[1] == f"{report.get(name).test_accuracy:.4g} (linnaeus5)"
-    assert rows["epochs"].columns[0] == f"{report.get(name).epochs} (tiny5)"
+    assert rows["test accuracy"].cells[1] == f"{original_report.get(name).test_accuracy:.4g} (linnaeus5)"
+    assert rows["epochs"].columns[0] == f"{original_report.get(name).epochs} (tiny5)"
     assert all(row.columns[1] == "–" for row in rows.values())
     assert all(row.columns[0].endswith("(tiny5)") for row in rows.values())
 
 
 def test_table_as_text_and_html():
-    table = reproduce.table({"ours <b>": {"q1_shallow": reproduce.ours("q1_shallow")}}, {("q1_shallow", "epochs"): "&"})
+    table = rerun.table({"ours <b>": {"q1_shallow": rerun.ours("q1_shallow")}}, {("q1_shallow", "epochs"): "&"})
     assert str(table).count("q1_shallow") == 1
     assert "1,072,549 (linnaeus5)" in str(table)
     page = table._repr_html_()
@@ -67,15 +67,15 @@ def test_table_as_text_and_html():
 
 
 def test_words_are_about_rows_that_exist():
-    rows = {(row.experiment, row.measure) for name in report.names() for row in reproduce.rows(name, [])}
-    assert set(reproduce.WORDS) <= rows
+    rows = {(row.experiment, row.measure) for name in original_report.names() for row in rerun.rows(name, [])}
+    assert set(rerun.WORDS) <= rows
 
 
 @pytest.mark.parametrize(
     ("accuracies", "epoch"), [([0.2, 0.5, 0.69, 0.7, 0.6], 3), ([0.7, 0.1], 1), ([0.1, 0.2, 0.9], 3)]
 )
 def test_epoch_of_convergence(accuracies, epoch):
-    assert reproduce.converged(accuracies) == epoch
+    assert rerun.converged(accuracies) == epoch
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_command_refuses_another_number_of_classes(tmp_path):
 
 
 def test_committed_records_of_the_report_are_there():
-    for name in report.names():
-        records, epoch = reproduce.ours(name)
+    for name in original_report.names():
+        records, epoch = rerun.ours(name)
         if records:
             assert all((epoch or 1) <= len(record.history["loss"]) for record in records)
-    assert studies.get("report").job("q6_from_deep", 1).source.arm.name == "q1_deep"
+    assert registry.get("report").job("q6_from_deep", 1).source.arm.name == "q1_deep"

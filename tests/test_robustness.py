@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cnnhw import robustness
 from cnnhw.data import scenes
 from cnnhw.errors import UnknownNameError
+from cnnhw.evaluation import robustness
 
 
 @pytest.mark.parametrize("kind", robustness.CHANGES)

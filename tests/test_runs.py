@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import cnnhw
-from cnnhw import evaluation, files, models, runs
+from cnnhw import evaluation, files, models
 from cnnhw.errors import StorageError, WeightsError
-from cnnhw.training import Recipe
+from cnnhw.models import weights
+from cnnhw.training.recipe import Recipe
 
 
 @pytest.fixture
@@ -112,14 +113,14 @@ def test_metadata_that_do_not_fit_are_refused(run, tmp_path, change):
 
 def test_weights_of_half_precision_are_read(run, tmp_path):
     path = tmp_path / "half.safetensors"
-    runs.save_weights(run.model, path, half=True)
+    weights.save_weights(run.model, path, half=True)
     assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     assert next(cnnhw.load(path).parameters()).dtype == torch.float32
 
 
 def test_a_failure_while_saving_leaves_the_old_file(run, tmp_path, monkeypatch):
     path = tmp_path / "weights.safetensors"
-    runs.save_weights(run.model, path)
+    weights.save_weights(run.model, path)
     before = path.read_bytes()
 
     def fail(tensors, file, metadata):
@@ -128,7 +129,7 @@ def test_a_failure_while_saving_leaves_the_old_file(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "save_file", fail)
     with pytest.raises(StorageError, match="the disk is full"):
-        runs.save_weights(run.model, path)
+        weights.save_weights(run.model, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
 
@@ -145,7 +146,7 @@ def test_another_model_and_number_of_classes():
 
 def test_options_travel_with_the_weights(tmp_path, photos):
     model = cnnhw.models.create("q1_shallow", 3, size=16, dense=False)
-    cnnhw.runs.save_weights(model, tmp_path / "w.safetensors")
+    cnnhw.models.weights.save_weights(model, tmp_path / "w.safetensors")
     loaded = cnnhw.load(tmp_path / "w.safetensors")
     assert loaded.options == {"dense": False}
     assert torch.equal(cnnhw.evaluation.predict(model, photos.test), cnnhw.evaluation.predict(loaded, photos.test))
@@ -156,7 +157,7 @@ def test_options_travel_with_the_weights(tmp_path, photos):
 )
 def test_weights_with_a_damaged_header_are_refused(tmp_path, change):
     path = tmp_path / "w.safetensors"
-    cnnhw.runs.save_weights(cnnhw.models.create("q1_shallow", 3, size=16), path)
+    cnnhw.models.weights.save_weights(cnnhw.models.create("q1_shallow", 3, size=16), path)
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(tensors, path, metadata | change)

@@ -18,12 +18,16 @@ from PIL import Image
 from safetensors import safe_open
 
 import cnnhw
-from cnnhw import models, runs, shipped, studies
-from cnnhw.cli import cli
+from cnnhw import models, studies
+from cnnhw.book import model_cards, registry, shipping
+from cnnhw.book.model_cards import NETWORKS, Shipped
+from cnnhw.cli.main import cli
 from cnnhw.errors import CnnhwError, UnknownNameError, WeightsError
-from cnnhw.shipped import NETWORKS, Shipped
-from cnnhw.studies import Arm, Record, Study, queue, store, weights
-from cnnhw.training import Recipe
+from cnnhw.models import weights
+from cnnhw.studies import queue, store
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
 
 LICENCE = "research and education only, and so are weights trained on them; the photos may not be shown"
 
@@ -31,7 +35,7 @@ LICENCE = "research and education only, and so are weights trained on them; the 
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch):
     """Let no test depend on what was loaded before it."""
-    monkeypatch.setattr(runs, "_told", set())
+    monkeypatch.setattr(weights, "_told", set())
 
 
 def tensors(path):
@@ -45,13 +49,13 @@ def refuse(*args, **more):
     raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
 import torch, cnnhw
-for name, which in cnnhw.shipped.NETWORKS.items():
+for name, which in cnnhw.book.model_cards.NETWORKS.items():
     model = cnnhw.load(name)
     with torch.inference_mode():
         out = model(torch.rand(2, 3, model.size, model.size))
     assert out.shape == (2, len(model.classes)) and out.isfinite().all(), name
     assert model.name == which.model and not model.training, name
-    assert cnnhw.shipped.card(name)["licence"] == model.licence != "", name
+    assert cnnhw.book.model_cards.card(name)["licence"] == model.licence != "", name
     print(name)
 assert "matplotlib" not in sys.modules
 """
@@ -71,31 +75,31 @@ def test_all_load_without_data_and_network(tmp_path):
 
 def test_all_are_half_precision_and_small():
     total = 0
-    for name in shipped.names():
-        found, _ = tensors(shipped.path(name))
+    for name in model_cards.names():
+        found, _ = tensors(model_cards.path(name))
         assert {value.dtype for value in found.values()} <= {torch.float16, torch.int64}
         assert next(iter(found.values())).dtype == torch.float16
-        total += shipped.path(name).stat().st_size
+        total += model_cards.path(name).stat().st_size
     assert total <= 12_000_000
-    assert {path.stem for path in shipped.path("fast").parent.iterdir()} == set(NETWORKS)
+    assert {path.stem for path in model_cards.path("fast").parent.iterdir()} == set(NETWORKS)
 
 
-@pytest.mark.parametrize("name", shipped.names())
+@pytest.mark.parametrize("name", model_cards.names())
 def test_each_is_the_run_that_it_says_it_is(name):
-    which, job, card = NETWORKS[name], shipped.job(name), shipped.card(name)
-    _, header = tensors(shipped.path(name))
+    which, job, card = NETWORKS[name], model_cards.job(name), model_cards.card(name)
+    _, header = tensors(model_cards.path(name))
     assert (header["key"], header["study"], header["arm"]) == (job.key, which.study, which.arm)
     assert which.model == job.arm.model
     assert job.seed == job.arm.seeds[0]
-    record = shipped.record(name)
+    record = model_cards.record(name)
     assert card["accuracy"] == record.accuracy()
     low, high = card["accuracy_interval"]
     assert low < card["accuracy"] < high
     assert set(card["accuracies"]) == {one.seed for one in studies.records(which.study) if one.arm == which.arm}
     assert card["accuracies"][job.seed] == card["accuracy"]
     assert card["lowest_accuracy"] <= card["mean_accuracy"] <= card["highest_accuracy"]
-    assert abs(card["shipped_accuracy"] - card["accuracy"]) <= weights.LOSS
-    assert card["agreement"] >= weights.AGREEMENT
+    assert abs(card["shipped_accuracy"] - card["accuracy"]) <= shipping.LOSS
+    assert card["agreement"] >= shipping.AGREEMENT
     assert card["licence"] == record.content["data"]["licence"]
     assert card["parameters"] == models.count_parameters(cnnhw.load(name))
     assert json.loads(json.dumps(card))["name"] == name
@@ -112,7 +116,7 @@ def test_the_chapter_of_each_is_there():
 def test_the_licence_is_logged_once(caplog):
     with caplog.at_level(logging.INFO, logger="cnnhw"):
         first, second = cnnhw.load("plain"), cnnhw.load("plain")
-        cnnhw.load(shipped.path("plain"))
+        cnnhw.load(model_cards.path("plain"))
     (message,) = [record.getMessage() for record in caplog.records if record.name == "cnnhw"]
     assert message == f"plain was trained on tiny5: {LICENCE}"
     assert first.licence == second.licence == LICENCE
@@ -120,9 +124,9 @@ def test_the_licence_is_logged_once(caplog):
 
 def test_weights_without_restriction_are_silent(tmp_path, caplog):
     path = tmp_path / "own.safetensors"
-    runs.save_weights(models.create("q1_shallow", 3, size=16), path, licence="CC BY 2.0")
+    weights.save_weights(models.create("q1_shallow", 3, size=16), path, licence="CC BY 2.0")
     assert cnnhw.load(path).licence == "CC BY 2.0"
-    runs.save_weights(models.create("q1_shallow", 3, size=16), path)
+    weights.save_weights(models.create("q1_shallow", 3, size=16), path)
     assert cnnhw.load(path).licence == ""
     assert not caplog.records
 
@@ -131,7 +135,7 @@ def test_wrong_names_are_told_what_there_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=r"no weights at fasst.* Did you mean 'fast'\? Shipped: dense, fast, "):
         cnnhw.load("fasst")
-    for function in (shipped.get, shipped.path, shipped.job, shipped.record, shipped.card):
+    for function in (model_cards.get, model_cards.path, model_cards.job, model_cards.record, model_cards.card):
         with pytest.raises(UnknownNameError, match=r"unknown shipped network 'fasst'.*'fast'"):
             function("fasst")
 
@@ -142,9 +146,9 @@ def test_what_lies_here_comes_before_what_is_shipped(tmp_path, monkeypatch, phot
     Path("plain").mkdir()
     with pytest.raises(WeightsError, match=r"no weights at plain.*What lies under that name here comes before"):
         cnnhw.load("plain")
-    runs.save_weights(models.create("q1_shallow", 3, size=16), Path("plain") / runs.WEIGHTS)
+    weights.save_weights(models.create("q1_shallow", 3, size=16), Path("plain") / weights.WEIGHTS)
     assert cnnhw.load("plain").name == "q1_shallow"
-    runs.save_weights(models.create("q1_deep", 3, size=16), "fast")
+    weights.save_weights(models.create("q1_deep", 3, size=16), "fast")
     assert cnnhw.load(Path("fast")).name == "q1_deep"
 
 
@@ -159,7 +163,7 @@ def test_predict_takes_a_shipped_name(tmp_path):
 
 def test_half_precision_keeps_whole_numbers_and_refuses_what_is_too_large(tmp_path):
     path, model = tmp_path / "w.safetensors", models.create("plain", 3, size=16)
-    runs.save_weights(model, path, half=True, extra={"study": "s"})
+    weights.save_weights(model, path, half=True, extra={"study": "s"})
     found, header = tensors(path)
     assert header["study"] == "s"
     assert header["model"] == "plain"
@@ -169,16 +173,16 @@ def test_half_precision_keeps_whole_numbers_and_refuses_what_is_too_large(tmp_pa
     with torch.no_grad():
         next(model.parameters())[0] = 1e6
     with pytest.raises(WeightsError, match="too large for half precision"):
-        runs.save_weights(model, tmp_path / "other.safetensors", half=True)
+        weights.save_weights(model, tmp_path / "other.safetensors", half=True)
     assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_headers_of_other_files_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="no weights at"):
-        runs.read_header(tmp_path / "none.safetensors")
+        weights.read_header(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("hello" * 10)
     with pytest.raises(WeightsError, match="not a safetensors file, or is damaged"):
-        runs.read_header(tmp_path / "text.safetensors")
+        weights.read_header(tmp_path / "text.safetensors")
 
 
 @pytest.fixture
@@ -187,9 +191,9 @@ def tiny(tmp_path, monkeypatch, photos):
     arm = Arm("a", "q1_shallow", Recipe(epochs=2, batch_size=8), seeds=(0, 1))
     study = Study("tiny", "Does it work?", "stripes", 16, (arm,), observation="a test")
     photos = dataclasses.replace(photos, licence="for research only")
-    monkeypatch.setitem(studies._STUDIES, "tiny", study)
+    monkeypatch.setitem(registry._STUDIES, "tiny", study)
     monkeypatch.setitem(NETWORKS, "small", Shipped("q1_shallow", "tiny", "a", 0, "Small.", "None.", "index"))
-    monkeypatch.setattr(shipped, "_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "weights")
     monkeypatch.setattr(queue.data, "load", lambda *args, **more: photos)
     where = tmp_path / "records"
     queue.run_job(study.job("a", 0), where)
@@ -203,9 +207,9 @@ def change(where, **fields):
 
 
 def test_weights_are_made_again_and_are_those_of_the_record(tiny, tmp_path, photos):
-    path = weights.make("small", tiny)
+    path = shipping.make("small", tiny)
     assert path == tmp_path / "weights" / "small.safetensors"
-    again = weights.make("small", tiny, tmp_path / "out")
+    again = shipping.make("small", tiny, tmp_path / "out")
     assert again == tmp_path / "out" / "small.safetensors"
     (first, first_header), (second, second_header) = tensors(path), tensors(again)
     assert first_header == second_header
@@ -225,14 +229,14 @@ def test_weights_that_predict_otherwise_are_refused(tiny, tmp_path):
     digits = record.content["test_predictions"][best]
     change(tiny, test_predictions={best: str((int(digits[0]) + 1) % 3) + digits[1:]})  # 1 of 30 photos
     with pytest.raises(CnnhwError, match=r"predicts only 96.7% of the test photos as its record does"):
-        weights.make("small", tiny)
+        shipping.make("small", tiny)
     assert not (tmp_path / "weights").exists()
 
 
 def test_weights_that_lose_accuracy_in_half_precision_are_refused(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "half", lambda self: self.requires_grad_(False).apply(zero))
     with pytest.raises(CnnhwError, match="in half precision has a test accuracy of"):
-        weights.make("small", tiny)
+        shipping.make("small", tiny)
     assert not (tmp_path / "weights").exists()
 
 
@@ -245,19 +249,19 @@ def test_weights_of_other_photos_or_without_a_record_are_refused(tiny, tmp_path)
     (record,) = store.read("tiny", tiny)
     change(tiny, data=record.content["data"] | {"test_fingerprint": "0" * 16})
     with pytest.raises(CnnhwError, match="recorded with other test photos"):
-        weights.make("small", tiny)
+        shipping.make("small", tiny)
     with pytest.raises(CnnhwError, match="tiny/a-0 has no record: run it with 'cnnhw study run tiny'"):
-        weights.make("small", tmp_path / "nothing")
+        shipping.make("small", tmp_path / "nothing")
     assert not (tmp_path / "weights").exists()
 
 
 def test_a_card_of_another_run_is_refused(tiny, monkeypatch):
-    path = weights.make("small", tiny)
+    path = shipping.make("small", tiny)
     monkeypatch.setattr(store, "folder", lambda: tiny)
-    assert shipped.card("small")["accuracies"].keys() == {0}
-    runs.save_weights(cnnhw.load("small"), path, half=True, extra={"key": "0" * 16})
+    assert model_cards.card("small")["accuracies"].keys() == {0}
+    weights.save_weights(cnnhw.load("small"), path, half=True, extra={"key": "0" * 16})
     with pytest.raises(CnnhwError, match=r"is not of the run tiny/a-0: make it again with 'cnnhw study weights small'"):
-        shipped.card("small")
+        model_cards.card("small")
 
 
 def test_command_refuses_wrong_names_before_it_trains(monkeypatch):

@@ -23,11 +23,13 @@ from PIL import Image
 
 import cnnhw
 from cnnhw import files, models, studies
+from cnnhw.book import measures, registry
+from cnnhw.book.plans import RATES, TRANSFER_RATES
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
-from cnnhw.studies import Arm, Study, measures, queue, store
-from cnnhw.studies.plans import RATES, TRANSFER_RATES
-from cnnhw.training import Recipe
-from cnnhw.transfer import Stage
+from cnnhw.studies import queue, store
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
+from cnnhw.transfer.stages import Stage
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def tiny(folder, epochs=3, **change):
 def tiny_study(folder, tmp_path, monkeypatch):
     """Register a study of seconds, in this process and in those that it starts."""
     study = tiny(folder)
-    monkeypatch.setitem(studies._STUDIES, "tiny", study)
+    monkeypatch.setitem(registry._STUDIES, "tiny", study)
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
@@ -151,7 +153,7 @@ def transfers(folder):
 
 def test_a_transfer_runs_its_source_first_and_both_are_recorded(folder, tmp_path, monkeypatch):
     study = transfers(folder)
-    monkeypatch.setitem(studies._STUDIES, "moves", study)
+    monkeypatch.setitem(registry._STUDIES, "moves", study)
     moved, base, kept = study.jobs()
     assert moved.source == base
     assert base.is_source
@@ -288,9 +290,9 @@ def test_predictions_of_any_number_of_classes_are_read_back_as_they_were(classes
 
 
 def test_committed_records_are_readable_and_belong_to_their_studies():
-    keys = functools.cache(lambda name: {job.key for job in studies.get(name).jobs()})
+    keys = functools.cache(lambda name: {job.key for job in registry.get(name).jobs()})
     for record in studies.records():
-        study = studies.get(record.study)
+        study = registry.get(record.study)
         assert record.key in keys(record.study)
         assert sum(map(len, record.content["test_predictions"].values())) % len(record.labels) == 0
         epochs = sum(stage["epochs"] for stage in record.stages) or record.content["recipe"]["epochs"]
@@ -309,7 +311,7 @@ def test_estimate_grows_with_the_epochs(tiny_study):
 
 def test_wrong_study():
     with pytest.raises(UnknownNameError, match="Did you mean 'q1'"):
-        studies.get("q11")
+        registry.get("q11")
 
 
 def test_rates_are_those_that_did_best_on_validation_photos():
@@ -330,8 +332,8 @@ def test_rates_of_transfers_are_those_that_did_best_on_validation_photos():
 
 
 def test_a_source_may_be_of_another_study():
-    job = studies.get("q5").job("probe_10", 3)
-    assert job.source == studies.get("fast").job("fast", 3)
+    job = registry.get("q5").job("probe_10", 3)
+    assert job.source == registry.get("fast").job("fast", 3)
     assert job.source.is_source
     assert not job.is_source
     assert job.configuration["source"] == job.source.key
@@ -371,7 +373,7 @@ def test_a_study_may_note_how_far_features_move(folder, tmp_path, monkeypatch, s
     study = transfers(folder)
     moved = dataclasses.replace(study.arms[0], recipe=study.arms[0].stages[:stages])
     study = dataclasses.replace(study, arms=(moved, study.arms[1]), drift=True, every_epoch=False)
-    monkeypatch.setitem(studies._STUDIES, "moves", study)
+    monkeypatch.setitem(registry._STUDIES, "moves", study)
     queue.run_job(study.job("moved", 0), tmp_path / "records")
     content = next(record.content for record in store.read("moves", tmp_path / "records") if record.arm == "moved")
     assert list(content["drift"]) == [str(epoch) for epoch in range(1, 2 * stages + 1)]

@@ -182,13 +182,13 @@ def test_parameters_of_the_heads(head, parameters):
 
 
 def test_budgets_of_the_design_study_are_equal():
-    from cnnhw import studies
+    from cnnhw.book import registry
 
     def budget(arm):
         found = theory.layers(models.create("plain", size=32, **arm.options))
         return {"macs": sum(x.macs for x in found), "parameters": sum(x.parameters for x in found)}
 
-    arms = {arm.name: arm for arm in studies.get("design").arms}
+    arms = {arm.name: arm for arm in registry.get("design").arms}
     base = budget(arms["base"])
     for name, arm in arms.items():
         what = name.rsplit("_", 1)[-1]

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import cnnhw
 from cnnhw import evaluation, models, training
 from cnnhw.errors import DataError, TrainingError
-from cnnhw.training import Recipe
+from cnnhw.training.recipe import Recipe
 
 RECIPES = {
     "adam": Recipe(epochs=3, batch_size=16),
@@ -148,7 +148,7 @@ torch.set_num_threads(1)
 photos = make_photos(train=240, size=32)
 model = cnnhw.models.create("q1_shallow", 3, size=32)
 cnnhw.fit(model, photos, cnnhw.Recipe(epochs=20, batch_size=16), folder={folder!r}, resume=True, progress=False)
-cnnhw.runs.save_weights(model, {folder!r} + "/done.safetensors")
+cnnhw.models.weights.save_weights(model, {folder!r} + "/done.safetensors")
 """
 
 

@@ -13,8 +13,9 @@ from conftest import make_photos
 import cnnhw
 from cnnhw import models, transfer
 from cnnhw.errors import DataError, TrainingError, UnknownNameError
-from cnnhw.training import Recipe
-from cnnhw.transfer import Head, Stage
+from cnnhw.models.heads import Head
+from cnnhw.training.recipe import Recipe
+from cnnhw.transfer.stages import Stage
 
 HEAD = Stage("classifier", Recipe(epochs=3, batch_size=8))
 ALL = Stage("all", Recipe(epochs=2, batch_size=8))
@@ -237,7 +238,7 @@ def test_new_heads_fit_every_network_and_travel_with_its_weights(name, tmp_path)
         assert expected.shape == (2, 4)
         assert bool((expected == 0).all()) is head.zero
         path = tmp_path / f"{number}.safetensors"
-        cnnhw.runs.save_weights(model, path)
+        cnnhw.models.weights.save_weights(model, path)
         loaded = cnnhw.load(path)
         assert loaded.new_head == model.new_head
         with torch.no_grad():
@@ -384,7 +385,7 @@ def test_layers_drawn_anew_keep_a_head_that_was_replaced_before():
 
 def test_licences_of_source_and_photos_are_kept(tmp_path):
     model = network()
-    cnnhw.runs.save_weights(model, tmp_path / "source.safetensors", licence="of the source")
+    cnnhw.models.weights.save_weights(model, tmp_path / "source.safetensors", licence="of the source")
     loaded = transfer.source(tmp_path / "source.safetensors")
     photos = dataclasses.replace(make_photos(), licence="of the photos")
     (run,) = transfer.transfer(loaded, photos, [HEAD], progress=False)

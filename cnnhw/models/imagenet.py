@@ -1,6 +1,6 @@
 """Networks of others that are to be had with weights from ImageNet: what a transfer can start from.
 
-:func:`cnnhw.imagenet.load` gives them those weights. EfficientNet-Lite0 is written out here, the other two are
+:func:`cnnhw.models.pretrained.load` gives them those weights. EfficientNet-Lite0 is written out here, the other two are
 torchvision's, cut into features and head.
 """
 

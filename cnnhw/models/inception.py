@@ -2,7 +2,8 @@
 
 The module is the assignment's (Szegedy et al. 2015, fig. 2b): kernels of several sides beside each other, each behind a
 1x1 convolution, and a pooled branch; their outputs are concatenated. Its kernels are an option, so that the same
-topology can be had with one scale only, and the network with plain convolutions.
+topology can be had with one scale only, and the network with plain convolutions. `fast_inception` is the network of the
+fast recipe with a module in place of each 3x3 convolution.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cnnhw.models import fast
 from cnnhw.models.blocks import Classifier
 
-__all__ = ["InceptionModule", "inception"]
+__all__ = ["InceptionModule", "fast_inception", "inception"]
 
 WIDTHS = (16, 32, 64, 128)  # of q1_deep
 
@@ -100,3 +102,26 @@ def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scal
 
 def _conv(channels: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:
     return nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.ReLU()
+
+
+def fast_inception(num_classes: int = 5, size: int = 64) -> Classifier:
+    """Build `fast` with modules of as many channels; only its whitened first layer is left as it is.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    size : int
+        Side length S of the photos in pixels, 16 or more.
+
+    Returns
+    -------
+    Classifier
+        The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+    """
+    model = fast.fast(num_classes, size)
+    for parent in list(model.features.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
+                setattr(parent, name, InceptionModule(part.in_channels, part.out_channels // 4))
+    return model

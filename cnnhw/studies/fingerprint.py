@@ -26,10 +26,10 @@ _ENDS = (
     "cnnhw.errors",
     "cnnhw.files",
     "cnnhw.data.cache",
-    "cnnhw.data.protocols._PROTOCOLS",
-    "cnnhw.models.builder",
-    "cnnhw.runs.Run",
-    "cnnhw.runs._find",
+    "cnnhw.data.subsets._PROTOCOLS",
+    "cnnhw.models.registry.builder",
+    "cnnhw.training.run.Run",
+    "cnnhw.models.weights._find",
 )
 _UNSEEN = {"ctx", "type_comment", "type_params", "kind", "annotation", "returns", "simple"}  # decide nothing in a run
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef

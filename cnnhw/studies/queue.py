@@ -21,13 +21,18 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import claims, data, files, imagenet, models, outputs, training, transfer
-from cnnhw.data import protocols
+from cnnhw import data, files, models, outputs, training, transfer
+from cnnhw.book import measures
+from cnnhw.book.registry import get
+from cnnhw.book.statements import CLAIMS
+from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
-from cnnhw.runs import Run, load, save_weights
-from cnnhw.statements import CLAIMS
-from cnnhw.studies import Job, get, measures, store
-from cnnhw.training import Recipe
+from cnnhw.models import pretrained
+from cnnhw.models.weights import load, save_weights
+from cnnhw.studies import claims, store
+from cnnhw.studies.study import Job
+from cnnhw.training.recipe import Recipe
+from cnnhw.training.run import Run
 
 __all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job", "train"]
 
@@ -80,7 +85,7 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
             for stage in job.arm.stages:
                 model = models.create(job.arm.model, len(photos.classes), size=job.size, **job.arm.options)
                 transfer.begin(model, len(photos.classes), 0, head=job.arm.head, size=job.size)
-                few = protocols.prepare(photos, ["every_fifth"]) if stage.train != "all" else photos
+                few = subsets.prepare(photos, ["every_fifth"]) if stage.train != "all" else photos
                 network, inputs = transfer.freeze(model, few, stage, cache=job.arm.cache)
                 rate = training.speed(network, inputs, stage.recipe, seconds=seconds / len(arms) / len(job.arm.stages))
                 costs[kind] += stage.recipe.epochs * len(photos.train) / rate
@@ -337,14 +342,14 @@ def canary(record: store.Record) -> float | None:
 
 
 def _photos(job: Job) -> data.PhotoSet:
-    return protocols.prepare(data.load(job.data, size=job.size, progress=False), job.arm.protocols, job.seed)
+    return subsets.prepare(data.load(job.data, size=job.size, progress=False), job.arm.protocols, job.seed)
 
 
 def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models.Classifier:
     """Return a new model, or that of the job's source, which is run if its weights are not in the cache folder."""
     source = job.source
     if job.arm.pretrained:
-        return imagenet.load(job.arm.model, size=job.size)
+        return pretrained.load(job.arm.model, size=job.size)
     if source is None:
         return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
     if not _weights(source).exists():
@@ -361,7 +366,7 @@ def _run_process(
     job: Job, where: Path | None, running: list[subprocess.Popen[str]], report: Callable[[str], None]
 ) -> tuple[int, str]:
     """Run a job in a process of its own; return its exit code and what it said at the end."""
-    command = [sys.executable, "-m", "cnnhw.studies.worker", job.study.name, job.key, str(where or "")]
+    command = [sys.executable, "-m", "cnnhw.book.worker", job.study.name, job.key, str(where or "")]
     threads = str(job.study.threads)
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cnnhw import evaluation, files
 from cnnhw.errors import CnnhwError
-from cnnhw.runs import Run, processor, versions
+from cnnhw.system import processor, versions
+from cnnhw.training.run import Run
 
 __all__ = ["Record", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cnnhw import imagenet, models, runs, training, transfer
-from cnnhw.data import decode, protocols
-from cnnhw.studies import measures
+from cnnhw import models, training, transfer
+from cnnhw.book import measures
+from cnnhw.data import decode, subsets
+from cnnhw.models import pretrained, weights
+from cnnhw.models.heads import Head
 from cnnhw.studies.fingerprint import fingerprint
 from cnnhw.studies.store import Record, configuration_key
-from cnnhw.training import Recipe
-from cnnhw.transfer import Head, Stage
+from cnnhw.training.recipe import Recipe
+from cnnhw.transfer.stages import Stage
 
 __all__ = ["Arm", "Job", "Study"]
 
@@ -38,12 +40,12 @@ class Arm:
     size : int
         Another side length than the study's.
     protocols : tuple of str
-        What is done to the data beforehand: see :func:`cnnhw.data.protocols.names`.
+        What is done to the data beforehand: see :func:`cnnhw.data.subsets.names`.
     source : str
         For a transfer, the arm whose weights, of the same seed, it starts from: of the same study, or of another as
         ``"STUDY/ARM"``.
     pretrained : bool
-        For a transfer, start from weights trained on ImageNet: see :func:`cnnhw.imagenet.load`.
+        For a transfer, start from weights trained on ImageNet: see :func:`cnnhw.models.pretrained.load`.
     new_classifier, head, fresh_from, cache
         As for :func:`cnnhw.transfer.transfer`.
     """
@@ -95,10 +97,10 @@ class Study:
     threads : int
         Threads of each run. One is the most economical; more are for studies of time itself.
     measures : tuple of str
-        What is measured on each trained network: see :func:`cnnhw.studies.measures.names`.
+        What is measured on each trained network: see :func:`cnnhw.book.measures.names`.
     drift : bool
         Whether it is noted after each epoch how far the features have moved: see
-        :class:`cnnhw.studies.measures.Drift`.
+        :class:`cnnhw.book.measures.Drift`.
     observation : str
         Why nothing is claimed about the study beforehand; a study without a claim needs a reason.
     """
@@ -150,17 +152,17 @@ class Job:
     @property
     def source(self) -> Job | None:
         """The run whose weights a transfer starts from."""
-        from cnnhw import studies  # which knows all of them, and imports this module
+        from cnnhw.book import registry  # which knows all of them, and imports this module
 
         if not self.arm.source:
             return None
         study, _, arm = self.arm.source.rpartition("/")
-        return (studies.get(study) if study else self.study).job(arm, self.seed)
+        return (registry.get(study) if study else self.study).job(arm, self.seed)
 
     @property
     def is_source(self) -> bool:
         """Whether an arm of any study starts from this run's weights."""
-        from cnnhw.studies.plans import STUDIES  # which imports this module
+        from cnnhw.book.plans import STUDIES  # which imports this module
 
         own = (self.study.name, self.arm.name)
         return any(
@@ -204,9 +206,9 @@ class Job:
         """The functions and classes that the run's figures come from: all that they reach decides them."""
         found: list[Callable[..., object]] = [models.create, models.builder(self.arm.model), decode.decode]
         found += [training.fit] if isinstance(self.arm.recipe, Recipe) else [transfer.transfer]
-        found += [imagenet.load] if self.arm.pretrained else [runs.load] if self.arm.source else []
+        found += [pretrained.load] if self.arm.pretrained else [weights.load] if self.arm.source else []
         if self.arm.protocols:
-            found += [protocols.prepare, *map(protocols.function, self.arm.protocols)]
+            found += [subsets.prepare, *map(subsets.function, self.arm.protocols)]
         return [*found, *map(measures.function, self.study.measures), *([measures.Drift] if self.study.drift else [])]
 
     @property

@@ -14,9 +14,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import models, plots, shipped, studies
+from cnnhw import models, plots, studies
+from cnnhw.book import model_cards
 from cnnhw.errors import CnnhwError
-from cnnhw.studies import Record
+from cnnhw.studies.store import Record
 
 _FIGURE = "_static/generated/card-{}.png"
 Cell = list[nodes.Node]
@@ -27,12 +28,12 @@ class ModelCards(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         out: list[nodes.Node] = []
-        for name, which in shipped.NETWORKS.items():
-            self.env.note_dependency(str(shipped.path(name)))
+        for name, which in model_cards.NETWORKS.items():
+            self.env.note_dependency(str(model_cards.path(name)))
             for record in studies.records(which.study):
                 self.env.note_dependency(str(record.path))
             try:
-                out.append(self.section(shipped.card(name), shipped.record(name)))
+                out.append(self.section(model_cards.card(name), model_cards.record(name)))
             except CnnhwError as error:
                 out.append(self.state.document.reporter.warning(f"model-cards: {error}", line=self.lineno))
         return out

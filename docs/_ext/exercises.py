@@ -22,7 +22,7 @@ from sphinx.util.osutil import relative_uri
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-from cnnhw import studies
+from cnnhw.book import registry
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class StudyTimes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         rows = []
-        for name in studies.names():
+        for name in registry.names():
             found = [record for record in records.every() if record.study == name]
             if not found:
                 continue

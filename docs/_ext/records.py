@@ -19,9 +19,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import bench, comparison, report, runs, studies
+from cnnhw import studies, system
+from cnnhw.book import bench, original_report, registry
 from cnnhw.errors import CnnhwError
-from cnnhw.studies import Record
+from cnnhw.studies.statistics import of_arms
+from cnnhw.studies.store import Record
 
 Measure = Callable[[Record, int | None], float]
 
@@ -136,7 +138,7 @@ def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
         raise ValueError(f"{text!r} is not of the form 'study/arm arm'") from None
     second, _, at = rest.partition("@")
     try:
-        effect = comparison.of_arms([r for r in found if r.study == study], first, second, int(at) if at else None)
+        effect = of_arms([r for r in found if r.study == study], first, second, int(at) if at else None)
     except (CnnhwError, KeyError) as error:
         raise ValueError(f"{text!r}: {error}") from None
     low, high = (100 * end for end in effect.interval())
@@ -156,7 +158,7 @@ def render_reported(text: str) -> str:
     """
     try:
         name, field = text.split()
-        experiment = report.get(name)
+        experiment = original_report.get(name)
         values: dict[str, tuple[Any, str]] = {
             "test_accuracy": (experiment.test_accuracy, ".4g"),
             "parameters": (experiment.parameters, ",d"),
@@ -257,7 +259,7 @@ class Provenance(SphinxDirective):
 
 def provenance(found: Sequence[Record]) -> dict[str, str]:
     """Return the lines of the provenance box for the records of one study."""
-    study = studies.get(found[0].study)
+    study = registry.get(found[0].study)
     contents = [record.content for record in found]
     sets: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for content in contents:
@@ -320,8 +322,8 @@ def live_provenance() -> dict[str, str]:
     """Return the lines of the provenance box of what is computed while the site is built."""
     return {
         "Data": "scenes, drawn by the package; photographs only where the page names them.",
-        "Machine": f"{runs.processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
-        "Versions": ", ".join(f"{name} {version}" for name, version in runs.versions().items()),
+        "Machine": f"{system.processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in system.versions().items()),
         "When": "whenever the package, the records, or a library has changed since the last build",
         "Reduced": "Yes: what runs in seconds shows how something is done, and not how well it can be done.",
     }

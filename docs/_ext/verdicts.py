@@ -19,9 +19,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import claims, studies
-from cnnhw.claims import Claim, Verdict
-from cnnhw.statements import CLAIMS
+from cnnhw.book import registry
+from cnnhw.book.statements import CLAIMS
+from cnnhw.studies import claims
+from cnnhw.studies.claims import Claim, Verdict
 
 INDEX = "claims"
 _DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
@@ -305,7 +306,7 @@ class ClaimsIndex(SphinxDirective):
         for study in dict.fromkeys(claim.study for claim in CLAIMS):
             section = nodes.section(ids=[f"study-{study}"])
             section += nodes.title("", study)
-            section += nodes.paragraph("", studies.get(study).question)
+            section += nodes.paragraph("", registry.get(study).question)
             section += _sources(study, self.env.docname)
             for claim in claims.of_study(CLAIMS, study):
                 section += card(found[claim.id], self.env.docname, target=True)

@@ -1,0 +1,671 @@
+"""The benchmark: how fast the networks train here, beside the report's own recipe in Keras, and where the time goes.
+
+Each sample is taken in a fresh process. What is compared is measured in turns, so that a machine that gets slower for a
+while slows down both sides; ratios are of neighbouring samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnhw import data, evaluation, models, studies, system, training
+from cnnhw.book import original_report
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.errors import CnnhwError
+from cnnhw.training.presets import noise, plan
+
+__all__ = [
+    "FLOWERS",
+    "LEVELS",
+    "PARTS",
+    "flops",
+    "keras_curve",
+    "levels",
+    "peak",
+    "record",
+    "run",
+    "seconds_to",
+    "table",
+    "times_to",
+]
+
+LEVELS = tuple(original_report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
+PARTS = ("throughput", "accuracy", "transfer", "scaling", "processes", "profile")
+FLOWERS = original_report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
+# study and arm, seconds, and the test accuracy on tiny5 that was to be reached in them (medians)
+_GOALS = (("dash", "fast_2", 20, 0.679), ("minutes", "two_minutes", 120, 0.76), ("minutes", "ten_minutes", 600, 0.84))
+_NETWORKS = ("q1_shallow", "q1_deep", "fast")
+_KERAS_EPOCHS = 13  # what the report gave q1_deep
+# the fast recipe: as short as the report's accuracy allows, as it is by default, and at the report's resolution
+_SETTINGS = {
+    "fast, 2 epochs, 48 px": ("--size", "48", "--epochs", "2"),
+    "fast, 8 epochs, 64 px": ("--size", "64", "--epochs", "8"),
+    "fast, 3 epochs, 128 px throughout": ("--size", "128", "--epochs", "3", "--one-resolution"),
+}
+_KERAS_SCRIPT = Path(__file__).with_name("keras_reference.py")
+
+
+def flops(name: str, side: int) -> float:
+    """Count the floating-point operations of one photo's training step: forward and backward, 2 a multiply-add.
+
+    Parameters
+    ----------
+    name : str
+        A registered model.
+    side : int
+        Side length in pixels.
+
+    Returns
+    -------
+    float
+        Operations of convolutions and matrix products.
+    """
+    model = models.create(name, size=side)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(4, 3, side, side)).sum().backward()
+    return counter.get_total_flops() / 4
+
+
+def peak(threads: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Measure the highest rate of arithmetic of this machine, by large matrix products and convolutions.
+
+    Parameters
+    ----------
+    threads : int
+        Threads to compute with.
+    dtype : torch.dtype
+        Number format.
+    seconds : float
+        How long to try.
+
+    Returns
+    -------
+    float
+        Billions of floating-point operations a second (GFLOP/s): the best of many tries.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        a, b = torch.randn(2, 1024, 1024).to(dtype)
+        maps = torch.randn(64, 256, 8, 8).to(dtype, memory_format=torch.channels_last)
+        kernels = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
+        tasks: tuple[tuple[int, Callable[[], object]], ...] = (
+            (2 * 1024**3, lambda: torch.mm(a, b)),
+            (2 * 64 * 8**2 * 9 * 256**2, lambda: F.conv2d(maps, kernels, padding=1)),
+        )
+        best, end = 0.0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for operations, task in tasks:
+                start = time.perf_counter()
+                task()
+                best = max(best, operations / (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(before)
+    return best / 1e9
+
+
+def record() -> dict[str, Any]:
+    """Return the benchmark that the book shows: the content of ``bench.json`` beside the records.
+
+    Raises
+    ------
+    CnnhwError
+        If it is not there or cannot be read.
+    """
+    path = studies.store.folder() / "bench.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CnnhwError(
+            f"{path} cannot be read ({error}): restore it, or measure with `cnnhw bench --json`"
+        ) from error
+
+
+def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
+    """Return the seconds after which a curve of (seconds, accuracy) first reaches a level, or None if it never does."""
+    return next((seconds for seconds, accuracy in curve if accuracy >= level), None)
+
+
+def run(
+    parts: Sequence[str] = PARTS,
+    *,
+    sets: Sequence[str] = ("tiny5",),
+    root: Path | None = None,
+    seconds: float = 20.0,
+    repeats: int = 3,
+    keras: bool = True,
+    retrain: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measure.
+
+    Parameters
+    ----------
+    parts : sequence of str
+        Some of ``PARTS``.
+    sets : sequence of str
+        The photos, as for :func:`cnnhw.data.load`: all for the time to accuracy, the first for all else.
+    root : Path, optional
+        As for :func:`cnnhw.data.load`.
+    seconds : float
+        Length of one sample.
+    repeats : int
+        Samples of each thing.
+    keras : bool
+        Measure Keras, too, if it is installed.
+    retrain : bool
+        Train the report's network in Keras to the end, instead of taking its accuracy after each epoch from the record
+        (accuracy does not depend on the machine; the time of an epoch is measured in any case).
+    say : callable
+        Gets a line of text whenever something begins.
+
+    Returns
+    -------
+    dict
+        Plain values: ``machine`` and one entry a part.
+    """
+    if unknown := set(parts) - set(PARTS):
+        raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
+    if keras and importlib.util.find_spec("keras") is None:
+        say("Keras is not installed and is left out")
+        keras = False
+    bench = _Bench(sets, root, seconds, repeats, keras, retrain, say)
+    say("peak arithmetic")
+    result: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "photos": bench.photos,
+        "seconds": seconds,
+    }
+    for part in parts:
+        result[part] = getattr(bench, part)()
+    return result
+
+
+class _Bench:
+    """What one benchmark needs to know, with a method for each part."""
+
+    def __init__(
+        self, sets: Sequence[str], root: Path | None, seconds: float, repeats: int, keras: bool, retrain: bool,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.sets, self.root, self.seconds, self.repeats = sets, root, seconds, repeats
+        self.keras, self.retrain, self.say = keras, retrain, say
+        self.threads = os.cpu_count() or 1
+        # decoded here, once for all processes
+        self.photos = {name: len(data.load(name, size=128, root=root).train) for name in sets}
+
+    def throughput(self) -> list[dict[str, Any]]:
+        """Photos a second of each network, ours and Keras's in turns."""
+        rows = []
+        for name in _NETWORKS:
+            sides = ["cnnhw"] if name == "fast" else ["cnnhw", "cnnhw, bfloat16"] + ["keras"] * self.keras
+            samples: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+            for turn in range(self.repeats):
+                for side in sides:
+                    self.say(f"throughput: {name} in {side}, {turn + 1} of {self.repeats}")
+                    samples[side].append(self._sample(name, side))
+            operations = flops(name, plan(name).size)
+            for side in sides:
+                rates = [sample["photos_per_second"] for sample in samples[side]]
+                rows.append(
+                    {
+                        "model": name,
+                        "side": side,
+                        "size": plan(name).size,
+                        "photos_per_second": rates,
+                        "gflops": [rate * operations / 1e9 for rate in rates],
+                        "precision": samples[side][0].get("precision", "float32"),
+                        "peak_mb": max(sample["peak_mb"] for sample in samples[side]),
+                        "versions": samples[side][0].get("versions", system.versions()),
+                    }
+                )
+        return rows
+
+    def accuracy(self) -> dict[str, list[dict[str, Any]]]:
+        """Test accuracy against seconds of training, of the fast recipe and of the report's in Keras, by data set."""
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self.sets}
+        for photos in self.sets:
+            for setting, options in _SETTINGS.items():
+                for seed in range(2 * self.repeats if "48" in options else self.repeats):
+                    self.say(f"time to accuracy on {photos}: {setting}, seed {seed}")
+                    figures = self._worker("fit", "fast", "--seed", str(seed), *options, photos=photos)
+                    rows[photos].append({"setting": setting, "side": "cnnhw", "seed": seed} | figures)
+            if self.keras and self.retrain:
+                self.say(f"time to accuracy on {photos}: q1_deep in Keras")
+                lines = self._keras("q1_deep", "--epochs", str(_KERAS_EPOCHS), photos=photos)
+                curve = [(line["seconds"], line["test_accuracy"]) for line in lines]
+                rows[photos].append({"setting": "q1_deep", "side": "keras", "seed": 0, "curve": curve} | lines[-1])
+        return rows
+
+    def transfer(self) -> list[dict[str, Any]]:
+        """Test accuracy on flowers against seconds of training: the fast recipe, and the report's transfer in Keras."""
+        rows: list[dict[str, Any]] = []
+        for setting, options in _SETTINGS.items():
+            for seed in range(self.repeats):
+                self.say(f"time to accuracy on flowers: {setting}, seed {seed}")
+                figures = self._worker("fit", "fast", "--seed", str(seed), *options, photos="flowers")
+                rows.append({"setting": setting, "side": "cnnhw", "seed": seed} | figures)
+        if self.keras:
+            self.say("time to accuracy on flowers: q1_deep in Keras, trained on other photos and transferred")
+            lines = self._keras("q1_deep", "--epochs", str(_KERAS_EPOCHS), "--level", str(FLOWERS), target="flowers")
+            curve = [(line["seconds"], line["test_accuracy"]) for line in lines if line["stage"] != "source"]
+            stages = [line["stage"] for line in lines]
+            rows.append(
+                {"setting": "transfer", "side": "keras", "seed": 0, "curve": curve, "stages": stages} | lines[-1]
+            )
+        return rows
+
+    def scaling(self) -> dict[str, list[dict[str, Any]]]:
+        """Photos a second against the number of photos and against their side length."""
+        by_count, by_side = [], []
+        for count in (1_000, 5_000, 20_000, 50_000):
+            self.say(f"scaling: fast, {count:,} photos")
+            by_count.append({"model": "fast", "photos": count} | self._ours("fast", "--count", str(count)))
+        for name in _NETWORKS:
+            for side in (32, 64, 128, 192, 256):
+                self.say(f"scaling: {name} at {side} px")
+                sample = self._ours(name, "--size", str(side), "--count", "1000")
+                by_side.append({"model": name, "size": side, "gflop": flops(name, side) / 1e9} | sample)
+        return {"photos": by_count, "side": by_side}
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Photos a second of two processes with one thread each, and of one process with two threads, in turns."""
+        rows = []
+        for name in _NETWORKS:
+            one, many = [], []
+            for turn in range(self.repeats):
+                self.say(f"processes: {name}, {turn + 1} of {self.repeats}")
+                one.append(self._ours(name)["photos_per_second"])
+                many.append(self._side_by_side(name))
+            rows.append({"model": name, "size": plan(name).size, "one_process": one, "one_thread_each": many})
+        return rows
+
+    def profile(self) -> list[dict[str, Any]]:
+        """Share of the training time that each kind of operation takes."""
+        rows = []
+        for name in _NETWORKS:
+            self.say(f"profile: {name}")
+            figures = self._worker("profile", name)
+            rows.append({"model": name, "size": plan(name).size, "lines": self._lines(name)} | figures)
+        return rows
+
+    def _lines(self, name: str) -> dict[str, float]:
+        """Share of the time of each of our functions and all that it calls in other packages, sampled by py-spy."""
+        spy = shutil.which("py-spy", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+        if spy is None:
+            return {}
+        command, environment = self._command("sample", name, threads=self.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "stacks")
+            options = ["--format", "raw", "--rate", "50", "--output", str(out), "--"]
+            watched = subprocess.run(
+                [spy, "record", *options, *command], env=environment, capture_output=True, text=True
+            )
+            if watched.returncode:
+                raise CnnhwError(f"py-spy failed: {watched.stderr[-500:]}")
+            return _innermost(out.read_text(encoding="utf-8"))
+
+    def _sample(self, name: str, side: str) -> dict[str, Any]:
+        if side == "keras":
+            return self._keras(name, "--seconds", str(self.seconds))[-1]
+        return self._ours(name, *(("--precision", "bfloat16") if side == "cnnhw, bfloat16" else ()))
+
+    def _ours(self, name: str, *options: str) -> dict[str, Any]:
+        return self._worker("sample", name, *options)
+
+    def _side_by_side(self, name: str) -> float:
+        command, environment = self._command("sample", name, threads=1)
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(self.threads)
+        ]
+        return sum(json.loads(process.communicate()[0])["photos_per_second"] for process in processes)
+
+    def _worker(self, task: str, name: str, *options: str, photos: str = "") -> dict[str, Any]:
+        command, environment = self._command(task, name, *options, threads=self.threads, photos=photos)
+        return _json_lines(command, environment)[-1]
+
+    def _command(
+        self, task: str, name: str, *options: str, threads: int, photos: str = ""
+    ) -> tuple[list[str], dict[str, str]]:
+        command = [sys.executable, "-m", "cnnhw.book.bench", task, name, "--data", photos or self.sets[0]]
+        command += ["--seconds", str(self.seconds), *options]
+        if self.root is not None:
+            command += ["--root", str(self.root)]
+        return command, os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+    def _keras(self, name: str, *options: str, photos: str = "", target: str = "") -> list[dict[str, Any]]:
+        """Run the script in a process that holds no PyTorch; return what it says."""
+        with tempfile.TemporaryDirectory() as folder:
+            source, other = Path(folder, "source"), Path(folder, "target")
+            self._write(photos or self.sets[0], source)
+            command = [sys.executable, str(_KERAS_SCRIPT), name, str(source), "--threads", str(self.threads), *options]
+            if target:
+                self._write(target, other)
+                command += ["--target", str(other)]
+            return _json_lines(command, dict(os.environ))
+
+    def _write(self, photos: str, folder: Path) -> None:
+        """Write a data set as arrays that Keras can use."""
+        loaded = data.load(photos, size=128, root=self.root, progress=False)
+        folder.mkdir()
+        for part in ("train", "validation", "test"):
+            split = getattr(loaded, part)
+            np.save(folder / f"{part}.npy", split.images.permute(0, 2, 3, 1).numpy())
+            np.save(folder / f"{part}_labels.npy", split.labels.numpy())
+
+
+def _innermost(stacks: str) -> dict[str, float]:
+    """Return the share of samples within training steps by the innermost place in this package, the largest first.
+
+    A place is a function, or, within the loop over the steps itself, a line of its source.
+    """
+    source = Path(training.__file__).read_text(encoding="utf-8").splitlines()
+    counts: dict[str, int] = {}
+    for line in stacks.splitlines():
+        stack, _, count = line.rpartition(" ")
+        ours = [frame for frame in stack.split(";") if "cnnhw/" in frame.replace("\\", "/")]
+        if any(frame.startswith("_steps ") for frame in ours):
+            name, _, place = ours[-1].partition(" ")
+            if name == "_steps":
+                name = source[int(place.rstrip(")").rpartition(":")[2]) - 1].strip()
+            counts[name] = counts.get(name, 0) + int(count)
+    total = sum(counts.values())
+    return {name: count / total for name, count in sorted(counts.items(), key=lambda item: -item[1])}
+
+
+def _json_lines(command: list[str], environment: dict[str, str]) -> list[dict[str, Any]]:
+    """Run a command and return the JSON lines that it prints."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CnnhwError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _machine() -> dict[str, Any]:
+    """Describe the machine and its peak rate of arithmetic."""
+    threads = os.cpu_count() or 1
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return {
+        "processor": system.processor(),
+        "threads": threads,
+        "memory_gb": system.installed_gb(),
+        "peak_gflops": {name: peak(threads, dtype) for name, dtype in formats.items()},
+        "peak_gflops_one_thread": {name: peak(1, dtype) for name, dtype in formats.items()},
+        "versions": system.versions(),
+    }
+
+
+_KINDS = {
+    "convolution": ("convolution", "mkldnn_conv"),
+    "batch norm": ("batch_norm",),
+    "pooling": ("pool",),
+    "activation": ("threshold", "relu", "clamp"),
+    "matrix products": ("addmm", "aten::mm", "linear"),
+    "optimiser": ("_fused_adam", "newton", "aten::bmm", "_foreach"),
+    "photos": ("index", "flip", "where", "pad", "div_", "upsample", "randperm", "rand"),
+    "number format": ("_to_copy", "copy_"),
+}
+
+
+def _profile(name: str, photos: PhotoSet, seconds: float) -> dict[str, Any]:
+    """Return the share of processor time of each kind of operation, and of Python between them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model = models.create(name, len(photos.classes), size=photos.size)
+    training.speed(model, photos, plan(name).recipe, seconds=1)
+    start = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU]) as watched:
+        rate = training.speed(model, photos, plan(name).recipe, seconds=seconds)
+    wall = time.perf_counter() - start
+    kinds: dict[str, float] = {}
+    for event in watched.key_averages():
+        kind = next((kind for kind, marks in _KINDS.items() if any(mark in event.key for mark in marks)), "other")
+        kinds[kind] = kinds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
+    kinds["Python"] = max(0.0, wall - sum(kinds.values()))
+    return {"photos_per_second": rate, "shares": {kind: value / wall for kind, value in kinds.items()}}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a benchmark as lines of text, with its targets.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB; peak "
+        + ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in machine["peak_gflops"].items())
+    ]
+    rows = {(row["model"], row["side"]): row for row in result.get("throughput", [])}
+    if rows:
+        lines += ["", f"{'':30}{'photos/s':>22}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"]
+    for (name, side), row in rows.items():
+        rates, middle = row["photos_per_second"], statistics.median(row["gflops"])
+        share = middle / machine["peak_gflops"][row["precision"]]
+        lines.append(
+            f"{name + ' in ' + side:30}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(52)
+            + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
+        )
+    for name in _NETWORKS:
+        if (name, "keras") in rows:
+            pairs = zip(rows[name, "cnnhw"]["photos_per_second"], rows[name, "keras"]["photos_per_second"], strict=True)
+            ratios = sorted(ours / theirs for ours, theirs in pairs)
+            lines.append(_target(f"{name}: cnnhw to Keras", ratios, 1.2))
+    lines += _accuracy_lines(result)
+    lines += _transfer_lines(result)
+    lines += _goal_lines()
+    lines += [""] * ("processes" in result)
+    for row in result.get("processes", []):
+        ratios = sorted(many / one for many, one in zip(row["one_thread_each"], row["one_process"], strict=True))
+        lines.append(_target(f"{row['model']}: one-thread processes to one process", ratios, 1.7))
+    return "\n".join(lines)
+
+
+def _target(what: str, ratios: Sequence[float], goal: float) -> str:
+    middle = statistics.median(ratios)
+    verdict = "met" if middle >= goal else "missed"
+    return f"{what}: {middle:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); target {goal:g}: {verdict}"
+
+
+def levels(result: dict[str, Any], photos: str) -> tuple[float, ...]:
+    """Return the accuracies that the time to accuracy is measured to, on one data set.
+
+    They are the report's for Q1 on ``tiny5``, else the best that Keras reached.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned.
+    photos : str
+        The data set.
+
+    Returns
+    -------
+    tuple of float
+        None if nothing is known of Keras.
+    """
+    if photos == "tiny5":
+        return LEVELS
+    curve = keras_curve(result, photos)
+    return (max(accuracy for _, accuracy in curve),) if curve else ()
+
+
+def _accuracy_lines(result: dict[str, Any]) -> list[str]:
+    """Return the lines on time to accuracy: seconds to each level, and the ratio to Keras's recipe."""
+    lines = []
+    for photos, rows in result.get("accuracy", {}).items():
+        keras = keras_curve(result, photos)
+        for level in levels(result, photos):
+            lines += ["", f"seconds to test accuracy {level:.3f} on {photos}"]
+            bound = theirs = None
+            if keras:
+                theirs = seconds_to(level, keras)
+                bound = "" if theirs is not None else "more than "
+                theirs = theirs or keras[-1][0]
+                best = max(accuracy for _, accuracy in keras)
+                lines.append(f"  {'q1_deep in Keras:':35}{bound}{theirs:.0f} s; its best is {best:.3f}")
+            measured = [setting for setting in _SETTINGS if any(row["setting"] == setting for row in rows)]
+            for setting in measured:
+                times = times_to(level, [row["curve"] for row in rows if row["setting"] == setting])
+                reached = [seconds for seconds in times if seconds < float("inf")]
+                middle = statistics.median_high(times)
+                text = f"  {setting + ':':35}{len(reached)} of {len(times)} runs"
+                if middle < float("inf"):
+                    text += f", {middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
+                    if theirs:
+                        text += f", Keras {bound}{theirs / middle:.0f} times"
+                        if (photos, level, setting) == ("tiny5", LEVELS[-1], next(iter(_SETTINGS))):
+                            text += f"; target 75: {'met' if theirs / middle >= 75 else 'missed'}"
+                lines.append(text)
+    return lines
+
+
+def _transfer_lines(result: dict[str, Any]) -> list[str]:
+    """Return the lines on time to the report's accuracy on flowers."""
+    rows = result.get("transfer", [])
+    if not rows:
+        return []
+    lines = ["", f"seconds from photographs to test accuracy {FLOWERS:.4f} on flowers"]
+    theirs, bound = None, ""
+    for row in (row for row in rows if row["side"] == "keras"):
+        theirs = seconds_to(FLOWERS, row["curve"])
+        bound = "" if theirs is not None else "more than "
+        theirs = theirs or row["curve"][-1][0]
+        lines.append(f"  {'the report, in Keras:':35}{bound}{theirs:.0f} s")
+    for setting in dict.fromkeys(row["setting"] for row in rows if row["side"] == "cnnhw"):
+        times = times_to(FLOWERS, [row["curve"] for row in rows if row["setting"] == setting])
+        middle = statistics.median_high(times)
+        text = f"  {setting + ':':35}{middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
+        if theirs:
+            met = "met" if theirs / middle >= 50 else "missed"
+            text += f", Keras {bound}{theirs / middle:.0f} times; target 50: {met}"
+        lines.append(text)
+    return lines
+
+
+def _goal_lines() -> list[str]:
+    """Return the lines on what was to be reached in a given time, from the records of the book's own runs."""
+    lines = ["", "within a given time on tiny5, with two threads, as recorded on the book's machine"]
+    for study, arm, goal_seconds, goal in _GOALS:
+        runs_of_arm = [record for record in studies.records(study) if record.arm == arm]
+        if not runs_of_arm:
+            continue
+        accuracies = sorted(record.accuracy() for record in runs_of_arm)
+        seconds = sorted(record.content["seconds"] for record in runs_of_arm)
+        middle, spent = statistics.median(accuracies), statistics.median(seconds)
+        met = "met" if middle >= goal and spent <= goal_seconds else "missed"
+        lines.append(
+            f"  {arm}: {middle:.3f} ({accuracies[0]:.3f} to {accuracies[-1]:.3f}, {len(accuracies)} runs) "
+            f"in {spent:.0f} s ({seconds[0]:.0f} to {seconds[-1]:.0f}); target {goal} in {goal_seconds} s: {met}"
+        )
+    return lines
+
+
+def times_to(level: float, curves: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+    """Return, sorted, the seconds after which curves first reach a level; infinity for those that never do."""
+    times = (seconds_to(level, curve) for curve in curves)
+    return sorted(float("inf") if seconds is None else seconds for seconds in times)
+
+
+def keras_curve(result: dict[str, Any], photos: str) -> list[tuple[float, float]]:
+    """Return (seconds, test accuracy) after each epoch of the report's q1_deep in Keras, as of a benchmark's machine.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`run` returned. Where it holds no training of Keras, the accuracies are taken from :func:`record`,
+        and the time of an epoch from this benchmark's photos a second.
+    photos : str
+        The data set.
+
+    Returns
+    -------
+    list of (float, float)
+        Empty if neither is there.
+    """
+
+    def trained(where: dict[str, Any]) -> list[list[float]]:
+        rows = [row for row in where.get("accuracy", {}).get(photos, []) if row["side"] == "keras"]
+        return rows[0]["curve"] if rows else []
+
+    if here := trained(result):
+        return [(seconds, accuracy) for seconds, accuracy in here]
+    rates = [
+        statistics.median(row["photos_per_second"])
+        for row in result.get("throughput", [])
+        if (row["model"], row["side"]) == ("q1_deep", "keras")
+    ]
+    if not rates:
+        return []
+    epoch = result["photos"][photos] / rates[0]
+    return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(record()), start=1)]
+
+
+def _main(arguments: Sequence[str] | None = None) -> None:
+    """Take one sample in this process and print it as a JSON line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("sample", "fit", "profile"))
+    parser.add_argument("name")
+    parser.add_argument("--data", default="scenes")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--count", type=int, help="measure on so many photos of noise")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--one-resolution", action="store_true")
+    parser.add_argument("--precision")
+    options = parser.parse_args(arguments)
+    chosen = plan(options.name, size=options.size, epochs=options.epochs)
+    recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
+    recipe = replace(recipe, precision=options.precision or recipe.precision)
+    photos = (
+        noise(options.count, chosen.size)
+        if options.count
+        else data.load(options.data, size=chosen.size, root=options.root, progress=False)
+    )
+    model = models.create(options.name, len(photos.classes), seed=options.seed, size=chosen.size)
+    if options.task == "sample":
+        figures: dict[str, Any] = {"photos_per_second": training.speed(model, photos, recipe, seconds=options.seconds)}
+    elif options.task == "profile":
+        figures = _profile(options.name, photos, options.seconds)
+    else:
+        done = training.fit(model, photos, recipe, seed=options.seed, test_each_epoch=True, progress=False)
+        truth = photos.test.labels
+        by_epoch = [evaluation.accuracy(torch.tensor(guess), truth) for guess in done.test_predictions]
+        spent = np.cumsum(done.history["seconds"]).tolist()
+        figures = {"curve": list(zip(spent, by_epoch, strict=True)), "accuracy": done.accuracy}
+    figures["precision"] = training.precision(recipe, torch.device("cpu"))
+    figures["peak_mb"] = system.peak_mb()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,271 @@
+"""The trained networks that come with the package: which run of which study each is, and its model card."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnhw import evaluation, studies
+from cnnhw.book import registry
+from cnnhw.errors import CnnhwError, UnknownNameError, WeightsError
+from cnnhw.models import weights
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Job
+
+__all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record"]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A trained network that comes with the package.
+
+    Attributes
+    ----------
+    model : str
+        The registered model.
+    study, arm : str
+        The arm of a study that the run belongs to.
+    seed : int
+        The seed of the run.
+    description : str
+        What it is, in one sentence.
+    limits : str
+        What it is not good for, besides what holds for all.
+    chapter : str
+        The page of the book that the run was made for.
+    """
+
+    model: str
+    study: str
+    arm: str
+    seed: int
+    description: str
+    limits: str
+    chapter: str
+
+
+_HALF = "It saw half of the training photos, as all networks of its study did."
+
+NETWORKS: dict[str, Shipped] = {
+    "q1_shallow": Shipped(
+        "q1_shallow", "q1", "q1_shallow", 0,
+        "The report's shallow network for Q1, trained as the report did: Adam at a constant rate, no augmentation.",
+        "It is for comparisons with the report, not the network to start from.",
+        "auto_examples/plot_q1_cnn",
+    ),
+    "fast": Shipped(
+        "fast", "fast", "fast", 0,
+        "The small residual network of the fast recipe, which trains within seconds to minutes on a processor.",
+        "Its first layer is the whitening of its training photos, computed and not learnt.",
+        "auto_examples/plot_speed",
+    ),
+    "residual": Shipped(
+        "residual", "length", "d24_span2", 0,
+        "A residual network of 24 convolutions in two stages, each connection of which skips two, from theory i.",
+        _HALF,
+        "auto_examples/plot_i_residual_length",
+    ),
+    "dense": Shipped(
+        "dense", "transition", "average", 0,
+        "A small DenseNet whose transition layers average, from theory ii.",
+        _HALF,
+        "auto_examples/plot_ii_transition_pooling",
+    ),
+    "plain": Shipped(
+        "plain", "design", "base", 0,
+        "A plain network of four convolutions with averaging before its classifier, from theory iii.",
+        _HALF,
+        "auto_examples/plot_iii_extractor_and_classifier",
+    ),
+    "first_layer": Shipped(
+        "first_layer", "q3", "learnt_7", 6,
+        "A network of three convolutions, the first with 16 kernels of 7x7 pixels that can be looked at, from Q3.",
+        _HALF,
+        "auto_examples/plot_q3_feature_maps",
+    ),
+    "inception": Shipped(
+        "inception", "q4", "seven", 6,
+        "Q1's deeper network with an Inception module, 7x7 branch included, in place of each convolution, from Q4.",
+        f"{_HALF} Five epochs at a constant rate leave it far from finished.",
+        "auto_examples/plot_q4_inception",
+    ),
+    "resnet": Shipped(
+        "resnet", "q2", "d14_residual", 6,
+        "A residual network of depth 14 for small photos, from Q2.",
+        _HALF,
+        "auto_examples/plot_q2_residual",
+    ),
+}  # fmt: skip
+"""The shipped networks by name."""
+
+
+def names() -> list[str]:
+    """Return the names of the shipped networks, sorted."""
+    return sorted(NETWORKS)
+
+
+def get(name: str) -> Shipped:
+    """Return which run a shipped network is.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    Shipped
+        The entry.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such network.
+    """
+    if name not in NETWORKS:
+        raise UnknownNameError("shipped network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def path(name: str) -> Path:
+    """Return the weights file of a shipped network, inside the package.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    Path
+        A safetensors file.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such network.
+    """
+    get(name)
+    return weights.SHIPPED / f"{name}.safetensors"
+
+
+def job(name: str) -> Job:
+    """Return the run of a study that a shipped network comes from.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    Job
+        The arm with its seed.
+    """
+    which = get(name)
+    return registry.get(which.study).job(which.arm, which.seed)
+
+
+def record(name: str, where: Path | None = None) -> Record:
+    """Return the record of the run that a shipped network comes from.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    where : Path, optional
+        The folder of the records; by default the book's.
+
+    Returns
+    -------
+    Record
+        The record.
+
+    Raises
+    ------
+    CnnhwError
+        If there is none.
+    """
+    which = job(name)
+    for found in studies.records(which.study.name, where):
+        if found.key == which.key:
+            return found
+    raise CnnhwError(f"{which} has no record: run it with 'cnnhw study run {which.study.name}'")
+
+
+def card(name: str) -> dict[str, Any]:
+    """Return a shipped network's model card as plain values.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    dict
+        ``name``, ``model``, ``options``, ``description``, ``limits``, ``chapter``, ``study``, ``arm``, ``seed``;
+        ``data``, ``data_note``, ``licence``, ``photos`` (how many to train, validate and test), ``classes``, ``size``
+        (pixels), ``protocols``; ``recipe`` (what of it differs from the defaults, a list of stages for a transfer);
+        ``accuracy`` and ``accuracy_interval`` of the recorded run on the test photos (0 to 1; Wilson, 95 %),
+        ``shipped_accuracy`` of the weights in half precision, ``agreement`` of this training with the record (share of
+        test photos that are predicted alike); ``accuracies`` of all runs of the arm by seed, ``mean_accuracy``,
+        ``lowest_accuracy``, ``highest_accuracy``; ``parameters``, ``bytes`` (of the file); ``date``, ``versions``,
+        ``processor`` and ``precision`` of the recorded run.
+
+    Raises
+    ------
+    WeightsError
+        If its file is damaged.
+    CnnhwError
+        If the run has no record, or its file was made from another run than the one of the present study.
+    """
+    which, file = get(name), path(name)
+    header, this = weights.read_header(file), record(name)
+    if header.get("key") != this.key:
+        raise CnnhwError(f"{file} is not of the run {job(name)}: make it again with 'cnnhw study weights {name}'")
+    try:
+        options, classes, size = json.loads(header["options"]), json.loads(header["classes"]), int(header["size"])
+        shipped_accuracy, agreement = float(header["test_accuracy"]), float(header["agreement"])
+        data, licence = header["data"], header["licence"]
+    except (KeyError, ValueError, RecursionError) as error:
+        raise WeightsError(f"the header of {file} is damaged ({error}): install cnnhw again") from error
+    keys = {other.key for other in job(name).study.jobs() if other.arm.name == which.arm}
+    all_seeds = {one.seed: one.accuracy() for one in studies.records(which.study) if one.key in keys}
+    content, right = this.content, int(this.confusion().trace())
+    return {
+        "name": name,
+        "model": which.model,
+        "options": options,
+        "description": which.description,
+        "limits": which.limits,
+        "chapter": which.chapter,
+        "study": which.study,
+        "arm": which.arm,
+        "seed": which.seed,
+        "data": data,
+        "data_note": content["data"]["note"],
+        "licence": licence,
+        "photos": content["data"]["photos"],
+        "classes": classes,
+        "size": size,
+        "protocols": content["configuration"].get("protocols", []),
+        "recipe": content["configuration"]["recipe"],
+        "accuracy": this.accuracy(),
+        "accuracy_interval": evaluation.wilson_interval(right, len(this.labels)),
+        "shipped_accuracy": shipped_accuracy,
+        "agreement": agreement,
+        "accuracies": all_seeds,
+        "mean_accuracy": statistics.fmean(all_seeds.values()),
+        "lowest_accuracy": min(all_seeds.values()),
+        "highest_accuracy": max(all_seeds.values()),
+        "parameters": content["parameters"],
+        "bytes": file.stat().st_size,
+        "date": content["date"],
+        "versions": content["versions"],
+        "processor": content["processor"],
+        "precision": content["precision"],
+    }

@@ -1,0 +1,175 @@
+"""The original report's numbers, as data: what its own notebooks printed, per epoch where they printed epochs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnhw.errors import UnknownNameError
+
+__all__ = ["Experiment", "Stage", "get", "names"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage of a transfer in the report.
+
+    Attributes
+    ----------
+    name : str
+        What was meant to be trained.
+    epochs, batch_size : int
+        Passes over the photos, and photos a step.
+    history : dict of str to list of float
+        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+    test_accuracy : float or None
+        0 to 1, where the report gives it.
+    seconds : float or None
+        Time of the whole stage, where the report gives it.
+    confusion : Tensor of shape (5, 5), int64, or None
+        Test confusion matrix, where the report gives it; rows are the true classes.
+    trainable : int or None
+        Parameters that were trained, where the report gives it.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    history: dict[str, list[float]]
+    test_accuracy: float | None
+    seconds: float | None
+    confusion: Tensor | None
+    trainable: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One training of the report.
+
+    Attributes
+    ----------
+    name : str
+        Its key, also the name of the model where one is registered.
+    question : str
+        The question it answers, such as ``"Q1"``.
+    dataset : str
+        What it was trained on.
+    classes : tuple of str
+        The class names, in the order of the confusion matrix.
+    test_accuracy : float
+        0 to 1, after the last epoch.
+    confusion : Tensor of shape (5, 5), int64
+        Test confusion matrix; rows are the true classes.
+    parameters : int or None
+        As the report states it.
+    epochs, batch_size : int or None
+        None where the experiment consists of stages.
+    learning_rate : float
+        Adam's rate.
+    seconds : float or None
+        Time of training, where the report gives it.
+    history : dict of str to list of float
+        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+    stages : tuple of Stage
+        The stages of a transfer.
+    source : str or None
+        The experiment whose network was transferred.
+    """
+
+    name: str
+    question: str
+    dataset: str
+    classes: tuple[str, ...]
+    test_accuracy: float
+    confusion: Tensor
+    parameters: int | None
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float
+    seconds: float | None
+    history: dict[str, list[float]]
+    stages: tuple[Stage, ...] = field(default=())
+    source: str | None = None
+
+    def whole_history(self) -> dict[str, list[float]]:
+        """Return the history, of a transfer that of all its stages one after the other."""
+        parts = [stage.history for stage in self.stages] or [self.history]
+        return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
+def names() -> list[str]:
+    """Return the names of the report's experiments, in the order of its questions."""
+    return list(_experiments())
+
+
+def get(name: str) -> Experiment:
+    """Return one of the report's experiments.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
+    Returns
+    -------
+    Experiment
+        Its numbers.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such experiment.
+    """
+    if name not in _experiments():
+        raise UnknownNameError("experiment of the report", name, _experiments())
+    return _experiments()[name]
+
+
+@functools.cache
+def _experiments() -> dict[str, Experiment]:
+    text = importlib.resources.files("cnnhw.book").joinpath("original_report.json").read_text(encoding="utf-8")
+    return {name: _experiment(name, content) for name, content in json.loads(text).items()}
+
+
+def _experiment(name: str, content: dict[str, Any]) -> Experiment:
+    return Experiment(
+        name=name,
+        question=content["question"],
+        dataset=content["dataset"],
+        classes=tuple(content["classes"]),
+        test_accuracy=content["test_accuracy"],
+        confusion=torch.tensor(content["confusion_matrix"]),
+        parameters=content.get("parameters"),
+        epochs=content.get("epochs"),
+        batch_size=content.get("batch_size"),
+        learning_rate=content["learning_rate"],
+        seconds=content.get("seconds"),
+        history=_history(content),
+        stages=tuple(_stage(stage) for stage in content.get("stages", ())),
+        source=content.get("source"),
+    )
+
+
+def _stage(content: dict[str, Any]) -> Stage:
+    matrix = content.get("confusion_matrix")
+    return Stage(
+        name=content["name"],
+        epochs=content["epochs"],
+        batch_size=content["batch_size"],
+        history=_history(content),
+        test_accuracy=content.get("test_accuracy"),
+        seconds=content.get("seconds"),
+        confusion=None if matrix is None else torch.tensor(matrix),
+        trainable=content.get("trainable"),
+    )
+
+
+def _history(content: dict[str, Any]) -> dict[str, list[float]]:
+    """Return the history under the names that `cnnhw.Run` uses."""
+    return {key.replace("val_", "validation_"): values for key, values in content.get("history", {}).items()}

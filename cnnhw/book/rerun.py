@@ -1,0 +1,414 @@
+"""The report's experiments once more, on this machine and on any photos, and the table that sets them side by side."""
+
+from __future__ import annotations
+
+import html
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from cnnhw import evaluation, studies
+from cnnhw.book import original_report, registry
+from cnnhw.book.original_report import Experiment
+from cnnhw.errors import UnknownNameError
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Arm, Job, Study
+from cnnhw.training.recipe import Recipe
+
+__all__ = ["WORDS", "Row", "Table", "converged", "jobs", "ours", "plan", "rows", "table"]
+
+_STAND_INS = ("linnaeus5", "tiny5")  # what the first part of the report may be trained on before flowers
+
+_EQUAL = "equal"
+_ONE_CLASS = "validated on one class: means nothing"
+
+WORDS: dict[tuple[str, str], str] = {
+    ("q1_shallow", "parameters"): _EQUAL,
+    ("q1_shallow", "test accuracy"): "photos enlarged from 64 pixels here",
+    ("q1_shallow", "seconds of training"): "another machine; one thread here",
+    ("q1_deep", "parameters"): _EQUAL,
+    ("q1_deep", "test accuracy"): "wide kernels see half the detail here",
+    ("q1_deep", "seconds of training"): "less than q1_shallow there: fault 12",
+    ("q2_concat_skip", "parameters"): "counted from the structure",
+    ("q2_concat_skip", "test accuracy"): "raw pixels on both sides: fault 2",
+    ("q2_concat_skip", "seconds an epoch"): "compared with the wrong base there: fault 12",
+    ("q4_inception", "parameters"): _EQUAL,
+    ("q4_inception", "test accuracy"): "raw pixels, half a class missing: faults 1, 2",
+    ("q4_inception", "seconds an epoch"): "a GPU there",
+    ("q4_inception", "epochs"): "cut to the report's best epoch",
+    ("q4_inception", "epoch of best validation accuracy"): _ONE_CLASS,
+    ("q4_inception", "epoch of convergence"): _ONE_CLASS,
+    ("q6_from_inception", "parameters"): _EQUAL,
+    ("q6_from_inception", "test accuracy"): "only the last layer was trained: faults 4, 5",
+    ("q6_from_inception", "seconds an epoch"): "kept features here; a GPU there",
+    ("q6_from_inception", "trained parameters in stage 1"): _EQUAL,
+    ("q6_from_deep", "parameters"): _EQUAL,
+    ("q6_from_deep", "test accuracy"): "another random split: fault 11",
+    ("q6_from_deep", "test accuracy after stage 1"): "another random split: fault 11",
+    ("q6_from_deep", "seconds of training"): "kept features in the head stage here",
+    ("q6_from_deep", "trained parameters in stage 1"): _EQUAL,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of the report, and ours.
+
+    Attributes
+    ----------
+    experiment : str
+        The experiment's name.
+    measure : str
+        What was measured.
+    data : str
+        What the report measured it on.
+    reported : str
+        What the report says.
+    columns : tuple of str
+        What other runs gave, each with the data it was measured on; a dash where there are none.
+    """
+
+    experiment: str
+    measure: str
+    data: str
+    reported: str
+    columns: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row from left to right."""
+        return (self.measure, f"{self.reported} ({self.data})", *self.columns)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a heading, shown as text in a terminal and as HTML on a page.
+
+    Attributes
+    ----------
+    head : tuple of str
+        The columns' titles.
+    rows : tuple of Row
+        The rows, those of an experiment together.
+    words : dict of (str, str) to str
+        A word on the difference, by experiment and measure; it stands in the last column of the HTML.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+    words: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [self.head, *(row.cells for row in self.rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.head))]
+        text = [_line(self.head, widths)]
+        for number, row in enumerate(self.rows):
+            if number == 0 or row.experiment != self.rows[number - 1].experiment:
+                text += ["", row.experiment]
+            text.append(_line(row.cells, widths))
+        return "\n".join(text)
+
+    def _repr_html_(self) -> str:
+        titles = (*self.head, "A word on it") if self.words else self.head
+        head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in titles)
+        body = []
+        for number, row in enumerate(self.rows):
+            if number == 0 or row.experiment != self.rows[number - 1].experiment:
+                name = html.escape(row.experiment)
+                body.append(f'<tr class="group"><th scope="rowgroup" colspan="{len(titles)}">{name}</th></tr>')
+            word = (self.words.get((row.experiment, row.measure), ""),) if self.words else ()
+            first, *rest = (html.escape(text) for text in (*row.cells, *word))
+            body.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in rest)}</tr>')
+        return (
+            '<div class="pst-scrollable-table-container" tabindex="0"><table class="table report-table">'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        )
+
+
+def plan(data: str, *, target: str = "", quick: bool = False, threads: int | None = None) -> Study:
+    """Return the report's experiments as a study on other photos.
+
+    Parameters
+    ----------
+    data : str
+        A data set's name, or a folder, for what the report trained on Linnaeus 5.
+    target : str
+        The same for what it transferred to flowers. By default the flowers, if `data` is ``"linnaeus5"`` or
+        ``"tiny5"``, and else `data` itself.
+    quick : bool
+        Smaller photos, a fifth of them, and a fifth of the epochs: to see that all runs.
+    threads : int, optional
+        Threads of each run; by default one a processor.
+
+    Returns
+    -------
+    Study
+        One arm an experiment, under its name in :func:`cnnhw.book.original_report.names`.
+    """
+    target = target or ("flowers" if data in _STAND_INS else data)
+    reported = {arm.name: arm for arm in registry.get("report").arms}
+    # the network of Q1 that study q1 holds, and the epochs of Q4 that the book's own run leaves out
+    for name, model, like, epochs in (
+        ("q1_shallow", "q1_shallow", "q1_deep", 15),
+        ("q4_inception", "q4_inception", "q4_inception", 50),
+    ):
+        (stage,) = reported[like].stages
+        recipe = replace(stage.recipe, epochs=epochs)
+        reported[name] = replace(reported[like], name=name, model=model, recipe=recipe)
+    arms = []
+    for name in original_report.names():
+        arm = replace(reported[name], seeds=reported[name].seeds[:1], data=target if reported[name].source else "")
+        arms.append(_quick(arm) if quick else arm)
+    return Study(
+        name="reproduce",
+        question=f"What do the report's experiments give on {data}?",
+        data=data,
+        size=64 if quick else 128,
+        arms=tuple(arms),
+        every_epoch=True,
+        threads=threads or os.cpu_count() or 1,
+    )
+
+
+def jobs(study: Study, experiment: str = "all") -> list[Job]:
+    """Return the runs of an experiment, those whose weights it needs included, in the order to run them in.
+
+    Parameters
+    ----------
+    study : Study
+        What :func:`plan` returned.
+    experiment : str
+        An experiment's name, or ``"all"``.
+
+    Returns
+    -------
+    list of Job
+        The runs.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such experiment.
+    """
+    if experiment not in ("all", *original_report.names()):
+        raise UnknownNameError("experiment of the report", experiment, ("all", *original_report.names()))
+    found: dict[str, Job] = {}
+    for job in study.jobs():
+        if experiment in ("all", job.arm.name):
+            if job.source:
+                found.setdefault(job.source.key, job.source)
+            found.setdefault(job.key, job)
+    return list(found.values())
+
+
+def ours(name: str) -> tuple[list[Record], int | None]:
+    """Return the book's own runs of an experiment, and the epoch to look at them after.
+
+    Parameters
+    ----------
+    name : str
+        An experiment's name.
+
+    Returns
+    -------
+    list of Record
+        The runs.
+    int or None
+        The epoch, from 1; None for the last one.
+    """
+    arms = {"q1_shallow": ("q1", ["q1_shallow"]), "q1_deep": ("q1", ["q1_deep", "q1_deep_30"])}
+    study, wanted = arms.get(name, ("report", [name]))
+    return [r for r in studies.records(study) if r.arm in wanted], 13 if name == "q1_deep" else None
+
+
+def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> list[Row]:
+    """Set the report's numbers of one experiment beside those of other runs.
+
+    Parameters
+    ----------
+    name : str
+        An experiment's name.
+    columns : sequence of (sequence of Record, int or None)
+        Runs, and the epoch to look at them after (None for the last).
+
+    Returns
+    -------
+    list of Row
+        One a number.
+    """
+    experiment = original_report.get(name)
+    history = experiment.whole_history()
+    measures: dict[str, tuple[str, Any]] = {
+        "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", _parameters),
+        "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
+        "share found of each class": (_shares(experiment.confusion), _shares_of),
+        "largest confusion": (_largest(experiment.confusion, experiment.classes), _largest_of),
+        "seconds of training": (_seconds(experiment), _spent),
+        "seconds an epoch": (f"{statistics.median(history['seconds']):.0f}", _an_epoch),
+        "epochs": (f"{len(history['loss'])}", lambda found, epoch: _range([_last(r, epoch) for r in found], "g")),
+        "epoch of best validation accuracy": (f"{_best(history)}", _best_of),
+        "epoch of convergence": (f"{converged(history['validation_accuracy'])}", _converged_of),
+    }
+    for number, stage in enumerate(experiment.stages[:-1], start=1):
+        if stage.test_accuracy is not None:
+            measures[f"test accuracy after stage {number}"] = (f"{stage.test_accuracy:.4g}", _stage_accuracy)
+        if stage.trainable is not None:
+            measures[f"trained parameters in stage {number}"] = (f"{stage.trainable:,}", _trainable)
+
+    def cell(of: Any, found: Sequence[Record], epoch: int | None) -> str:
+        return f"{of(found, epoch)} ({found[0].content['data']['name']})" if found else "–"
+
+    return [
+        Row(name, measure, experiment.dataset, reported, tuple(cell(of, found, epoch) for found, epoch in columns))
+        for measure, (reported, of) in measures.items()
+    ]
+
+
+def table(
+    columns: Mapping[str, Mapping[str, tuple[Sequence[Record], int | None]]],
+    words: Mapping[tuple[str, str], str] | None = None,
+) -> Table:
+    """Set all of the report's numbers beside those of other runs.
+
+    Parameters
+    ----------
+    columns : mapping of str to mapping of str to (sequence of Record, int or None)
+        For each title the runs of each experiment, and the epoch to look at them after.
+    words : mapping of (str, str) to str, optional
+        A word on the difference, by experiment and measure.
+
+    Returns
+    -------
+    Table
+        The table; experiments without any run are left out.
+    """
+    found = [
+        row
+        for name in original_report.names()
+        if any(column.get(name, ((), None))[0] for column in columns.values())
+        for row in rows(name, [column.get(name, ((), None)) for column in columns.values()])
+    ]
+    return Table(("", "The report", *columns), tuple(found), words or {})
+
+
+def converged(accuracies: Sequence[float], within: float = 0.02) -> int:
+    """Return the first epoch, from 1, whose accuracy is close to the highest of all.
+
+    Parameters
+    ----------
+    accuracies : sequence of float
+        Validation accuracy by epoch, 0 to 1.
+    within : float
+        What counts as close.
+
+    Returns
+    -------
+    int
+        The epoch.
+    """
+    return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - within)
+
+
+def _quick(arm: Arm) -> Arm:
+    def fewer(recipe: Recipe) -> Recipe:
+        return replace(recipe, epochs=max(1, recipe.epochs // 5))
+
+    recipe = arm.recipe
+    return replace(
+        arm,
+        recipe=fewer(recipe)
+        if isinstance(recipe, Recipe)
+        else tuple(replace(stage, recipe=fewer(stage.recipe)) for stage in recipe),
+        protocols=(*arm.protocols, "every_fifth"),
+        size=100 if arm.model == "q2_concat_skip" else 0,  # which is too deep for smaller photos
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _last(record: Record, epoch: int | None) -> int:
+    return epoch or len(record.history["loss"])
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """Return mean (median of whole numbers) and range; the value itself if all are equal."""
+    if len(set(values)) == 1:
+        return f"{values[0]:{form}}"
+    middle = statistics.median(values) if form == "g" else statistics.fmean(values)
+    return f"{middle:{form}}, {min(values):{form}} to {max(values):{form}}"
+
+
+def _parameters(found: Sequence[Record], epoch: int | None) -> str:
+    return f"{found[0].content['parameters']:,}"
+
+
+def _trainable(found: Sequence[Record], epoch: int | None) -> str:
+    return f"{found[0].stages[0]['trainable']:,}"
+
+
+def _accuracy(found: Sequence[Record], epoch: int | None) -> str:
+    values = [record.accuracy(_last(record, epoch)) for record in found]
+    photos = len(found[0].labels)
+    low, high = evaluation.wilson_interval(round(statistics.fmean(values) * photos), photos)
+    runs = f"{len(values)} runs" if len(values) > 1 else "1 run"
+    return f"{_range(values, '.3f')}; {runs}, ±{(high - low) / 2:.3f} for the choice of photos"
+
+
+def _stage_accuracy(found: Sequence[Record], epoch: int | None) -> str:
+    return _range([record.accuracy(record.stages[0]["epochs"]) for record in found], ".3f")
+
+
+def _shares(confusion: torch.Tensor) -> str:
+    counts = confusion.double()
+    return " ".join(f"{share:.0%}" for share in (counts.diagonal() / counts.sum(1)).tolist())
+
+
+def _confusion(found: Sequence[Record], epoch: int | None) -> torch.Tensor:
+    return torch.stack([record.confusion(_last(record, epoch)) for record in found]).double().mean(0)
+
+
+def _shares_of(found: Sequence[Record], epoch: int | None) -> str:
+    return _shares(_confusion(found, epoch))
+
+
+def _largest(confusion: torch.Tensor, classes: Sequence[str]) -> str:
+    shares = confusion.double() / confusion.sum(1, keepdim=True)
+    shares.fill_diagonal_(0)
+    true, predicted = divmod(int(shares.argmax()), len(classes))
+    return f"{shares[true, predicted]:.0%} of {classes[true]} as {classes[predicted]}"
+
+
+def _largest_of(found: Sequence[Record], epoch: int | None) -> str:
+    return _largest(_confusion(found, epoch), found[0].classes)
+
+
+def _seconds(experiment: Experiment) -> str:
+    return f"{experiment.seconds or sum(experiment.whole_history()['seconds']):,.0f}"
+
+
+def _spent(found: Sequence[Record], epoch: int | None) -> str:
+    return _range([sum(record.history["seconds"][: _last(record, epoch)]) for record in found], ",.0f")
+
+
+def _an_epoch(found: Sequence[Record], epoch: int | None) -> str:
+    return _range([statistics.median(record.history["seconds"]) for record in found], ".3g")
+
+
+def _best(history: Mapping[str, Sequence[float]]) -> int:
+    accuracies = list(history["validation_accuracy"])
+    return 1 + accuracies.index(max(accuracies))
+
+
+def _best_of(found: Sequence[Record], epoch: int | None) -> str:
+    cut = [{"validation_accuracy": r.history["validation_accuracy"][: _last(r, epoch)]} for r in found]
+    return _range([_best(history) for history in cut], "g")
+
+
+def _converged_of(found: Sequence[Record], epoch: int | None) -> str:
+    return _range([converged(r.history["validation_accuracy"][: _last(r, epoch)]) for r in found], "g")

@@ -1,0 +1,271 @@
+"""``cnnhw bench``, ``reproduce``, ``claims`` and ``study``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cnnhw import outputs
+from cnnhw.book import model_cards
+from cnnhw.cli.main import cli
+from cnnhw.cli.options import _ROOT, _FloatRange, _Group, _time, _write
+from cnnhw.errors import UnknownNameError
+
+__all__ = []
+
+
+@cli.command()
+@click.option(
+    "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
+)
+@click.option(
+    "--data", "sets", multiple=True, default=["tiny5"], show_default=True, metavar="NAME_OR_FOLDER",
+    help="The photos; may be repeated: the time to accuracy is measured on all, the rest on the first.",
+)  # fmt: skip
+@click.option("--part", "parts", multiple=True, help="Measure this part only; may be repeated [default: all parts].")
+@click.option(
+    "--seconds", type=_FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
+)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Samples of each thing.")
+@click.option("--keras/--no-keras", default=True, help="Measure Keras, too, if it is installed [default: yes].")
+@click.option("--retrain", is_flag=True, help="Also train the report's network in Keras to the end (half an hour).")
+@_ROOT
+def bench(
+    out: Path | None, sets: Sequence[str], parts: Sequence[str], seconds: float, repeats: int, keras: bool,
+    retrain: bool, root: Path | None,
+) -> None:  # fmt: skip
+    """Measure how fast networks train on this machine, beside Keras, and compare with our targets.
+
+    The parts are throughput, accuracy (the time to reach the report's), scaling, processes and profile. Together they
+    take about half an hour; nothing else should run meanwhile. Keras comes with `pip install "cnnhw[keras]"`.
+    """
+    from cnnhw import files
+    from cnnhw.book import bench as benchmark
+
+    if unknown := [part for part in parts if part not in benchmark.PARTS]:
+        raise UnknownNameError("part", unknown[0], benchmark.PARTS)
+    if out:
+        outputs.check_file(out, "--json")
+    result = benchmark.run(
+        parts or benchmark.PARTS, sets=sets, root=root, seconds=seconds, repeats=repeats,
+        keras=keras, retrain=retrain, say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+    click.echo(benchmark.table(result))
+    if out:
+        out = _write(lambda path: files.write_json(path, result), out)
+        click.echo(f"All figures: {out}")
+
+
+@cli.command()
+@click.argument("experiment", default="all")
+@click.option(
+    "--data", "name_or_folder", default="tiny5", show_default=True, metavar="NAME_OR_FOLDER",
+    help="What to train on in place of, or as, Linnaeus 5: linnaeus5, tiny5, flowers, scenes, or a folder.",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="NAME_OR_FOLDER",
+    help="What to transfer to [default: flowers after linnaeus5 and tiny5, else the same as --data].",
+)  # fmt: skip
+@click.option("--quick", is_flag=True, help="Smaller photos, a fifth of them and of the epochs: to see that it runs.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records [default: runs/reproduce-DATA].",
+)  # fmt: skip
+@_ROOT
+def reproduce(
+    experiment: str, name_or_folder: str, target: str | None, quick: bool, out: Path | None, root: Path | None
+) -> None:
+    """Repeat the original report's experiments, as reported, and set the results beside its own.
+
+    EXPERIMENT is one of q1_shallow, q1_deep, q2_concat_skip, q4_inception, q6_from_inception, q6_from_deep, or
+    all. A transfer first trains the network that it transfers. It says how long it will take before it starts;
+    stopped and started again, it goes on where it was.
+    """
+    from cnnhw import data, studies
+    from cnnhw.book import original_report
+    from cnnhw.book import rerun as again
+    from cnnhw.studies import queue
+
+    if root:
+        os.environ["CNNHW_DATA"] = str(root)
+    plan = again.plan(name_or_folder, target=target or "", quick=quick)
+    jobs = again.jobs(plan, experiment)
+    name = f"reproduce-{Path(name_or_folder).resolve().name}{'-quick' if quick else ''}"
+    folder = out or Path("runs") / name
+    outputs.check_records(folder, "--out")
+    todo = queue.pending(jobs, folder)
+    for source, size in dict.fromkeys((job.data, job.size) for job in todo):
+        photos = data.load(source, size=size)
+        if len(photos.classes) != 5:
+            raise click.UsageError(f"{source} has {len(photos.classes)} classes; the report's experiments need 5.")
+    if todo:
+        click.echo("Measuring how fast this machine is ...")
+        for job, seconds in queue.estimate(todo, seconds=5 if quick else 20).items():
+            click.echo(f"{job.arm.name:20} {job.arm.epochs:3} epochs at {job.size} pixels, about {_time(seconds)}")
+    try:
+        for job in todo:
+            click.echo(f"{job.arm.name} on {job.data}", err=True)
+            queue.run_job(job, folder, progress=True)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. The same command goes on where it stopped.", err=True)
+        sys.exit(130)
+    records = studies.records(plan.name, folder)
+    keys = {job.arm.name: job.key for job in jobs}
+    yours = {name: ([r for r in records if r.key == key], None) for name, key in keys.items()}
+    book = {name: again.ours(name) for name in original_report.names() if name in keys}
+    click.echo(again.table({"The book": book, "Here": yours}))
+    if quick:
+        click.echo("\nA quick run shows that everything works; its numbers mean nothing.")
+    click.echo(f"Records: {folder}")
+
+
+@cli.command("claims")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Judge by the records in this folder [default: the book's].",
+)
+def claims_command(as_json: bool, where: Path | None) -> None:
+    """Say what the book claims, and what its records say about it."""
+    import json
+
+    from cnnhw import studies
+    from cnnhw.book.statements import CLAIMS
+    from cnnhw.studies import claims
+
+    found = claims.judge(CLAIMS, studies.records(where=where))
+    if as_json:
+        click.echo(json.dumps([verdict.summary() for verdict in found], indent=1))
+        return
+    for verdict in found:
+        click.echo(f"{verdict.verdict:12}  {verdict.claim.id}: {verdict.claim.statement}")
+        if verdict.effect:
+            scale, unit = claims.unit(verdict.claim.measure)
+            low, high = (scale * end for end in verdict.effect.interval())
+            effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
+            known = {"no": "", "in part": ", known in part", "post hoc": ", post hoc"}[verdict.known]
+            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{known}")
+
+
+@cli.group(cls=_Group)
+def study() -> None:
+    """Run the studies that the book is made of."""
+
+
+@study.command("list")
+def study_list() -> None:
+    """List the studies and what they ask."""
+    from cnnhw.book import registry
+
+    for name in registry.names():
+        which = registry.get(name)
+        click.echo(f"{name}: {which.question}")
+        for arm in which.arms:
+            click.echo(
+                f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {arm.data or which.data}"
+            )
+
+
+@study.command("run")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
+@click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the records [default: docs/records of the checkout].",
+)
+def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
+    """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
+    from cnnhw.book import registry
+    from cnnhw.studies import queue, store
+
+    if where and where.resolve() != store.folder().resolve():
+        outputs.check_records(where, "--records")
+    jobs = queue.pending([job for name in names for job in registry.get(name).jobs()], where)
+    processes = processes or os.cpu_count() or 1
+    if plan:
+        costs = queue.estimate(jobs)
+        for job, seconds in costs.items():
+            click.echo(f"{job!s:30} {seconds / 60:6.1f} min")
+        total = sum(seconds * min(job.study.threads, processes) for job, seconds in costs.items()) / processes
+        click.echo(f"{len(jobs)} runs, {total / 60:.0f} min with {processes} threads at a time")
+        return
+    elsewhere = queue.run(jobs, processes, where)
+    for job in elsewhere:
+        click.echo(f"{job} is being run by another process; it was left to it.")
+
+
+@study.command("status")
+@click.option("--canary", is_flag=True, help="Repeat the first 20 steps of one run an arm measured with other code.")
+def study_status(canary: bool) -> None:
+    """Say which runs have records, and which of them the present code does not match."""
+    from cnnhw import studies
+    from cnnhw.book import registry
+    from cnnhw.studies import queue, store
+
+    everything = studies.records()
+    for name in registry.names():
+        jobs = {job.key: job for job in registry.get(name).jobs()}
+        done = [record for record in everything if record.study == name and record.key in jobs]
+        earlier = registry.get(name).earlier(done)
+        repeated = sum(record.repeated for record in done if record not in earlier)
+        click.echo(
+            f"{name}: {len(done)} of {len(jobs)} runs have records; the present code matches {len(done) - len(earlier)}"
+            + (f", of which it repeats the first steps of {repeated}" if repeated else "")
+        )
+        tried: dict[str, tuple[float | None, int]] = {}
+        for record in earlier:
+            said = f"  {record.path.name} was measured with other code"
+            if canary:
+                # one seed an arm: all its runs take the same code
+                if record.arm not in tried:
+                    tried[record.arm] = queue.canary(record), record.seed
+                difference, seed = tried[record.arm]
+                if difference is None:
+                    said += "; its first steps need weights that are not in the cache folder"
+                else:
+                    said += f": first losses of seed {seed} differ by {difference:.1e} nats"
+                    if difference < queue.CANARY_LIMIT:
+                        store.write_canary(record, jobs[record.key].code, difference, seed)
+            click.echo(said)
+
+
+@study.command("weights")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--records",
+    "where",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Compare with the records in this folder [default: the book's].",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files [default: the package's own].",
+)
+def study_weights(names: Sequence[str], where: Path | None, out: Path | None) -> None:
+    """Train shipped networks NAME... again and write their weights.
+
+    Each is trained as its study does, compared with its record, and written in half precision. Names: {shipped}.
+    """
+    from cnnhw.book import shipping
+
+    for name in names:
+        model_cards.get(name)  # a misspelt name is found before anything is trained, and a file that is there
+        if out:
+            outputs.check_file(out / model_cards.path(name).name)
+    for name in names:
+        path = shipping.make(name, where, out, progress=True)
+        click.echo(f"{name}: {path}, {path.stat().st_size / 1000:,.0f} kB")
+
+
+assert study_weights.help is not None
+study_weights.help = study_weights.help.format(shipped=", ".join(model_cards.names()))

@@ -1,0 +1,229 @@
+"""``cnnhw predict``, ``evaluate``, ``export``, ``features`` and ``design``."""
+
+from __future__ import annotations
+
+import csv
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnhw import models, outputs
+from cnnhw.cli.main import cli
+from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _save, _value, _write
+from cnnhw.errors import CnnhwError, DataError
+from cnnhw.models.weights import load, shipped
+from cnnhw.training import distributed
+
+__all__ = []
+
+
+@cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
+@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+@_DEVICE
+def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, device_name: str) -> None:
+    """Print class probabilities for photos.
+
+    PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run, or a shipped name:
+    {shipped}.
+
+    Names are in the CSV as they are: import it as text, as a spreadsheet may take one that begins with = for a formula.
+    """
+    import torch
+
+    from cnnhw import data
+    from cnnhw.data.augment import to_float
+
+    device = distributed.device(device_name)
+    model = load(weights).to(device)
+    classes = model.classes or tuple(f"class {i}" for i in range(model.num_classes))
+    writer = csv.writer(sys.stdout)
+    if as_csv:
+        writer.writerow(["photo", "class", *classes])
+    failed = 0
+    for path in data.photo_files(photos):
+        try:
+            image = data.read_photo(_photo(path), size=model.size, crop=crop)
+        except CnnhwError as error:
+            click.echo(f"error: {error}", err=True)
+            failed += 1
+            continue
+        with torch.inference_mode():
+            shares = model(to_float(image[None]).to(device)).softmax(1)[0].tolist()
+        ranked = sorted(zip(shares, classes, strict=True), reverse=True)
+        if as_csv:
+            writer.writerow([path, ranked[0][1], *(f"{share:.4f}" for share in shares)])
+        else:
+            click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
+    if failed:
+        sys.exit(1)
+
+
+assert predict.help is not None
+predict.help = predict.help.format(shipped=", ".join(shipped()))
+
+
+def _photo(path: Path) -> Path:
+    """Return the path of a photo, unless reading it would never end: a device or a pipe, or far too large."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path  # the reader says what is wrong
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _PHOTO_LIMIT:
+        raise DataError(f"{path} cannot be used: no regular file, or larger than {_PHOTO_LIMIT // 2**20} MB")
+    return path
+
+
+@cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "name_or_folder", required=True, metavar="NAME_OR_FOLDER",
+    help="The photos: a folder of class folders, or a data set's name.",
+)  # fmt: skip
+@click.option(
+    "--part", type=click.Choice(["test", "validation", "train", "all"]), default="test", show_default=True,
+    help="Which of the photos; they are split as for training.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Also write figures, pictures and the list of errors to this folder.",
+)  # fmt: skip
+@_DEVICE
+@_ROOT
+def evaluate(
+    weights: Path, name_or_folder: str, part: str, out: Path | None, device_name: str, root: Path | None
+) -> None:
+    """Measure how good a trained network is on labelled photos.
+
+    Accuracy, each class's precision and recall, and whether the probabilities mean what they say. The classes of the
+    photos have to be the network's, by name. WEIGHTS is as for predict.
+    """
+    from cnnhw import data
+    from cnnhw.evaluation import assessment
+
+    if out:
+        assessment.check_unused(out)
+    model = load(weights).to(distributed.device(device_name))
+    photos = data.load(name_or_folder, size=model.size, root=root)
+    found = assessment.assess(model, photos, part)
+    total = sum(len(split) for split in (photos.train, photos.validation, photos.test))
+    which = "all" if part == "all" else f"the {part} part"
+    click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
+    if part in ("train", "all"):
+        click.echo(
+            "If the network was trained on these data, it has seen some of these photos: the figures flatter it."
+        )
+    click.echo(found.table())
+    if out:
+        click.echo(f"Evaluation: {_save(found.save, out) / 'evaluation.json'}")
+
+
+@cli.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default="model.onnx", show_default=True,
+    help="The ONNX file.",
+)  # fmt: skip
+def export(weights: Path, out: Path) -> None:
+    """Write a trained network to an ONNX file, for other programs.
+
+    It is compared with the original on random photos before it is written. WEIGHTS is as for predict. It needs
+    `pip install "cnnhw[onnx]"`.
+    """
+    from cnnhw.evaluation.export import to_onnx
+
+    outputs.check_file(out)
+    model = load(weights)
+    checks = []
+    out = _write(lambda path: checks.append(to_onnx(model, path)), out)
+    check = checks[-1]
+    click.echo(
+        f"{out}: photos (N, 3, {model.size}, {model.size}), RGB in 0..1, to logits (N, {model.num_classes}); "
+        f"{out.stat().st_size / 1000:,.0f} kB."
+    )
+    click.echo(
+        f"Checked with {check.runtime}: logits of up to {check.largest:.3g} differ by {check.difference:.1e} at most."
+    )
+    if licence := vars(model)["licence"]:
+        click.echo(f"Licence of the weights: {licence}")
+
+
+@cli.command()
+@click.argument("weights")
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--layer", metavar="NAME", help="The layer [default: the first convolution].")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The PNG file [default: the names of photo and layer, in this folder].",
+)
+@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+def features(weights: str, photo: Path, layer: str | None, out: Path | None, crop: bool) -> None:
+    """Draw what a layer makes of PHOTO, channel by channel.
+
+    All maps share one scale, so that channels which tell nothing are seen to. WEIGHTS is as for predict.
+    """
+    from cnnhw import data
+    from cnnhw import features as look
+
+    if out:
+        outputs.check_file(out)
+    model = load(weights)
+    layer = look.resolve(model, layer)
+    out = out or Path(f"{photo.stem}-{layer}.png")  # two photos in different folders may be of one name
+    outputs.check_file(out)
+    image = data.read_photo(_photo(photo), size=model.size, crop=crop)
+    maps = look.maps(model, image[None], layer)[0]
+
+    from cnnhw import plots
+
+    figure = plots.feature_maps(maps, image, title=f"{layer}, {photo.name}")
+    out = _write(lambda path: plots.save(figure, path), out)
+    channels, height, width = maps.shape
+    click.echo(f"{layer}: {channels} channels of {height}x{width}, {int(look.dead(maps[None]).sum())} of them dead")
+    click.echo(f"Maps: {out}")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--size", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side length in pixels.")
+@click.option("--classes", type=click.IntRange(1), default=5, show_default=True, help="Number of classes.")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model; may be repeated."
+)
+def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
+    """Print what each layer of MODEL costs and sees, and warn of lopsided budgets.
+
+    For each layer: the shape of its output, parameters, multiply-adds for one photo, and the receptive field.
+    """
+    from cnnhw import theory
+
+    chosen: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise click.UsageError(f"--option {option!r} is not of the form NAME=VALUE.")
+        chosen[name] = _value(value)
+    try:
+        network = models.create(model, classes, size=size, **chosen)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(f"{model}: {error}") from error
+    found = theory.layers(network)
+    parameters, macs = (sum(getattr(layer, what) for layer in found) for what in ("parameters", "macs"))
+    width = max(len(layer.name) for layer in found)
+    click.echo(f"{'layer':{width}}  {'output':>12}  {'parameters':>12} {'':>6}  {'multiply-adds':>15} {'':>6}  field")
+    for layer in found:
+        shape = "x".join(map(str, layer.shape))
+        shares = (
+            f"{layer.parameters:12,} {layer.parameters / parameters:6.1%}  {layer.macs:15,} {layer.macs / macs:6.1%}"
+        )
+        click.echo(f"{layer.name:{width}}  {shape:>12}  {shares}  {layer.field:5}")
+    click.echo(f"{'all':{width}}  {'':12}  {parameters:12,} {'':6}  {macs:15,}")
+    for warning in theory.warnings(found, size):
+        click.echo(f"warning: {warning}")

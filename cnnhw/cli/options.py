@@ -1,0 +1,186 @@
+"""What the commands share: options, output that cannot steer a terminal, folders."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnhw import outputs
+from cnnhw.errors import CnnhwError, SkippedPhotosWarning
+from cnnhw.training import distributed
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnnhw.data.photoset import PhotoSet
+    from cnnhw.models.blocks import Classifier
+
+__all__ = []
+
+_ROOT = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].",
+)
+
+_DEVICE = click.option(
+    "--device", "device_name", default="auto", show_default=True, metavar="NAME",
+    help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps.",
+)  # fmt: skip
+
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_PHOTO_LIMIT = 256 * 2**20
+
+
+class _Plain:
+    """A text stream that shows control characters, which can steer a terminal, as escapes: names may hold them.
+
+    Parameters
+    ----------
+    stream : text file
+        What is written to in the end.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # nobody is to write past it
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _plain_streams() -> Iterator[None]:
+    """Show control characters in all that is printed as escapes; lines and progress bars stay as they are."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Plain(out), _Plain(err)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+class _FloatRange(click.FloatRange):
+    """A number in a range, and a finite one."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        if number - number != 0:
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+_SEED = click.IntRange(0, 2**32 - 1)
+
+
+class _Group(click.Group):
+    """A group of commands that suggests the nearest name for a misspelt one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"no such command {args[0]!r}.{guess} See '{ctx.command_path} --help'.")
+        return super().resolve_command(ctx, args)
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes, let the first one alone speak on the output."""
+    if distributed.rank() == 0:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield
+
+
+def _where(device: torch.device) -> str:
+    """Return in words where several processes, or a GPU, compute; nothing for one process on the CPU."""
+    processes = distributed.count()
+    if processes == 1:
+        return "" if device.type == "cpu" else f" on {device}"
+    return f" on {processes} processes ({device.type})"
+
+
+def _source(weights: str, size: int | None) -> Classifier:
+    """Return a trained network, of which those from ImageNet may be had for photos of another size."""
+    from cnnhw import transfer
+
+    try:
+        return transfer.source(weights, size=size)
+    except CnnhwError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(f"{weights}: {error}") from error
+
+
+def _save(save: Callable[[Path], Any], folder: Path) -> Path:
+    """Save to a folder, or beside it if others have written to it meanwhile; return where."""
+    place = outputs.save_beside(save, folder)
+    if place != folder:
+        click.echo(f"warning: {folder} holds files of others by now: saved to {place}", err=True)
+    return place
+
+
+def _write(write: Callable[[Path], Any], path: Path) -> Path:
+    """Write a file, or one beside it if there is one of this name by now; return which."""
+    place = outputs.write_new(write, path)
+    if place != path:
+        click.echo(f"warning: {path} was made by others meanwhile: written to {place}", err=True)
+    return place
+
+
+def _counts(photos: PhotoSet) -> str:
+    counts = (
+        f"{len(getattr(photos, part)):,} photos {purpose}"
+        for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
+    )
+    return f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}."
+
+
+def _value(text: str) -> bool | int | float | str:
+    """Return an option's value as what it looks like."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show our own warnings as one line, without the place in the code."""
+    original = warnings.showwarning
+
+    def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if category.__module__.startswith("PIL"):  # of photos that are read all the same
+            return
+        if issubclass(category, SkippedPhotosWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            original(message, category, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = original

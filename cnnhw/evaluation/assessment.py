@@ -1,0 +1,291 @@
+"""A trained network on labelled photos: all figures, the photos that it gets wrong, and a folder that holds them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnhw import evaluation, files, outputs, system
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.errors import DataError, UnknownNameError, WeightsError
+from cnnhw.evaluation import calibration
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["PARTS", "Assessment", "assess", "check_unused"]
+
+PARTS = ("test", "validation", "train", "all")
+"""What a network can be assessed on."""
+
+_REPORT = "evaluation.json"
+_FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What a network makes of labelled photos.
+
+    Attributes
+    ----------
+    model : Classifier
+        The network.
+    photos : PhotoSet
+        The data.
+    part : {"test", "validation", "train", "all"}
+        Which part of the data.
+    classes : tuple of str
+        The K class names, in the order of the network's logits.
+    names : tuple of str
+        The names of the N photos.
+    labels : Tensor of shape (N,), int64
+        Their true classes, indices into `classes`.
+    logits : Tensor of shape (N, K), float32
+        The network's answers.
+    """
+
+    model: Classifier
+    photos: PhotoSet
+    part: str
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: Tensor
+    logits: Tensor
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """The probability of each class: Tensor of shape (N, K), float64."""
+        return self.logits.double().softmax(1)
+
+    @cached_property
+    def predictions(self) -> Tensor:
+        """The likeliest classes: Tensor of shape (N,), int64."""
+        return self.logits.argmax(1)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """The confusion matrix: Tensor of shape (K, K), int64; rows are the true classes."""
+        return evaluation.confusion_matrix(self.predictions, self.labels, len(self.classes))
+
+    @cached_property
+    def errors(self) -> list[int]:
+        """The photos predicted wrong, indices into `names`, those first that the network is surest of."""
+        wrong = (self.predictions != self.labels).nonzero().flatten()
+        order = self.probabilities[wrong].amax(1).argsort(descending=True, stable=True)
+        return wrong[order].tolist()
+
+    @cached_property
+    def bins(self) -> list[calibration.Bin]:
+        """The photos in 15 bins by their top probability."""
+        return calibration.bins(self.probabilities, self.labels)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all figures as plain values, as ``evaluation.json`` holds them.
+
+        Returns
+        -------
+        dict
+            ``accuracy`` (0 to 1), ``accuracy_interval`` (Wilson, 95 %), ``balanced_accuracy``, ``errors`` (their
+            number), ``per_class`` (``name``, ``precision``, ``recall``, ``f1``, ``photos`` of each class),
+            ``expected_calibration_error`` with its ``bins``, ``brier_score`` (0 to 2), ``negative_log_likelihood``
+            (mean, in nats), ``confusion``, and what was assessed. What is not defined, such as the precision of a class
+            that was never predicted, is None.
+        """
+        from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
+
+        shares = precision_recall_fscore_support(
+            self.labels.numpy(), self.predictions.numpy(), labels=range(len(self.classes)), zero_division=math.nan
+        )
+        per_class = [
+            {"name": name, "precision": _defined(p), "recall": _defined(r), "f1": _defined(f), "photos": int(count)}
+            for name, p, r, f, count in zip(self.classes, *shares, strict=True)
+        ]
+        right = int(self.confusion.trace())
+        filled = [dataclasses.asdict(one) for one in self.bins]
+        return {
+            "accuracy": evaluation.accuracy(self.predictions, self.labels),
+            "accuracy_interval": evaluation.wilson_interval(right, len(self.names)),
+            "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
+            "errors": len(self.errors),
+            "per_class": per_class,
+            "expected_calibration_error": calibration.expected_calibration_error(self.bins),
+            "brier_score": calibration.brier_score(self.probabilities, self.labels),
+            "negative_log_likelihood": evaluation.loss(self.logits.double(), self.labels),
+            "bins": [
+                one | {"confidence": _defined(one["confidence"]), "accuracy": _defined(one["accuracy"])}
+                for one in filled
+            ],
+            "confusion": self.confusion.tolist(),
+            "classes": list(self.classes),
+            "model": self.model.name,
+            "size": self.model.size,
+            "data": self.photos.name,
+            "data_fingerprint": self.photos.fingerprint,
+            "data_note": self.photos.note,
+            "part": self.part,
+            "photos": len(self.names),
+            "versions": system.versions(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def table(self) -> str:
+        """Return the figures as text: accuracy, calibration, and a line a class."""
+        found = self.summary()
+        low, high = found["accuracy_interval"]
+        width = max(len(name) for name in ("class", *self.classes))
+        lines = [
+            f"Accuracy {found['accuracy']:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}), "
+            f"balanced accuracy {found['balanced_accuracy']:.3f}, {found['errors']:,} of {found['photos']:,} wrong.",
+            f"Expected calibration error {found['expected_calibration_error']:.3f} ({len(self.bins)} bins), "
+            f"Brier score {found['brier_score']:.3f}, "
+            f"mean negative log-likelihood {found['negative_log_likelihood']:.3f} nats.",
+            f"{'class':{width}}  precision  recall     F1  photos",
+        ]
+        for one in found["per_class"]:
+            precision, recall, f1 = (
+                "-" if one[what] is None else f"{one[what]:.3f}" for what in ("precision", "recall", "f1")
+            )
+            lines.append(f"{one['name']:{width}}  {precision:>9}  {recall:>6}  {f1:>5}  {one['photos']:6,}")
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write figures, errors and pictures to a folder.
+
+        It holds ``evaluation.json``, ``errors.csv`` (a line a photo that is predicted wrong, the surest first),
+        ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; made if it does not exist.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        OccupiedError
+            If the folder holds anything already.
+        """
+        from cnnhw import plots  # matplotlib takes half a second to import
+
+        folder = Path(path)
+        check_unused(folder)
+        title = f"{self.photos.name}, {self.part}"
+
+        def nothing() -> tuple[()]:
+            check_unused(folder)
+            return ()
+
+        with files.replacing_all(folder, last=_REPORT, own=nothing) as new:
+            # names of files that are no UTF-8 keep their bytes
+            with (new / "errors.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                writer = csv.writer(file)
+                writer.writerow(["photo", "true", "predicted", *self.classes])
+                for row in self.errors:
+                    true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
+                    shares = self.probabilities[row].tolist()
+                    writer.writerow([self.names[row], true, predicted, *(f"{share:.4f}" for share in shares)])
+            plots.save(plots.confusion({title: self.confusion}, self.classes), new / "confusion.png")
+            plots.save(plots.reliability(self.bins, title), new / "reliability.png")
+            files.write_json(new / _REPORT, self.summary())
+        return folder
+
+
+def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
+    """Let a network predict labelled photos.
+
+    Parameters
+    ----------
+    model : Classifier
+        A trained network. Its class names have to be those of the data, in any order; without names, classes are
+        matched by number.
+    photos : PhotoSet
+        The data, of the network's size.
+    part : {"test", "validation", "train", "all"}
+        Which part of them.
+
+    Returns
+    -------
+    Assessment
+        The network's answers.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such part.
+    DataError
+        If size or classes of the data are not those of the network.
+    WeightsError
+        If the network answers with numbers that are not finite.
+    """
+    if part not in PARTS:
+        raise UnknownNameError("part", part, PARTS)
+    classes, places = _matched(model, photos)
+    evaluation.check_fits(model, photos.size, len(photos.classes))
+    split = _joined(photos) if part == "all" else getattr(photos, part)
+    logits = evaluation.predict(model, split)
+    if not logits.isfinite().all():
+        raise WeightsError("the network answers with numbers that are not finite: its weights cannot be used")
+    return Assessment(model, photos, part, classes, split.names, places[split.labels], logits)
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that holds anything, be it an evaluation, a run or what is not ours.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it need not exist.
+
+    Raises
+    ------
+    OccupiedError
+        If it holds anything already.
+    """
+    outputs.check_folder(folder, _FILES, "choose another folder (--out)")
+
+
+def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tensor]:
+    """Return the class names in the network's order, and the place in it of each class of the data."""
+    classes = model.classes or photos.classes
+    if len(classes) != model.num_classes:
+        raise DataError(
+            f"the network has {model.num_classes} classes without names, {photos.name} has {len(photos.classes)}: "
+            "without names, the numbers have to be the same"
+        )
+    missing, unknown = (
+        ", ".join(repr(name) for name in one if name not in other)
+        for one, other in ((classes, photos.classes), (photos.classes, classes))
+    )
+    if missing or unknown:
+        differences = [f"lacks {missing}"] * bool(missing) + [f"has {unknown}, unknown to the network"] * bool(unknown)
+        raise DataError(
+            f"the classes of {photos.name} are not those of the network: it {' and '.join(differences)}. "
+            "Name the class folders as the network names its classes"
+        )
+    return classes, torch.tensor([classes.index(name) for name in photos.classes])
+
+
+def _joined(photos: PhotoSet) -> Split:
+    parts = (photos.train, photos.validation, photos.test)
+    return Split(
+        photos.train.store,
+        torch.cat([split.index for split in parts]),
+        torch.cat([split.labels for split in parts]),
+        sum((split.names for split in parts), ()),
+        sum((split.digests for split in parts), ()),
+    )
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

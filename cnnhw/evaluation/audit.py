@@ -1,0 +1,454 @@
+"""Looking a labelled photo set over before one trusts it: labels that look wrong, and photos that are there twice.
+
+A label is suspicious if a classifier that has not seen it finds another class more probable (confident learning,
+Northcutt et al. 2021). Photos that are in training and test alike make a test accuracy too high.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnhw import evaluation, features, system
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.splits import PARTS, natural
+from cnnhw.errors import DataError
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "suspicious_labels", "table"]
+
+DISTANCE = 6
+_CHUNK = 500
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_TIE = 0.01  # grey levels of 255: less is rounding
+_STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
+_MOST_PAIRS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Suspects:
+    """What classifiers that have not seen a photo think of its label.
+
+    Attributes
+    ----------
+    labels : Tensor of shape (N,), int64
+        The labels given.
+    probabilities : Tensor of shape (N, K), float64
+        Of each class, by the classifier that was fitted without the photo.
+    margins : Tensor of shape (N,), float64
+        As :func:`margins` returns them.
+    order : Tensor of shape (N,), int64
+        The rows, the most suspicious label first.
+    """
+
+    labels: Tensor
+    probabilities: Tensor
+    margins: Tensor
+    order: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """The most probable class of each photo: Tensor of shape (N,), int64."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of photos whose most probable class is the label given, 0 to 1."""
+        return evaluation.accuracy(self.predicted, self.labels)
+
+    @property
+    def confusion(self) -> Tensor:
+        """Labels given in rows, most probable classes in columns: Tensor of shape (K, K), int64."""
+        return evaluation.confusion_matrix(self.predicted, self.labels, self.probabilities.shape[1])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos that look the same.
+
+    Attributes
+    ----------
+    names : tuple of (str, str)
+        The photos' names.
+    parts : tuple of (str, str)
+        Where they are: ``"train"``, ``"validation"`` or ``"test"``.
+    labels : tuple of (str, str)
+        The names of their classes.
+    distance : int
+        Bits in which their hashes differ, 0 to 64.
+    """
+
+    names: tuple[str, str]
+    parts: tuple[str, str]
+    labels: tuple[str, str]
+    distance: int
+
+    @property
+    def leaks(self) -> bool:
+        """Whether one is for training and the other for the test."""
+        return set(self.parts) == {"train", "test"}
+
+
+def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return by how much the label given is more probable than the most probable other class.
+
+    Parameters
+    ----------
+    probabilities : Tensor of shape (N, K), float
+        Of each class, with K of 2 or more; rows sum to 1.
+    labels : Tensor of shape (N,), int64
+        The labels given, 0 to K - 1.
+
+    Returns
+    -------
+    Tensor of shape (N,)
+        The normalized margin of Northcutt et al. (2021), -1 to 1: -1 for a label that is surely wrong, 1 for one that
+        is surely right.
+    """
+    own = labels[:, None]
+    others = probabilities.scatter(1, own, -torch.inf)
+    return probabilities.gather(1, own)[:, 0] - others.amax(1)
+
+
+def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Suspects:
+    """Order labels by how wrong they look to classifiers that have not seen them.
+
+    Multinomial logistic regression on standardised vectors is fitted to all folds but one and asked about that one,
+    for each fold. A fold holds about the same share of each class.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (N, D), float
+        A description of each photo, as from :func:`cnnhw.features.vectors`.
+    labels : Tensor of shape (N,), int64
+        The labels given, 0 to K - 1.
+    folds : int
+        Number of folds, 2 or more.
+    seed : int
+        Decides which photo is in which fold.
+
+    Returns
+    -------
+    Suspects
+        Probabilities, margins, and the rows in order of suspicion.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two classes, a class has fewer photos than there are folds, or the vectors are not
+        finite or not one for each label.
+    """
+    if vectors.ndim != 2 or labels.ndim != 1 or len(vectors) != len(labels):
+        shapes = tuple(vectors.shape), tuple(labels.shape)
+        raise DataError(f"vectors and labels have the shapes {shapes[0]} and {shapes[1]}: give (N, D) and (N,)")
+    if not vectors.isfinite().all():
+        raise DataError("some vectors hold values that are not finite: a network with such weights cannot be used")
+    if folds < 2:
+        raise DataError(f"folds is {folds}: give 2 or more")
+    if len(labels) and labels.min() < 0:
+        raise DataError(f"the least label is {int(labels.min())}: give labels from 0")
+    counts = torch.bincount(labels).tolist()
+    if len(counts) < 2:
+        raise DataError("all photos have the same label: there must be two classes or more")
+    least = min(range(len(counts)), key=counts.__getitem__)
+    if counts[least] < folds:
+        raise DataError(
+            f"class {least} has {counts[least]} photos, and {folds} folds need {folds} of each class: "
+            "take fewer folds, or leave the class out"
+        )
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=1000))
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    found = cross_val_predict(
+        classifier, vectors.double().numpy(), labels.numpy(), cv=cut, method="predict_proba"
+    )  # (N, K)
+    probabilities = torch.from_numpy(found)
+    by = margins(probabilities, labels)
+    return Suspects(labels, probabilities, by, by.argsort(stable=True))
+
+
+def dhash(images: Tensor) -> NDArray[np.uint64]:
+    """Return a hash of each photo that survives scaling, blur and changes of brightness.
+
+    The photo is averaged to 9 x 8 areas; a bit says whether an area is darker than its right neighbour: the difference
+    hash (Krawetz 2013).
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, H, W), uint8
+        RGB photos of any size.
+
+    Returns
+    -------
+    array of shape (N,), uint64
+        The hashes, the first bit the highest.
+
+    Raises
+    ------
+    DataError
+        If the photos have another shape or type.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
+        raise DataError(f"photos must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
+    down, across = _areas(images.shape[2], 8), _areas(images.shape[3], 9)
+    luma = torch.tensor(_LUMA)
+    hashes = []
+    for some in images.split(_CHUNK):
+        grey = torch.einsum("nchw,c->nhw", some.float(), luma)
+        cells = down @ grey @ across.T  # (N, 8, 9)
+        bits = (cells.diff(dim=2) > _TIE).flatten(1)  # (N, 64)
+        hashes.append(np.packbits(bits.numpy(), axis=1).view(">u8")[:, 0].astype(np.uint64))
+    return np.concatenate(hashes)
+
+
+def _areas(side: int, cells: int) -> Tensor:
+    """Return the weights that average `side` pixels to `cells` equal areas: Tensor of shape (cells, side)."""
+    edges, pixels = torch.linspace(0, side, cells + 1, dtype=torch.float64), torch.arange(side)
+    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (overlap.clamp(min=0) * cells / side).float()
+
+
+def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance: int = DISTANCE) -> list[Pair]:
+    """Find photos that look the same, within a data set or between two.
+
+    Parameters
+    ----------
+    first : PhotoSet
+        The data set.
+    second : PhotoSet, optional
+        Another one, whose photos may have another size. If given, pairs of a photo of the first and one of the second
+        are looked for; if not, pairs within the first, each once.
+    distance : int
+        Greatest number of bits, 0 to 64, in which the hashes of :func:`dhash` may differ.
+
+    Returns
+    -------
+    list of Pair
+        Pairs of a training and a test photo first, then others in different parts, then those in the same; the nearest
+        first.
+
+    Raises
+    ------
+    DataError
+        If `distance` is out of range.
+    """
+    if not 0 <= distance <= 64:
+        raise DataError(f"distance is {distance}: a hash has 64 bits, give 0 to 64")
+    left = _listing(first)
+    right = left if second is None else _listing(second)
+    pairs = []
+    for start in range(0, len(left.signs), _CHUNK):
+        # equal bits add 1 to the product of signs and different ones take 1 off, which float32 holds exactly
+        apart = (64 - left.signs[start : start + _CHUNK] @ right.signs.T) / 2
+        rows, columns = (apart <= distance).nonzero()
+        if second is None:
+            once = columns > rows + start
+            rows, columns = rows[once], columns[once]
+        for row, column, bits in zip((rows + start).tolist(), columns.tolist(), apart[rows, columns], strict=True):
+            names, parts, labels = zip(left.entry(row), right.entry(column), strict=True)
+            pairs.append(Pair(names, parts, labels, int(bits)))
+
+    def rank(pair: Pair) -> tuple[Any, ...]:
+        first, second = pair.names
+        return not pair.leaks, pair.parts[0] == pair.parts[1], pair.distance, natural(first), natural(second)
+
+    return sorted(pairs, key=rank)
+
+
+class _Listing(NamedTuple):
+    """All photos of a data set, with the bits of their hashes as signs: array of shape (N, 64), float32."""
+
+    names: list[str]
+    parts: list[str]
+    labels: list[str]
+    signs: NDArray[np.float32]
+
+    def entry(self, row: int) -> tuple[str, str, str]:
+        return self.names[row], self.parts[row], self.labels[row]
+
+
+def _listing(photos: PhotoSet) -> _Listing:
+    names: list[str] = []
+    parts: list[str] = []
+    labels: list[str] = []
+    hashes = []
+    for part, split in zip(PARTS, _splits(photos), strict=True):
+        names += split.names
+        parts += [part] * len(split)
+        labels += [photos.classes[label] for label in split.labels.tolist()]
+        hashes += [dhash(split.batch(rows)) for rows in torch.arange(len(split)).split(_CHUNK)]
+    bytes_ = np.concatenate(hashes).view(np.uint8).reshape(-1, 8)
+    signs = 2 * np.unpackbits(bytes_, axis=1).astype(np.float32) - 1
+    return _Listing(names, parts, labels, signs)
+
+
+def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
+    return photos.train, photos.validation, photos.test
+
+
+def run(
+    photos: PhotoSet,
+    model: Classifier,
+    *,
+    against: PhotoSet | None = None,
+    most: int = 24,
+    distance: int = DISTANCE,
+    credits: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Look a data set over: all its photos, whatever part they are in.
+
+    Parameters
+    ----------
+    photos : PhotoSet
+        The data set.
+    model : Classifier
+        The network whose features are used, as for :func:`cnnhw.features.vectors`.
+    against : PhotoSet, optional
+        Another data set, some of whose photos may be in the first, too.
+    most : int
+        How many suspicious labels to list at most.
+    distance : int
+        As for :func:`near_duplicates`.
+    credits : mapping of str to str, optional
+        Whom to credit for photos, by their names.
+
+    Returns
+    -------
+    dict
+        Plain values, as JSON holds them: ``data`` and ``model``; ``accuracy`` and ``confusion`` of the out-of-fold
+        predictions, and how many of them are another class than the label, ``disagreements``; ``suspicious``, of which
+        the `most` clearest are listed; ``duplicates``, within the data set and, if asked for, between both, of which
+        the first 200 pairs are listed; ``date`` and ``versions``.
+
+    Raises
+    ------
+    DataError
+        As :func:`suspicious_labels`, with up to five folds.
+    """
+    credits = credits or {}
+    labels = torch.cat([split.labels for split in _splits(photos)])
+    names = [name for split in _splits(photos) for name in split.names]
+    parts = [part for part, split in zip(PARTS, _splits(photos), strict=True) for _ in range(len(split))]
+    folds = max(2, min(5, *torch.bincount(labels).tolist()))
+    found = suspicious_labels(
+        torch.cat([features.vectors(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
+    )
+    wrong = [row for row in found.order.tolist() if found.margins[row] < 0]
+    predicted = found.predicted.tolist()
+    suspicious = [
+        {
+            "name": names[row],
+            "part": parts[row],
+            "label": photos.classes[labels[row]],
+            "predicted": photos.classes[predicted[row]],
+            "margin": round(float(found.margins[row]), 4),
+            "probabilities": [round(share, 4) for share in found.probabilities[row].tolist()],
+            "credit": credits.get(names[row], ""),
+        }
+        for row in wrong[:most]
+    ]
+    duplicates = [_section((photos.name,), near_duplicates(photos, distance=distance), credits)]
+    if against:
+        pairs = near_duplicates(photos, against, distance=distance)
+        duplicates.append(_section((photos.name, against.name), pairs, credits))
+    return {
+        "data": _facts(photos),
+        "against": _facts(against) if against else None,
+        "model": model.name,
+        "folds": folds,
+        "accuracy": found.accuracy,
+        "confusion": found.confusion.tolist(),
+        "disagreements": len(wrong),
+        "suspicious": suspicious,
+        "distance": distance,
+        "duplicates": duplicates,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": system.versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")},
+    }
+
+
+def _facts(photos: PhotoSet) -> dict[str, Any]:
+    return {
+        "name": photos.name,
+        "fingerprint": photos.fingerprint,
+        "size": photos.size,
+        "classes": list(photos.classes),
+        "photos": {part: len(split) for part, split in zip(PARTS, _splits(photos), strict=True)},
+        "note": photos.note,
+        "licence": photos.licence,
+    }
+
+
+def _section(sets: Sequence[str], pairs: Sequence[Pair], credits: Mapping[str, str]) -> dict[str, Any]:
+    by_distance = Counter(pair.distance for pair in pairs)
+    listed = []
+    for pair in pairs[:_MOST_PAIRS]:
+        known = [credits.get(name, "") for name in pair.names[: 3 - len(sets)]]  # of the first set alone
+        listed.append(asdict(pair) | ({"credits": known} if any(known) else {}))
+    return {
+        "sets": list(sets),
+        "count": len(pairs),
+        "leaks": sum(pair.leaks for pair in pairs),
+        "other_label": sum(pair.labels[0] != pair.labels[1] for pair in pairs),
+        "by_distance": {str(bits): by_distance[bits] for bits in sorted(by_distance)},
+        "pairs": listed,
+    }
+
+
+def table(result: Mapping[str, Any], pairs: int = 10) -> str:
+    """Return what :func:`run` found as text.
+
+    Parameters
+    ----------
+    result : mapping of str to anything
+        What it returned.
+    pairs : int
+        How many pairs of duplicates to print at most, within the data set and between both.
+
+    Returns
+    -------
+    str
+        Several lines: suspicious labels, with the probabilities of the label given and of the most probable class,
+        then near duplicates.
+    """
+    data, listed = result["data"], result["suspicious"]
+    classes, count = data["classes"], sum(data["photos"].values())
+    lines = [
+        f"{data['name']}: {count:,} photos of {data['size']}x{data['size']} pixels, seen through {result['model']}.",
+        f"Classifiers that have not seen a photo agree with its label in {result['accuracy']:.1%} of cases, and find "
+        f"another class more probable for {result['disagreements']:,} photos.",
+    ]
+    if listed:
+        lines += ["", f"The {len(listed)} most suspicious labels, each with its probability:"]
+        width = max(map(len, classes))
+        for entry in listed:
+            given, other = (entry["probabilities"][classes.index(entry[of])] for of in ("label", "predicted"))
+            lines.append(
+                f"  {entry['label']:{width}} {given:.2f}  looks like {entry['predicted']:{width}} {other:.2f}  "
+                f"{entry['name']} ({entry['part']})"
+            )
+    for section in result["duplicates"]:
+        first, *rest = section["sets"]
+        where = f"between {first} and {rest[0]}" if rest else f"within {first}"
+        lines += [
+            "",
+            f"Near duplicates {where}, up to {result['distance']} of 64 bits apart: {section['count']:,} pairs, "
+            f"{section['leaks']:,} of a training and a test photo.",
+        ]
+        for pair in section["pairs"][:pairs]:
+            photos = (f"{name} ({part})" for name, part in zip(pair["names"], pair["parts"], strict=True))
+            lines.append(f"  {pair['distance']} apart: {' and '.join(photos)}")
+    return "\n".join(lines)

@@ -1,0 +1,271 @@
+"""Looking into any torch model: the maps of its layers, its filters, and what in a photo it answers to.
+
+The model is put into evaluation mode and back; its parameters' gradients are left as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import Split
+from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+
+__all__ = ["dead", "first_convolution", "largest", "layers", "maps", "resolve"]
+
+_BATCH = 100
+_GREY = 0.45  # about the mean of photographs
+
+
+def first_convolution(model: nn.Module) -> str:
+    """Return the name of the layer that sees the photo.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Returns
+    -------
+    str
+        The first module with a ``weight`` of shape (C, 3, k, k); one that is called ``conv1`` goes before others.
+
+    Raises
+    ------
+    CnnhwError
+        If there is none.
+    """
+    found = []
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] == 3:
+            found.append(name)
+    if not found:
+        raise CnnhwError(
+            f"{type(model).__name__} has no layer with a weight of shape (C, 3, k, k); name the layer to look at"
+        )
+    return next((name for name in found if name.rpartition(".")[2] == "conv1"), found[0])
+
+
+def resolve(model: nn.Module, layer: str | None = None) -> str:
+    """Return the full name of a layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+    layer : str, optional
+        Name of a module, as ``model.named_modules()`` has it, or its last part if no other name ends like it. Not
+        given, the first convolution is meant.
+
+    Returns
+    -------
+    str
+        The name, for ``model.get_submodule``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such layer; the message suggests the nearest name.
+    CnnhwError
+        If the name could mean more than one layer, or no layer is given and there is no such convolution.
+    """
+    if layer is None:
+        return first_convolution(model)
+    modules = [name for name, _ in model.named_modules() if name]
+    if layer in modules:
+        return layer
+    ends = [name for name in modules if name.endswith(f".{layer}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise CnnhwError(f"layer {layer!r} is one of {', '.join(ends)}: give its full name")
+    if "." in layer:
+        raise UnknownNameError("layer", layer, modules)
+    short = {name: name.rpartition(".")[2] for name in modules}
+    often = Counter(short.values())  # names as short as the one given, so that the nearest is found
+    raise UnknownNameError("layer", layer, [end if often[end] == 1 else name for name, end in short.items()])
+
+
+def layers(model: nn.Module, size: int | None = None) -> list[str]:
+    """Return the names of the layers that have maps.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model that takes a batch of photos in 0..1.
+    size : int, optional
+        Side length S of the photos in pixels; ``model.size`` if not given, or 224 if the model has no size.
+
+    Returns
+    -------
+    list of str
+        The modules without parts whose output has shape (N, C, H, W), in the order of their first calls.
+    """
+    return _with_maps(model, _blank(model, 1, size))
+
+
+def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
+    """Return what a layer makes of photos.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model that takes a batch of photos in 0..1.
+    images : Tensor of shape (N, 3, S, S), uint8 or float
+        Photos in 0..255, or in 0..1.
+    layer : str, optional
+        As for :func:`resolve`.
+
+    Returns
+    -------
+    Tensor of shape (N, C, H, W)
+        The layer's output, that of its last call if it is called more than once; on the model's device.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such layer, or its output is not a map.
+    """
+    name = resolve(model, layer)
+    module = model.get_submodule(name)
+    found: list[Tensor] = []
+    seen: dict[str, Tensor] = {}
+
+    def keep(_: nn.Module, __: Any, out: Any) -> None:
+        if isinstance(out, Tensor) and out.dim() == 4:
+            seen["map"] = out.clone()  # a later layer may work in place
+
+    with _evaluation(model), _hook(module, keep), torch.no_grad():
+        for part in images.split(_BATCH):
+            model(_input(model, part))
+            if "map" not in seen:
+                raise UnknownNameError("layer with maps", name, _with_maps(model, part[:1]))
+            found.append(seen.pop("map"))
+    return torch.cat(found)
+
+
+def dead(maps: Tensor) -> Tensor:
+    """Say which channels tell nothing.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (N, C, H, W)
+        The maps of some photos.
+
+    Returns
+    -------
+    Tensor of shape (C,), bool
+        Whether the channel has the same value at all positions of all photos.
+    """
+    flat = maps.transpose(0, 1).flatten(1)
+    return flat.amax(1) == flat.amin(1)
+
+
+def largest(
+    model: nn.Module, photos: Split | Tensor, layer: str, channel: int, count: int = 9
+) -> list[tuple[int, int, int, float]]:
+    """Return where in a data set a channel is largest.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model that takes a batch of photos in 0..1.
+    photos : Split or Tensor of shape (N, 3, S, S)
+        The photos, which are looked at in batches.
+    layer : str
+        As for :func:`resolve`.
+    channel : int
+        Which channel, from 0.
+    count : int
+        How many places.
+
+    Returns
+    -------
+    list of (int, int, int, float)
+        Number of the photo, row and column in the map, and value; the largest first. Each photo counts once, with its
+        largest value: otherwise one photo and its neighbouring positions might fill the list.
+
+    Raises
+    ------
+    UnknownNameError
+        As for :func:`maps`.
+    DataError
+        If there is no such channel.
+    """
+    found: list[tuple[int, int, int, float]] = []
+    for rows in torch.arange(len(photos)).split(_BATCH):
+        seen = maps(model, photos.batch(rows) if isinstance(photos, Split) else photos[rows], layer)
+        if not 0 <= channel < seen.shape[1]:
+            raise DataError(f"layer {layer!r} has channels 0 to {seen.shape[1] - 1}, not {channel}")
+        values, places = seen[:, channel].flatten(1).max(1)
+        width = seen.shape[-1]
+        found += [
+            (row, place // width, place % width, value)
+            for row, place, value in zip(rows.tolist(), places.tolist(), values.tolist(), strict=True)
+        ]
+        found = sorted(found, key=lambda place: -place[3])[:count]
+    return found
+
+
+def _label(logits: Tensor, label: int | None) -> int:
+    if label is None:
+        return int(logits[0].argmax())
+    if not 0 <= label < logits.shape[1]:
+        raise DataError(f"the model has classes 0 to {logits.shape[1] - 1}, not {label}")
+    return label
+
+
+def _blank(model: nn.Module, count: int, size: int | None) -> Tensor:
+    own = getattr(model, "size", None)
+    side = size or (own if isinstance(own, int) else 224)
+    return torch.zeros(count, 3, side, side)
+
+
+def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
+    names: dict[str, None] = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and out.dim() == 4:
+                names[name] = None
+
+        return hook
+
+    with _evaluation(model), contextlib.ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            if name and not any(True for _ in module.children()):
+                hooks.enter_context(_hook(module, note(name)))
+        model(_input(model, images))
+    return list(names)
+
+
+def _input(model: nn.Module, images: Tensor) -> Tensor:
+    parameter = next(model.parameters(), None)
+    return to_float(images) if parameter is None else to_float(images).to(parameter.device)
+
+
+@contextlib.contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # one by one, as some may have been frozen
+            module.training = training
+
+
+@contextlib.contextmanager
+def _hook(module: nn.Module, hook: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

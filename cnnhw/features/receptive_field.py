@@ -1,0 +1,73 @@
+"""What of a photo a cell of a layer can see."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from cnnhw.errors import DataError
+from cnnhw.features.extract import _blank, maps
+
+__all__ = ["receptive_box"]
+
+
+def receptive_box(
+    model: nn.Module, layer: str | None, row: int, column: int, size: int | None = None
+) -> tuple[int, int, int, int]:
+    """Return the part of the photo that a unit sees.
+
+    Pixels are made "not a number", which all arithmetic passes on, whatever the weights are: the box ends where more
+    of such pixels, from that side, would reach the unit. This is exact for any model made of convolutions, poolings,
+    norms and activations, and needs no gradient. Whole rows and columns are tried by bisection.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model that takes a batch of photos in 0..1.
+    layer : str, optional
+        As for :func:`resolve`.
+    row, column : int
+        The unit's position in the map, from 0.
+    size : int, optional
+        As for :func:`layers`.
+
+    Returns
+    -------
+    tuple of int
+        Top, left, bottom and right in pixels, so that the unit sees ``photo[:, top:bottom, left:right]``; clipped to
+        the photo.
+
+    Raises
+    ------
+    UnknownNameError
+        As for :func:`maps`.
+    DataError
+        If the map has no such position, or it does not depend on the photo.
+    """
+    photos = _blank(model, 4, size)
+    side = photos.shape[-1]
+    height, width = maps(model, photos[:1], layer).shape[-2:]
+    if not (0 <= row < height and 0 <= column < width):
+        raise DataError(f"the map has {height} x {width} positions; there is no ({row}, {column})")
+
+    def reached(covered: list[int]) -> list[bool]:
+        """Say whether the unit sees the first so many rows, columns, last rows, last columns."""
+        tried = photos.clone()
+        top, left, bottom, right = covered
+        tried[0, :, :top] = tried[1, :, :, :left] = torch.nan
+        tried[2, :, side - bottom :] = tried[3, :, :, side - right :] = torch.nan
+        with torch.backends.nnpack.flags(enabled=False):  # its tiles would pass "not a number" on to neighbours
+            return maps(model, tried, layer)[:, :, row, column].isnan().any(1).tolist()
+
+    few, many = [0] * 4, [side] * 4  # the unit is not reached by `few`, and is by `many`
+    if not all(reached(many)):
+        raise DataError(f"layer {layer!r} does not depend on the photo at ({row}, {column})")
+    while any(b - a > 1 for a, b in zip(few, many, strict=True)):
+        middle = [(a + b) // 2 if b - a > 1 else b for a, b in zip(few, many, strict=True)]
+        for i, hit in enumerate(reached(middle)):
+            if hit:
+                many[i] = middle[i]
+            else:
+                few[i] = middle[i]
+    top, left, bottom, right = many
+    return top - 1, left - 1, side - bottom + 1, side - right + 1

@@ -1,0 +1,91 @@
+"""What in a photo a class depends on: gradients, and parts that are covered."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cnnhw.errors import DataError
+from cnnhw.features.extract import _BATCH, _GREY, _evaluation, _input, _label
+
+__all__ = ["occlusion", "saliency"]
+
+
+def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tensor:
+    """Return how strongly each pixel moves a class's logit, by its gradient (Simonyan et al. 2014).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any classifier that takes a batch of photos in 0..1.
+    image : Tensor of shape (3, H, W), uint8 or float
+        One photo.
+    label : int, optional
+        The class; the predicted one if not given.
+
+    Returns
+    -------
+    Tensor of shape (H, W), float32
+        The largest absolute value over the three colours of the gradient of the logit, with pixels in 0..1.
+
+    Raises
+    ------
+    DataError
+        If there is no such class.
+    """
+    with _evaluation(model), torch.enable_grad():
+        pixels = _input(model, image[None]).detach().clone().requires_grad_()
+        logits = model(pixels)
+        (gradient,) = torch.autograd.grad(logits[0, _label(logits, label)], pixels)
+    return gradient[0].abs().amax(0).cpu()
+
+
+def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window: int = 8, step: int = 4) -> Tensor:
+    """Return how much each part of a photo matters to a class, by covering it (Zeiler and Fergus 2014).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any classifier that takes a batch of photos in 0..1.
+    image : Tensor of shape (3, H, W), uint8 or float
+        One photo.
+    label : int, optional
+        The class; the predicted one if not given.
+    window : int
+        Side of the grey square that covers, in pixels.
+    step : int
+        Pixels from one square to the next, 1 to `window`; the last ones end at the photo's edge.
+
+    Returns
+    -------
+    Tensor of shape (H, W), float32
+        By how much the class's probability drops, the mean over the squares that cover the pixel: -1 to 1.
+
+    Raises
+    ------
+    DataError
+        If there is no such class, or the squares do not fit.
+    """
+    height, width = image.shape[-2:]
+    if not 1 <= step <= window <= min(height, width):
+        raise DataError(
+            f"window={window}, step={step} for a photo of {width} x {height}: give 1 <= step <= window <= side"
+        )
+    tops, lefts = (sorted({*range(0, side - window + 1, step), side - window}) for side in (height, width))
+    corners = [(top, left) for top in tops for left in lefts]
+    drops, covers = torch.zeros(height, width), torch.zeros(height, width)
+    with _evaluation(model), torch.no_grad():
+        pixels = _input(model, image[None])
+        logits = model(pixels)
+        label = _label(logits, label)
+        whole = logits.softmax(1)[0, label]
+        for start in range(0, len(corners), _BATCH):
+            part = corners[start : start + _BATCH]
+            covered = pixels.repeat(len(part), 1, 1, 1)
+            for one, (top, left) in zip(covered, part, strict=True):
+                one[:, top : top + window, left : left + window] = _GREY
+            lost = (whole - model(covered).softmax(1)[:, label]).tolist()
+            for drop, (top, left) in zip(lost, part, strict=True):
+                drops[top : top + window, left : left + window] += drop
+                covers[top : top + window, left : left + window] += 1
+    return drops / covers

@@ -1,0 +1,83 @@
+"""How alike the features of two networks are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import Split
+from cnnhw.errors import DataError
+from cnnhw.features.extract import _BATCH, _evaluation
+from cnnhw.models.blocks import Classifier, device_of
+
+__all__ = ["cka", "vectors"]
+
+
+def cka(first: Tensor, second: Tensor) -> float:
+    """Return how alike two representations of the same photos are, up to rotation and scale.
+
+    Parameters
+    ----------
+    first : Tensor of shape (N, D)
+        What one network says of N photos.
+    second : Tensor of shape (N, E)
+        What another says of them.
+
+    Returns
+    -------
+    float
+        Linear centred kernel alignment (Kornblith et al. 2019, eq. 4), 0 to 1; 1 for representations that differ by a
+        rotation and a factor alone. It is biased upwards where N is not much larger than D and E.
+
+    Raises
+    ------
+    DataError
+        If they are of other numbers of photos, or one of them is the same for all photos.
+    """
+    if len(first) != len(second):
+        raise DataError(f"representations of {len(first)} and of {len(second)} photos cannot be compared")
+    x, y = (values.detach().double() - values.detach().double().mean(0) for values in (first, second))
+    scale = (x.T @ x).norm() * (y.T @ y).norm()
+    if scale == 0:
+        raise DataError("a representation that is the same for all photos cannot be compared")
+    return float((y.T @ x).square().sum() / scale)
+
+
+def vectors(model: Classifier, split: Split) -> Tensor:
+    """Return what the extractor says of photos: the mean of each channel of its last map.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network.
+    split : Split
+        N photos, best of the side that the network was trained with.
+
+    Returns
+    -------
+    Tensor of shape (N, C), float32
+        A vector a photo, on the CPU.
+
+    Raises
+    ------
+    DataError
+        If there are no photos, or they are too small for the network.
+    """
+    if not len(split):
+        raise DataError("there are no photos to compute vectors of: give a split that holds some")
+    device, side = device_of(model), split.store.shape[-1]
+    found = []
+    with _evaluation(model), torch.no_grad():
+        for rows in torch.arange(len(split)).split(_BATCH):
+            photos = to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)
+            try:
+                found.append(model.forward_features(photos).mean((2, 3)).cpu())
+            except RuntimeError as error:
+                if side >= model.size:
+                    raise
+                name = model.name or "the network"
+                raise DataError(
+                    f"photos of {side} pixels are too small for {name}: load them with size={model.size}"
+                ) from error
+    return torch.cat(found)

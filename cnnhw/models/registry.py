@@ -1,0 +1,124 @@
+"""The networks by name, and how they are initialised."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+
+from cnnhw.errors import UnknownNameError
+from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
+from cnnhw.models.blocks import Classifier, glorot_
+
+__all__ = ["backbones", "builder", "create", "names"]
+
+_BUILDERS: dict[str, Callable[..., Classifier]] = {
+    "fast": fast.fast,
+    "best": fast.best,
+    "plain": plain.plain,
+    "residual": residual.residual,
+    "resnet": resnet.resnet,
+    "dense": dense.dense,
+    "inception": inception.inception,
+    "fast_inception": inception.fast_inception,
+    "first_layer": first_layer.first_layer,
+    "q1_shallow": original.q1_shallow,
+    "q1_deep": original.q1_deep,
+    "q1_deep_residual": resnet.q1_deep_residual,
+    "q2_concat_skip": original.q2_concat_skip,
+    "q4_inception": original.q4_inception,
+}
+
+# networks of others, which no study of the book trains from scratch
+_BACKBONES: dict[str, Callable[..., Classifier]] = {
+    "efficientnet_lite0": imagenet.efficientnet_lite0,
+    "mobilenet_v3_small": imagenet.mobilenet_v3_small,
+    "resnet18": imagenet.resnet18,
+}
+
+# twice the variance, so that signals keep their size through many ReLUs (He et al. 2015)
+_DEEP = ("residual", "resnet")
+
+
+def names() -> list[str]:
+    """Return the names of all the book's own models, sorted."""
+    return sorted(_BUILDERS)
+
+
+def backbones() -> list[str]:
+    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted."""
+    return sorted(_BACKBONES)
+
+
+def builder(name: str) -> Callable[..., Classifier]:
+    """Return the function that builds a registered model.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names` or :func:`backbones`.
+
+    Returns
+    -------
+    callable
+        Takes ``num_classes``, ``size``, and the model's options by name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model; the message suggests the nearest name.
+    """
+    known = _BUILDERS | _BACKBONES
+    if name not in known:
+        raise UnknownNameError("model", name, known)
+    return known[name]
+
+
+def create(
+    name: str, num_classes: int = 5, seed: int = 0, size: int = 128, **options: bool | int | float | str
+) -> Classifier:
+    """Build a registered model with freshly initialised weights.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names` or :func:`backbones`.
+    num_classes : int
+        Number of logits, 1 or more.
+    seed : int
+        Decides the initial weights; torch's global generator is left as it was.
+    size : int
+        The photos' side length S in pixels.
+    **options
+        What the function that builds the model takes beside these: see :func:`builder`.
+
+    Returns
+    -------
+    Classifier
+        The model, in training mode.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model.
+    ValueError
+        If the model cannot be built for that `size` or `num_classes`, or has no such option.
+    """
+    build = builder(name)
+    known = list(inspect.signature(build).parameters)[2:]
+    if unknown := set(options) - set(known):
+        raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(num_classes=num_classes, size=size, **options)
+        glorot_(model)
+    if name in _DEEP:
+        with torch.no_grad():
+            for part in model.modules():
+                if isinstance(part, torch.nn.Conv2d):
+                    part.weight.mul_(2**0.5)
+    model.name, model.options = name, options
+    return model

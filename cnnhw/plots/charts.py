@@ -1,0 +1,750 @@
+"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains.
+
+Figures of runs say what they show in words, by their label (``figure.get_label()``), computed from what is drawn:
+pages take it for the alternative text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cnnhw.evaluation.calibration import Bin
+from cnnhw.plots.figures import COLOURS, _figure
+from cnnhw.studies.store import Record
+from cnnhw.theory.loss_landscape import Plane
+
+__all__ = [
+    "accuracy_by_epoch",
+    "against",
+    "bars",
+    "confusion",
+    "costs",
+    "curves",
+    "dots",
+    "effects",
+    "lines",
+    "per_class",
+    "plane",
+    "reliability",
+    "scaling",
+    "shares",
+    "time_to_accuracy",
+    "trained",
+]
+
+History = Mapping[str, Sequence[float]]
+
+
+def curves(
+    runs: Mapping[str, History | Sequence[History]],
+    *,
+    reported: Mapping[str, History] | None = None,
+    best_epoch: int | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw loss and accuracy by epoch.
+
+    Parameters
+    ----------
+    runs : mapping of str to history, or to several histories
+        One colour a name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
+        epoch; of several (one a seed) the mean is drawn, with a band from the lowest to the highest.
+    reported : mapping of str to history, optional
+        What the original report printed under the same names, drawn with dots.
+    best_epoch : int, optional
+        Marked by a vertical line.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Two axes: loss in nats, and accuracy.
+    """
+    figure = _figure(10, 4.2, title)
+    axes = figure.subplots(1, 2)
+    for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        for (name, given), colour in zip(runs.items(), COLOURS, strict=False):
+            histories = [given] if isinstance(given, Mapping) else list(given)
+            _history(axis, histories, measure, colour, f"{name}, ")
+            if reported and name in reported:
+                _reported(axis, reported[name], measure, colour, name)
+        _epoch_axis(axis, measure, best_epoch)
+    axes[0].legend(fontsize="small", frameon=False)
+    told = [
+        _told([given] if isinstance(given, Mapping) else list(given), name)
+        + (". " + _told([reported[name]], f"{name}, reported") if reported and name in reported else "")
+        for name, given in runs.items()
+    ]
+    return _label(figure, title, "loss and accuracy by epoch", *told)
+
+
+def confusion(
+    matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]], columns: int = 3
+) -> Figure:
+    """Draw confusion matrices side by side.
+
+    Parameters
+    ----------
+    matrices : mapping of str to Tensor of shape (K, K)
+        Counts, true classes in rows, under the title of each.
+    classes : sequence of str, or mapping of str to sequence of str
+        The class names, the same for all matrices or by title.
+    columns : int
+        Matrices a row.
+
+    Returns
+    -------
+    Figure
+        One axes a matrix; the colour is the share of the row, the number the count (or mean count).
+    """
+    largest = max(len(matrix) for matrix in matrices.values())
+    side = max(3.8, 0.62 * largest + 1.4)
+    columns = min(len(matrices), columns)
+    rows = math.ceil(len(matrices) / columns)
+    figure = _figure(side * columns, side * rows, "")
+    for number, (title, matrix) in enumerate(matrices.items()):
+        names = classes[title] if isinstance(classes, Mapping) else classes
+        axis = figure.add_subplot(rows, columns, number + 1)
+        _matrix(axis, matrix, names)
+        axis.set_title(title, fontsize="medium", parse_math=False)
+    told = [f"{title} {float(matrix.trace() / matrix.sum()):.2f}" for title, matrix in matrices.items()]
+    return _label(figure, "", "confusion matrices, with the share on the diagonal", "; ".join(told))
+
+
+def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
+    """Draw what there is to see of a trained model: curves, confusion matrix and time.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The records of one arm, one a seed.
+    classes : sequence of str, optional
+        Other names of the classes than the records'.
+    title : str
+        The beginning of the title, which goes on with the seconds of training.
+
+    Returns
+    -------
+    Figure
+        Three axes: loss in nats and accuracy by epoch, the mean of the runs with a band from the lowest to the
+        highest; and the test confusion matrix at the epochs best by validation, with mean counts. The epoch is marked
+        if there is one run.
+
+    Raises
+    ------
+    ValueError
+        If there are no records, or they differ in their epochs or classes.
+    """
+    if len({(len(record.history["loss"]), record.classes) for record in records}) != 1:
+        raise ValueError("one figure is for the records of one arm, with the same epochs and classes, and at least one")
+    seconds = [record.content["seconds"] for record in records]
+    runs = f"median of {len(records)} runs, {min(seconds):,.0f} to {max(seconds):,.0f} s"
+    took = f"training took {np.median(seconds):,.0f} s ({runs if len(records) > 1 else 'one run'})"
+    figure = _figure(13, 4.2, f"{title}: {took}" if title else took.capitalize())
+    axes = figure.subplots(1, 3)
+    for axis, measure in zip(axes, ("loss", "accuracy"), strict=False):
+        _history(axis, [record.history for record in records], measure, COLOURS[0])
+        _epoch_axis(axis, measure, records[0].best_epoch if len(records) == 1 else None)
+    axes[0].legend(fontsize="small", frameon=False)
+    matrix = np.mean([record.confusion().numpy() for record in records], axis=0)
+    _matrix(axes[2], matrix, classes or records[0].classes)
+    axes[2].set_title("test photos" if len(records) == 1 else "test photos, mean of the runs", fontsize="medium")
+    return _label(
+        figure,
+        title,
+        "loss and accuracy by epoch, and the confusion matrix",
+        _told([record.history for record in records]),
+        _found(matrix, classes or records[0].classes),
+    )
+
+
+def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
+    """Draw the share of each class's photos that was found.
+
+    Parameters
+    ----------
+    shares : mapping of str to sequence of sequence of float
+        For each name one row a run, each with one share (0 to 1) a class.
+    classes : sequence of str
+        The class names.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Dots for runs, a bar for their mean.
+    """
+    figure = _figure(8, 3.8, title)
+    axis = figure.subplots()
+    width = 0.8 / len(shares)
+    for number, ((name, rows), colour) in enumerate(zip(shares.items(), COLOURS, strict=False)):
+        values = np.asarray(rows, dtype=float)  # (runs, classes)
+        at = np.arange(len(classes)) + (number - (len(shares) - 1) / 2) * width
+        axis.bar(at, values.mean(0), width * 0.92, color=colour, alpha=0.45, label=name)
+        for row in values:
+            axis.plot(at, row, ".", color=colour, markersize=5)
+    axis.set_xticks(range(len(classes)), classes, parse_math=False)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("share found (recall)")
+    axis.grid(axis="y", alpha=0.25)
+    axis.legend(frameon=False, ncols=len(shares))
+    told = []
+    for name, rows in shares.items():
+        columns = zip(classes, zip(*rows, strict=True), strict=True)
+        told.append(f"{name}: " + ", ".join(f"{kind} {min(found):.2f} to {max(found):.2f}" for kind, found in columns))
+    return _label(figure, title, "share found of each class, ranges of the runs", "; ".join(told))
+
+
+def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
+    """Draw accuracy against confidence, and how many photos there are of each (Niculescu-Mizil and Caruana 2005).
+
+    Parameters
+    ----------
+    bins : sequence of Bin
+        What :func:`cnnhw.evaluation.calibration.bins` returned.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        Two axes: above, a bar of accuracy a bin that holds photos, with a dot at their mean confidence; on the dashed
+        line, the two agree. Below, the number of photos by bin.
+    """
+    figure = _figure(5, 5.6, title)
+    axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = [one for one in bins if one.count]
+    style = {"width": [one.high - one.low for one in filled], "align": "edge", "edgecolor": "white"}
+    lows = [one.low for one in filled]
+    accuracies = [one.accuracy for one in filled]
+    axis.bar(lows, accuracies, color=COLOURS[0], alpha=0.6, label="accuracy", **style)
+    axis.plot([one.confidence for one in filled], accuracies, ".", color="black", label="at the mean confidence")
+    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="as sure as right")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("accuracy")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize="small", frameon=False, loc="upper left")
+    below.bar(lows, [one.count for one in filled], color="0.6", **style)
+    below.set_xlabel("confidence (top probability)")
+    below.set_ylabel("photos")
+    below.yaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=4))
+    return figure
+
+
+def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
+    """Draw test accuracy by epoch, and which epoch was chosen.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of (sequence of float, int)
+        One colour a name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One line a run; a ring marks its chosen epoch.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, lines), colour in zip(runs.items(), COLOURS, strict=False):
+        for number, (values, chosen) in enumerate(lines):
+            label = name if number == 0 else None
+            axis.plot(range(1, len(values) + 1), values, ".-", color=colour, linewidth=0.8, markersize=4, label=label)
+            axis.plot(chosen, values[chosen - 1], "o", color=colour, markerfacecolor="none", markersize=10)
+    axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("test accuracy")
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right")
+    told = []
+    for name, curves in runs.items():
+        epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
+        told.append(f"{name} after {min(epochs)} to {max(epochs)} epochs, with {min(kept):.2f} to {max(kept):.2f}")
+    return _label(figure, title, "test accuracy by epoch, a line a run", "Chosen: " + "; ".join(told))
+
+
+def lines(
+    series: Mapping[str, Sequence[Sequence[float]]],
+    axis_label: str,
+    title: str = "",
+    *,
+    log: bool = False,
+    start: int = 1,
+    across: str = "epoch",
+    ticks: Sequence[str] = (),
+) -> Figure:
+    """Draw figures by epoch, by step, or by anything else that has an order.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of sequence of float
+        One colour a name; for each run one value an epoch. The mean is drawn, with a band from lowest to highest.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+    log : bool
+        Whether the values are on a logarithmic scale.
+    start : int
+        The number of the first epoch.
+    across : str
+        What the values are one each of.
+    ticks : sequence of str
+        Names of the places along the axis, instead of their numbers.
+
+    Returns
+    -------
+    Figure
+        One axes.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, rows), colour in zip(series.items(), COLOURS, strict=False):
+        _band(axis, rows, colour, "-", name, start)
+    if log:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        low, high = axis.get_ylim()
+        few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
+        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    if ticks:
+        axis.set_xticks(range(start, start + len(ticks)), list(ticks))
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small")
+    means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
+    told = [f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items()]
+    return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
+
+
+def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: str, title: str = "") -> Figure:
+    """Draw distributions, one panel each.
+
+    Parameters
+    ----------
+    series : mapping of str to mapping of float to float
+        For each name the height of the bar at each place.
+    across : str
+        What the places are.
+    axis_label : str
+        What the heights are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        As many axes as names, side by side, with shared scales.
+    """
+    figure = _figure(10, 3.2, title)
+    axes = figure.subplots(1, len(series), sharex=True, squeeze=False)[0]
+    for axis, (name, heights), colour in zip(axes, series.items(), COLOURS, strict=False):
+        axis.bar(list(heights), list(heights.values()), 0.8, color=colour)
+        axis.set_title(name, fontsize="medium")
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(axis_label)
+    return figure
+
+
+def against(
+    series: Mapping[str, Sequence[Sequence[tuple[float, float]]]], across: str, axis_label: str, title: str = ""
+) -> Figure:
+    """Draw one figure against another, a line a run.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of sequence of (float, float)
+        One colour a name; for each run the pairs of abscissa and ordinate.
+    across, axis_label : str
+        What abscissa and ordinate are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, runs), colour in zip(series.items(), COLOURS, strict=False):
+        for number, run in enumerate(runs):
+            x, y = zip(*run, strict=True)
+            axis.plot(x, y, ".-", color=colour, linewidth=1, markersize=5, label=name if number == 0 else None)
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, fontsize="small")
+    told = []
+    for name, runs in series.items():
+        points = sorted(point for run in runs for point in run)
+        (low, least), (high, most) = (pick(points, key=lambda point: point[1]) for pick in (min, max))
+        told.append(f"{name} lowest at {low:.3g} with {least:.3g} and highest at {high:.3g} with {most:.3g}")
+    return _label(figure, title, f"{axis_label} against {across}", "; ".join(told))
+
+
+def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
+    """Draw figures of single runs, a line for each group.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of float
+        One figure a run.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; a dot a run, a stroke for the mean.
+    """
+    figure = _figure(9, 0.32 * len(groups) + 1.5, title)
+    axis = figure.subplots()
+    for height, values in enumerate(reversed(list(groups.values()))):
+        axis.plot(values, [height] * len(values), "o", color=COLOURS[0], alpha=0.6, markersize=5)
+        axis.plot([np.mean(values)] * 2, [height - 0.3, height + 0.3], color=COLOURS[1], linewidth=2)
+    axis.set_yticks(range(len(groups)), list(reversed(list(groups))))
+    axis.set_xlabel(axis_label)
+    axis.grid(alpha=0.25)
+    told = [f"{name} {np.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})" for name, values in groups.items()]
+    return _label(figure, title, f"{axis_label} of each run, means and ranges", ", ".join(told))
+
+
+def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
+    """Draw what is gained against what it costs, and the front of the best.
+
+    Parameters
+    ----------
+    points : mapping of str to (float, sequence of float)
+        For each name its cost, and one figure a run.
+    across, axis_label : str
+        What the cost and the figure are.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes, with a logarithmic scale of cost; a bar from the lowest to the highest run, and a line through those
+        that nothing cheaper surpasses, which alone are named.
+    """
+    figure = _figure(9, 4.6, title)
+    axis = figure.subplots()
+    front: list[tuple[float, float]] = []
+    for name, (cost, values) in sorted(points.items(), key=lambda point: point[1][0]):
+        mean = float(np.mean(values))
+        axis.plot([cost, cost], [min(values), max(values)], color=COLOURS[0], alpha=0.5)
+        axis.plot(cost, mean, "o", color=COLOURS[0], markersize=5)
+        if not front or mean > front[-1][1]:
+            axis.annotate(name, (cost, mean), xytext=(-5, 5), textcoords="offset points", fontsize="small", ha="right")
+            front.append((cost, mean))
+    axis.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1, label="nothing cheaper is better")
+    axis.set_xscale("log")
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(ticker.FormatStrFormatter("%g"))
+    axis.set_xlabel(across)
+    axis.set_ylabel(axis_label)
+    axis.margins(x=0.2)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right")
+    told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
+    best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
+    return _label(
+        figure, title, f"{axis_label} against {across}, means", told, f"Nothing cheaper is better than {best}"
+    )
+
+
+def time_to_accuracy(
+    runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], levels: Sequence[float] = (), title: str = ""
+) -> Figure:
+    """Draw test accuracy against seconds of training.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of curves
+        One colour a name; each curve is a sequence of (seconds, accuracy), one pair an epoch.
+    levels : sequence of float
+        Accuracies to mark by a horizontal line.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; the seconds are on a logarithmic scale.
+    """
+    figure = _figure(9, 4, title)
+    axis = figure.subplots()
+    for (name, curves), colour in zip(runs.items(), COLOURS, strict=False):
+        for number, curve in enumerate(curves):
+            seconds, accuracies = zip(*curve, strict=True)
+            label = name if number == 0 else None
+            axis.plot(seconds, accuracies, ".-", color=colour, linewidth=0.9, markersize=5, label=label)
+    for level in levels:
+        axis.axhline(level, color="0.6", linewidth=1, zorder=0)
+        axis.annotate(
+            f"{level:.3f}", (1, level), xycoords=("axes fraction", "data"), va="bottom", ha="right", color="0.4"
+        )
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_xlabel("seconds of training")
+    axis.set_ylabel("test accuracy")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="lower right", fontsize="small")
+    told = []
+    for name, curves in runs.items():
+        seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
+        told.append(f"{name} to {accuracy:.3f} in {seconds:.3g} s")
+    marked = f"Marked: {', '.join(f'{level:.3f}' for level in levels)}" if levels else ""
+    what = "test accuracy against seconds of training, means at the end"
+    return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
+
+
+def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
+    """Draw effects with their intervals, one a line.
+
+    Parameters
+    ----------
+    rows : mapping of str to (float, float, float)
+        For each name the effect and the lower and upper end of its interval.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes, with a line at 0.
+    """
+    figure = _figure(8, 0.36 * len(rows) + 1.4, title)
+    axis = figure.subplots()
+    for height, (effect, low, high) in enumerate(reversed(list(rows.values()))):
+        axis.plot((low, high), (height, height), color=COLOURS[0], linewidth=2)
+        axis.plot(effect, height, "o", color=COLOURS[0])
+    axis.axvline(0, color="0.5", linewidth=1, zorder=0)
+    axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
+    axis.set_xlabel(axis_label)
+    axis.grid(axis="x", alpha=0.25)
+    told = [f"{name} {effect:+.3g} ({low:+.3g} to {high:+.3g})" for name, (effect, low, high) in rows.items()]
+    return _label(figure, title, f"{axis_label}, with intervals", "; ".join(told))
+
+
+def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
+    """Draw how a whole is shared out, one bar a line.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to float
+        For each name the share, 0 to 1, of each kind.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes; shares above 5 % carry their figure.
+    """
+    figure = _figure(9, 0.7 * len(rows) + 1.6, title)
+    axis = figure.subplots()
+    found = dict.fromkeys(kind for row in rows.values() for kind in row)
+    kinds = sorted(found, key=lambda kind: -sum(row.get(kind, 0.0) for row in rows.values()))
+    palette = [*COLOURS, "#999999", "#F0E442", "#444444", "#bbbbbb"]
+    for height, row in enumerate(reversed(list(rows.values()))):
+        left = 0.0
+        for kind, colour in zip(kinds, palette, strict=False):
+            share = row.get(kind, 0.0)
+            axis.barh(height, share, 0.7, left, color=colour, label=kind if height == 0 else None)
+            if share > 0.05:
+                axis.text(left + share / 2, height, f"{share:.0%}", ha="center", va="center", fontsize="small")
+            left += share
+    axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
+    axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
+    axis.set_xlim(0, 1)
+    figure.legend(frameon=False, ncols=5, fontsize="small", loc="outside lower center")
+    told = [f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in rows.items()]
+    return _label(figure, title, "shares", "; ".join(told))
+
+
+def scaling(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
+) -> Figure:
+    """Draw how something grows, on logarithmic scales.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to (sequence of float, sequence of float)
+        For each panel, named after what is varied, the values along both axes by name.
+    axis_label : str
+        What is measured, with its unit.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes a panel.
+    """
+    figure = _figure(5 * len(panels), 3.8, title)
+    for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for (name, (along, up)), colour in zip(lines.items(), COLOURS, strict=False):
+            axis.plot(along, up, "o-", color=colour, label=name)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        ticks = sorted({value for along, _ in lines.values() for value in along})
+        axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_xlabel(varied)
+        axis.set_ylabel(axis_label)
+        axis.grid(alpha=0.25)
+        axis.legend(frameon=False, fontsize="small")
+    told = [
+        f"by {across}: "
+        + ", ".join(
+            f"{name} from {up[0]:.3g} at {along[0]:g} to {up[-1]:.3g} at {along[-1]:g}"
+            for name, (along, up) in series.items()
+        )
+        for across, series in panels.items()
+    ]
+    return _label(figure, title, f"{axis_label}, on logarithmic scales", *told)
+
+
+def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
+    """Draw the loss on planes through three networks each.
+
+    Parameters
+    ----------
+    planes : mapping of str to Plane
+        One panel a name.
+    title : str
+        Title of the figure.
+    names : sequence of str
+        What the three networks of each plane are.
+
+    Returns
+    -------
+    Figure
+        One axes a plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
+    """
+    figure = _figure(4.6 * len(planes) + 1, 4.8, title)
+    axes = figure.subplots(1, len(planes), squeeze=False)[0]
+    highest = max(float(plane.losses.max()) for plane in planes.values())
+    lowest = max(min(float(plane.losses.min()) for plane in planes.values()), 1e-6 * highest)
+    levels = np.geomspace(lowest * (1 - 1e-9), max(highest, 1.001 * lowest), 17)
+    for axis, (name, plane) in zip(axes, planes.items(), strict=True):
+        heights = np.clip(plane.losses, lowest, None)
+        drawn = axis.contourf(plane.across, plane.up, heights, levels, norm=LogNorm(), cmap="viridis")
+        axis.contour(plane.across, plane.up, heights, levels, norm=LogNorm(), colors="white", linewidths=0.4)
+        marks = zip(plane.places, "osD", ("#D55E00", "#CC79A7", "white"), names, strict=True)
+        for place, marker, colour, network in marks:
+            axis.plot(*place, marker, color=colour, markeredgecolor="black", markersize=9, label=network)
+        axis.set_aspect("equal")
+        axis.set_title(name, fontsize="medium")
+        axis.set_xlabel("distance between weights")
+    figure.colorbar(
+        drawn, ax=list(axes), label="loss (nats), logarithmic", format=ticker.FormatStrFormatter("%.2g"), shrink=0.8
+    )
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    return figure
+
+
+def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:
+    """Say in a figure's label what it shows."""
+    head = f"{title.rstrip('.')}: {what}. " if title else f"{what[0].upper()}{what[1:]}. "
+    figure.set_label(" ".join((head + ". ".join(told) + ".").split()))
+    return figure
+
+
+def _told(histories: Sequence[History], name: str = "") -> str:
+    """Say in words where the mean curves of some runs begin and end."""
+    mean = {measure: np.mean([history[measure] for history in histories], axis=0) for measure in histories[0]}
+    words = {"loss": "training loss", "validation_loss": "validation loss"}
+    words |= {"accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
+    parts = [f"{word} from {mean[key][0]:.2f} to {mean[key][-1]:.2f}" for key, word in words.items() if key in mean]
+    if "validation_loss" in mean:
+        parts[1] += f" (lowest after epoch {1 + int(mean['validation_loss'].argmin())})"
+    runs = f"mean of {len(histories)} runs: " if len(histories) > 1 else ""
+    return f"{name}{', ' if name and runs else ': ' if name else ''}{runs}{', '.join(parts)}"
+
+
+def _found(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """Say in words what a confusion matrix shows."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    found, mistakes = shares.diagonal(), shares - np.diag(shares.diagonal())
+    true, taken = divmod(int(mistakes.argmax()), len(matrix))
+    return (
+        f"Of the test photos, {classes[int(found.argmax())]} is found most often ({found.max():.2f}) and "
+        f"{classes[int(found.argmin())]} least often ({found.min():.2f}); the commonest mistake is "
+        f"{classes[true]} taken for {classes[taken]}"
+    )
+
+
+def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str, start: int = 1) -> None:
+    values = np.asarray(rows, dtype=float)  # (runs, epochs)
+    epochs = np.arange(start, values.shape[1] + start)
+    axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6)
+    if len(values) > 1:
+        axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+
+
+def _history(axis: Axes, histories: Sequence[History], measure: str, colour: str, name: str = "") -> None:
+    _band(axis, [h[measure] for h in histories], colour, "--", f"{name}training")
+    _band(axis, [h[f"validation_{measure}"] for h in histories], colour, "-", f"{name}validation")
+
+
+def _epoch_axis(axis: Axes, measure: str, best_epoch: int | None) -> None:
+    if best_epoch is not None:
+        axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    if measure == "loss":
+        axis.set_ylim(bottom=0)
+    else:
+        axis.set_ylim(0, 1)
+
+
+def _matrix(axis: Axes, matrix: Tensor | np.ndarray, names: Sequence[str]) -> None:
+    """Draw a confusion matrix: the colour is the share of the row, the number the count."""
+    counts = np.asarray(matrix, dtype=float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= 20:
+        for (i, j), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.55 else "black"
+            axis.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", parse_math=False)
+    axis.set_yticks(range(len(names)), names, parse_math=False)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+
+
+def _reported(axis: Axes, history: History, measure: str, colour: str, name: str) -> None:
+    for prefix, marker in (("", "x"), ("validation_", "o")):
+        values = history[f"{prefix}{measure}"]
+        part = "validation" if prefix else "training"
+        axis.plot(
+            range(1, len(values) + 1), values, marker, color=colour, markersize=4, markerfacecolor="none",
+            label=f"{name}, {part}, report",
+        )  # fmt: skip

@@ -1,0 +1,205 @@
+"""Photos, maps and filters in sheets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from cnnhw import features
+from cnnhw.errors import DataError
+from cnnhw.plots.figures import COLOURS, _figure
+
+__all__ = ["contact_sheet", "feature_maps", "filters", "maps", "receptive_fields"]
+
+
+def maps(
+    panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
+) -> Figure:
+    """Draw photos as points of a plane, coloured by class.
+
+    Parameters
+    ----------
+    panels : mapping of str to (sequence of float, sequence of float)
+        For each title the coordinates of N photos, across and up.
+    labels : Tensor of shape (N,), int64
+        Their classes, an index into `classes`.
+    classes : sequence of str
+        The class names.
+
+    Returns
+    -------
+    Figure
+        One axes a panel, without scales: t-SNE has none.
+    """
+    figure = _figure(10, 5, "")
+    for axis, (title, (across, up)) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for label, name in enumerate(classes):
+            rows = (labels == label).nonzero().flatten().tolist()
+            colour = COLOURS[label % len(COLOURS)]
+            axis.plot([across[row] for row in rows], [up[row] for row in rows], ".", color=colour, label=name)
+        axis.set_title(title, fontsize="medium")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.axes[0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
+    """Draw photos with captions.
+
+    Parameters
+    ----------
+    images : Tensor of shape (N, 3, H, W), uint8
+        RGB photos.
+    captions : sequence of str
+        One a photo.
+    columns : int
+        Photos a row.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes a photo.
+    """
+    rows = math.ceil(len(images) / columns)
+    figure = _figure(1.9 * columns, 2.2 * rows, title)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axis = figure.add_subplot(rows, columns, number + 1)
+        axis.imshow(image.permute(1, 2, 0).numpy())
+        axis.set_title(caption, fontsize="small", parse_math=False)
+        axis.set_axis_off()
+    return figure
+
+
+def feature_maps(
+    maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
+) -> Figure:
+    """Draw the maps of a layer, all on one scale, so that weak channels look weak.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (C, H, W)
+        The channels for one photo.
+    image : Tensor of shape (3, S, S), uint8 or float, optional
+        The photo, shown first.
+    title : str
+        Title of the figure.
+    names : sequence of str, optional
+        One a channel; its number, from 0, if not given.
+
+    Returns
+    -------
+    Figure
+        One axes with the maps and one with their scale, which is symmetric about 0 if any value is negative. A channel
+        that is constant is marked as dead.
+    """
+    maps = maps.detach().cpu().float()
+    most = float(maps.abs().max()) or 1.0
+    signed = bool((maps < 0).any())
+    scale: dict[str, Any] = {"cmap": "RdBu_r" if signed else "viridis", "vmin": -most if signed else 0, "vmax": most}
+    captions = list(names) if names is not None else [str(channel) for channel in range(len(maps))]
+    tiles: list[tuple[Tensor, str]] = list(zip(maps, captions, strict=True))
+    if image is not None:
+        tiles.insert(0, (_rgb(image), "photo"))
+    figure, axis, drawn = _tiles(tiles, title, scale)
+    figure.colorbar(drawn[-1], ax=axis, shrink=min(1.0, 3 / figure.get_figheight()), label="activation")
+    dead = features.dead(maps[None]).tolist()
+    for lifeless, one in zip(dead, drawn[-len(maps) :], strict=True):
+        if lifeless:
+            left, right, bottom, top = one.get_extent()
+            axis.text(
+                (left + right) / 2, (top + bottom) / 2, "dead", ha="center", va="center", fontsize="small",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            )  # fmt: skip
+    return figure
+
+
+def filters(weight: Tensor, title: str = "") -> Figure:
+    """Draw filters of photos as small photos, all on one scale.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (K, 3, k, k)
+        The filters.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes. Grey is a weight of 0; the largest absolute weight of all filters goes to the end of the scale.
+
+    Raises
+    ------
+    DataError
+        If the filters do not have three channels.
+    """
+    if weight.dim() != 4 or weight.shape[1] != 3:
+        raise DataError(f"filters of shape {tuple(weight.shape)} have no colours: give those of shape (K, 3, k, k)")
+    weight = weight.detach().cpu().float()
+    shown = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
+    return _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
+
+
+def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
+    """Draw what units see of a photo.
+
+    Parameters
+    ----------
+    image : Tensor of shape (3, S, S), uint8 or float
+        The photo.
+    boxes : mapping of str to (int, int, int, int)
+        For each name top, left, bottom and right in pixels, as :func:`cnnhw.features.receptive_box` returns them.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        One axes: the photo, with a frame for each box.
+    """
+    figure = _figure(6, 4.5, title)
+    axis = figure.subplots()
+    axis.imshow(_rgb(image).numpy())
+    for (name, (top, left, bottom, right)), colour in zip(boxes.items(), COLOURS, strict=False):
+        # a pixel's centre is a whole number
+        corner = (left - 0.5, top - 0.5)
+        axis.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color=colour, linewidth=2, label=name))
+    axis.set_axis_off()
+    figure.legend(frameon=False, loc="outside right upper")
+    return figure
+
+
+def _rgb(image: Tensor) -> Tensor:
+    """Return a picture as matplotlib takes it."""
+    return image.detach().cpu().permute(1, 2, 0)
+
+
+def _tiles(
+    tiles: Sequence[tuple[Tensor, str]], title: str, scale: Mapping[str, Any]
+) -> tuple[Figure, Axes, list[AxesImage]]:
+    """Draw pictures with captions in rows, in one axes: hundreds of axes would take a minute."""
+    columns = min(8, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    figure = _figure(1.2 * columns + 1.4, 1.4 * rows + 0.5, title)
+    axis = figure.subplots()
+    drawn = []
+    for number, (picture, caption) in enumerate(tiles):
+        left, top = 1.08 * (number % columns), 1.26 * (number // columns)
+        drawn.append(axis.imshow(picture.numpy(), extent=(left, left + 1, top + 1, top), **scale))
+        axis.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize="x-small", parse_math=False)
+    axis.set_xlim(-0.04, 1.08 * columns - 0.04)
+    axis.set_ylim(1.26 * rows - 0.24, -0.24)
+    axis.set_axis_off()
+    return figure, axis, drawn

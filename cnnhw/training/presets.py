@@ -1,0 +1,152 @@
+"""Models with the recipe and the size that suit them, by name, and plans that keep to a budget of time."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from cnnhw import models, training
+from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.training.recipe import Recipe
+
+__all__ = ["Plan", "names", "noise", "plan", "within"]
+
+_RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
+_SIZES = (64, 96, 128)
+_FEW, _MANY = 12, 60  # epochs: fewer gain more from lower resolution, more gain nothing
+_RESERVE = 0.9  # of the budget, as validation takes time, too
+_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, on photos of which size, and how.
+
+    Attributes
+    ----------
+    model : str
+        A registered model.
+    size : int
+        Side length of the photos in pixels.
+    recipe : Recipe
+        How to train.
+    """
+
+    model: str
+    size: int
+    recipe: Recipe
+
+
+def names() -> list[str]:
+    """Return the names of the models that have a recipe of their own, sorted."""
+    return sorted(_RECIPES)
+
+
+def plan(name: str, *, size: int | None = None, epochs: int | None = None) -> Plan:
+    """Return how a model is trained if nothing else is said.
+
+    Parameters
+    ----------
+    name : str
+        A registered model. One with a preset is trained by it at 64 pixels; any other by the defaults of
+        :class:`cnnhw.Recipe` for 5 epochs at 128 pixels.
+    size : int, optional
+        Another side length in pixels.
+    epochs : int, optional
+        Another number of epochs.
+
+    Returns
+    -------
+    Plan
+        Model, size and recipe.
+    """
+    if name in _RECIPES:
+        preset = _RECIPES[name]
+        return Plan(name, size or 64, preset(epochs) if epochs else preset())
+    return Plan(name, size or 128, Recipe(epochs=epochs or 5))
+
+
+def within(
+    minutes: float, count: int, *, native: int = 128, size: int | None = None, device: torch.device | None = None
+) -> Plan:
+    """Plan for the highest accuracy within a budget of time, from a measurement of this machine.
+
+    The largest resolution is taken that leaves time for a dozen epochs and does not enlarge the photos; where even the
+    smallest does not, the smaller network is trained.
+
+    Parameters
+    ----------
+    minutes : float
+        How long training may take, validation included; above 0.
+    count : int
+        Number of training photos.
+    native : int
+        Side length of the photos before they are scaled, in pixels: see :func:`cnnhw.data.native_side`.
+    size : int, optional
+        Train at this side length, instead of choosing one.
+    device : torch.device, optional
+        Where training will be; the CPU by default.
+
+    Returns
+    -------
+    Plan
+        Model, size and recipe.
+
+    Raises
+    ------
+    ValueError
+        If `minutes` or `count` is not above 0.
+    """
+    if not minutes > 0 or count < 1:
+        raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
+    sizes = (size,) if size else tuple(s for s in _SIZES if s <= max(native, _SIZES[0]))
+    options = [("best", side) for side in reversed(sizes)] + [("fast", sizes[0])]
+    for name, side in options:
+        epochs = _affordable(
+            name, side, minutes * 60 * _RESERVE, count, _PROBE_SECONDS / len(options), device or torch.device("cpu")
+        )
+        if epochs >= _FEW:
+            break
+    return plan(name, size=side, epochs=max(1, min(int(epochs), _MANY)))
+
+
+def noise(count: int, side: int) -> PhotoSet:
+    """Return a set of photos that are noise, for measurements of speed alone.
+
+    Parameters
+    ----------
+    count : int
+        Training photos; there are ten each to validate and test with.
+    side : int
+        Side length in pixels.
+
+    Returns
+    -------
+    PhotoSet
+        Five classes.
+    """
+    store = torch.randint(0, 256, (count + 20, 3, side, side), dtype=torch.uint8)
+    rows = torch.arange(count + 20)
+
+    def part(index: torch.Tensor) -> Split:
+        names = tuple(map(str, index.tolist()))
+        return Split(store, index, index % 5, names, names)
+
+    return PhotoSet("noise", tuple("abcde"), side, part(rows[20:]), part(rows[:10]), part(rows[10:20]))
+
+
+def _affordable(name: str, side: int, budget: float, count: int, seconds: float, device: torch.device) -> float:
+    """Return how many epochs fit into a budget of seconds, measuring each resolution of the recipe for a while."""
+    recipe = dataclasses.replace(_RECIPES[name](), whiten=False)
+    photos = noise(4 * recipe.batch_size, side)
+    parts = range(1, recipe.epochs + 1, recipe.epochs // len(recipe.resolutions))
+    spent = [
+        count
+        / training.speed(
+            models.create(name, size=side).to(device), photos, recipe, seconds=seconds / len(parts), epoch=at
+        )
+        for at in parts
+    ]
+    return budget * len(spent) / sum(spent)

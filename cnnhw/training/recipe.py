@@ -1,0 +1,211 @@
+"""The recipe: all that decides how a network is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Recipe"]
+
+_OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+_SCHEDULES = ("constant", "cosine", "one_cycle")
+_PRECISIONS = ("float32", "bfloat16", "float16", "auto")
+
+_KEPT = ("best", "last")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are the original report's: Adam at a constant rate, no augmentation.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training photos, 1 or more.
+    batch_size : int
+        Photos a step, 1 or more, over all processes; the last batch of an epoch may be smaller.
+    optimizer : {"adam", "adamw", "muon", "sgd"}
+        Update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"`` orthogonalises the updates of convolution kernels
+        (Jordan et al. 2024), scaled to the size of AdamW's, and leaves all else to AdamW.
+    learning_rate : float
+        The rate, or the highest rate of a schedule; above 0.
+    weight_decay : float
+        L2 penalty (decoupled for ``"adamw"`` and ``"muon"``), 0 or more.
+    epsilon : float
+        Adam's epsilon. The default is Keras's 1e-7; PyTorch's own is 1e-8.
+    schedule : {"constant", "cosine", "one_cycle"}
+        The rate over the run: constant; half a cosine down to 0; or linear up during the first 30 % of the steps,
+        then half a cosine down to 0.
+    warmup : float
+        For ``"constant"`` and ``"cosine"``: the share of the steps, 0 to below 1, in which the rate first rises
+        linearly from 0.
+    label_smoothing : float
+        Share of the target spread evenly over all classes, 0 to 1.
+    flip : bool
+        Mirror photos left to right at random.
+    shift : int
+        Greatest random shift in pixels, each way.
+    cutout : float
+        Cover a random square of each photo, of this share of its side, with grey; 0 to 1.
+    mixup : float
+        Blend each photo and its target with another of the batch; the share is drawn from Beta(`mixup`, `mixup`)
+        (Zhang et al. 2018), for each batch. 0 blends nothing.
+    class_weights : bool
+        Weigh the loss by the inverse frequency of the classes, for unbalanced data.
+    whiten : bool
+        Set the first convolution to the whitened principal components of the photos' patches, and freeze it: see
+        :func:`cnnhw.training.whiten_`.
+    resolutions : tuple of float
+        Progressive resizing: the epochs are cut into equal parts, and each part is trained on photos resized to this
+        share of their side, above 0 to 1. Validation and test are always at the full side.
+    precision : {"float32", "bfloat16", "float16", "auto"}
+        Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
+        float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
+        2018). Validation and test are always in float32.
+    """
+
+    epochs: int = 15
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    epsilon: float = 1e-7
+    schedule: str = "constant"
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    flip: bool = False
+    shift: int = 0
+    cutout: float = 0.0
+    mixup: float = 0.0
+    class_weights: bool = False
+    whiten: bool = False
+    resolutions: tuple[float, ...] = ()
+    precision: str = "float32"
+    keep: str = "best"
+    raw: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resolutions", tuple(self.resolutions))  # JSON gives a list
+        checks = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "optimizer": self.optimizer in _OPTIMIZERS,
+            "learning_rate": 0 < self.learning_rate < math.inf,
+            "weight_decay": 0 <= self.weight_decay < math.inf,
+            "epsilon": 0 < self.epsilon < math.inf,
+            "schedule": self.schedule in _SCHEDULES,
+            "warmup": 0 <= self.warmup < 1,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "shift": self.shift >= 0,
+            "cutout": 0 <= self.cutout <= 1,
+            "mixup": 0 <= self.mixup < math.inf,
+            "resolutions": all(0 < share <= 1 for share in self.resolutions),
+            "precision": self.precision in _PRECISIONS,
+            "keep": self.keep in _KEPT,
+        }
+        for field, good in checks.items():
+            if not good:
+                raise ValueError(f"Recipe({field}={getattr(self, field)!r}) is not possible; see help(cnnhw.Recipe)")
+
+    @classmethod
+    def fast(cls, epochs: int = 8) -> Recipe:
+        """Return the recipe of the smallest time to accuracy on a CPU, for the model ``fast`` at 64 pixels.
+
+        What each of its parts contributes is measured in the chapter on speed.
+
+        Parameters
+        ----------
+        epochs : int
+            Passes over the training photos; 2 are enough for what the report's best network reached.
+
+        Returns
+        -------
+        Recipe
+            Muon on a one-cycle schedule, whitened first layer, rising resolution, flips and shifts.
+        """
+        return cls(
+            epochs=epochs,
+            batch_size=64,
+            optimizer="muon",
+            learning_rate=0.02,
+            weight_decay=0.25,
+            schedule="one_cycle",
+            label_smoothing=0.1,
+            flip=True,
+            shift=4,
+            whiten=True,
+            resolutions=(0.5, 0.75, 1.0),
+            precision="auto",
+        )
+
+    @classmethod
+    def best(cls, epochs: int = 40) -> Recipe:
+        """Return the recipe of the highest accuracy, for the model ``best``.
+
+        Parameters
+        ----------
+        epochs : int
+            Passes over the training photos: :func:`cnnhw.training.presets.within` finds how many there is time for.
+
+        Returns
+        -------
+        Recipe
+            That of :meth:`fast`, with a square of each photo covered and photos blended in pairs, so that many epochs
+            do not teach the photos by heart.
+        """
+        return dataclasses.replace(cls.fast(epochs), cutout=0.375, mixup=0.3)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step in the run, from 0.
+        steps : int
+            Steps of the whole run.
+
+        Returns
+        -------
+        float
+            The rate, 0 to `learning_rate`.
+        """
+        share = (step + 0.5) / steps
+        warm = 0.3 if self.schedule == "one_cycle" else self.warmup
+        if share < warm:
+            return self.learning_rate * share / warm
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * (share - warm) / (1 - warm))) / 2
+
+    def side(self, epoch: int, size: int) -> int:
+        """Return the side length that an epoch is trained at.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the epoch, from 1.
+        size : int
+            The photos' side length in pixels.
+
+        Returns
+        -------
+        int
+            An even number of pixels, or `size` itself.
+        """
+        if not self.resolutions:
+            return size
+        # rounded up, so that the last epoch is at the full side however few there are
+        share = self.resolutions[math.ceil(epoch * len(self.resolutions) / self.epochs) - 1]
+        return size if share == 1 else 2 * round(size * share / 2)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that differ from the defaults, as plain values: what a record keeps of a recipe."""
+        default = dataclasses.asdict(Recipe())
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+            if value != default[name]
+        }

@@ -1,0 +1,175 @@
+"""A finished training: its history, its test, and the folder that it is saved as."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cnnhw import evaluation, files, models, outputs
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.models.blocks import Classifier
+from cnnhw.models.weights import WEIGHTS, save_weights
+from cnnhw.system import processor, versions
+from cnnhw.training.report_page import _page
+
+__all__ = ["Run"]
+
+
+@dataclass(eq=False)
+class Run:
+    """What came out of one training.
+
+    Attributes
+    ----------
+    model : Classifier
+        The trained model, with the weights of the best epoch.
+    photos : PhotoSet
+        The data it was trained on.
+    recipe : dict
+        The recipe's fields.
+    seed : int
+        The seed of the run.
+    history : dict of str to list of float
+        Per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``, ``validation_accuracy``, and ``seconds``
+        of training alone. Losses are mean cross-entropies in nats, accuracies 0 to 1.
+    best_epoch : int
+        The best epoch by validation, from 1.
+    predictions : Tensor of shape (N,), int64
+        The classes predicted for the test photos at the best epoch.
+    threads : int
+        Threads that torch computed with.
+    processes : int
+        Processes that trained together.
+    device : str
+        Kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    precision : str
+        Number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    first_losses : list of float
+        The losses of the first 20 steps, in nats.
+    test_predictions : list of list of int
+        The test predictions after each epoch, if they were asked for.
+    trainable : int
+        Number of parameters that were trained.
+    """
+
+    model: Classifier
+    photos: PhotoSet
+    recipe: dict[str, Any]
+    seed: int
+    history: dict[str, list[float]]
+    best_epoch: int
+    predictions: Tensor
+    threads: int
+    processes: int = 1
+    device: str = "cpu"
+    precision: str = "float32"
+    first_losses: list[float] = field(default_factory=list)
+    test_predictions: list[list[int]] = field(default_factory=list)
+    trainable: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the labels."""
+        return self.photos.classes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, without validation and test."""
+        return sum(self.history["seconds"])
+
+    @property
+    def licence(self) -> str:
+        """What the weights may be used for: the photos' licence, and that of the weights that training began with."""
+        return "; ".join(dict.fromkeys(filter(None, (self.photos.licence, vars(self.model).get("licence", "")))))
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Test accuracy at the best epoch by validation, 0 to 1."""
+        return evaluation.accuracy(self.predictions, self.photos.test.labels)
+
+    @cached_property
+    def confusion(self) -> Tensor:
+        """Test confusion matrix: Tensor of shape (K, K), int64; rows are the true classes."""
+        return evaluation.confusion_matrix(self.predictions, self.photos.test.labels, len(self.classes))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as plain values, as ``run.json`` holds it.
+
+        Returns
+        -------
+        dict
+            ``accuracy``, ``seconds``, ``model``, ``data``, ``seed`` and more.
+        """
+        right = int(self.confusion.trace())
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_interval": evaluation.wilson_interval(right, len(self.photos.test)),
+            "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "model": self.model.name,
+            "parameters": models.count_parameters(self.model),
+            "trainable": self.trainable,
+            "data": self.photos.name,
+            "data_fingerprint": self.photos.fingerprint,
+            "data_note": self.photos.note,
+            "licence": self.licence,
+            "classes": list(self.classes),
+            "size": self.photos.size,
+            "photos": {part: len(getattr(self.photos, part)) for part in ("train", "validation", "test")},
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "confusion": self.confusion.tolist(),
+            "history": self.history,
+            "threads": self.threads,
+            "processes": self.processes,
+            "device": self.device,
+            "precision": self.precision,
+            "processor": processor(),
+            "versions": versions(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Save the run as a folder.
+
+        It holds ``weights.safetensors``, ``run.json``, ``curves.png``, ``confusion.png``, ``model.svg`` and
+        ``report.html``, which shows them on one page. All are written before the first is moved to its place, and
+        ``run.json`` is moved last: where it is, the files beside it are of the same run, whatever was interrupted.
+        A run that the folder holds already is replaced; nothing else is.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; made if it does not exist.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full or the folder cannot be written to; what was there before is left as it was.
+        OccupiedError
+            If the folder holds anything but a run and its checkpoints: choose a folder of its own.
+        """
+        from cnnhw import plots  # matplotlib takes half a second to import
+
+        folder = Path(path)
+        outputs.check_saving(folder)
+        summary = self.summary()
+        with files.replacing_all(folder, last="run.json", own=lambda: outputs.check_saving(folder)) as new:
+            save_weights(self.model, new / WEIGHTS, data=self.photos.name, licence=self.licence)
+            plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), new / "curves.png")
+            plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), new / "confusion.png")
+            files.write_text(new / "model.svg", plots.diagram(self.model))
+            files.write_text(new / "report.html", _page(summary))
+            files.write_json(new / "run.json", summary)
+        return folder

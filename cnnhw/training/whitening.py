@@ -1,0 +1,52 @@
+"""A first layer that whitens patches, computed from the photos."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnhw.models.blocks import Classifier
+
+__all__ = ["whiten_"]
+
+
+def whiten_(model: Classifier, images: Tensor) -> None:
+    """Set a model's first convolution to whitening filters, in place, and freeze it.
+
+    The filters are the principal components of the photos' patches, the strongest first, each divided by its
+    standard deviation (with 0.01 added to the variance): the responses are uncorrelated and of about the same size.
+
+    Parameters
+    ----------
+    model : Classifier
+        Its first convolution, K x K pixels, has 3 input channels and at most ``3 * K * K`` output channels. All that
+        comes before it must be part of ``model.features``.
+    images : Tensor of shape (N, 3, S, S), float
+        Photos in 0..1, some hundreds.
+
+    Raises
+    ------
+    ValueError
+        If the first convolution has more outputs than there are components.
+    """
+    conv = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
+    side = conv.kernel_size[0]
+    if conv.out_channels > 3 * side * side:
+        raise ValueError(
+            f"a {side}x{side} convolution has only {3 * side * side} whitening filters, not {conv.out_channels}"
+        )
+    with torch.no_grad():
+        for part in model.features.children():
+            if part is conv:
+                break
+            images = part(images)
+        patches = F.unfold(images, side, stride=side).transpose(1, 2).flatten(0, 1)  # (P, 3 * K * K)
+        mean = patches.mean(0)
+        variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+        kept = slice(-conv.out_channels, None)
+        filters = (components[:, kept] / (variances[kept] + 0.01).sqrt()).T.flip(0)
+        conv.weight.copy_(filters.view_as(conv.weight))
+        if conv.bias is not None:
+            conv.bias.copy_(-filters @ mean)
+    conv.requires_grad_(False)

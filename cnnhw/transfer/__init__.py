@@ -1,0 +1,14 @@
+"""Transfer: a trained network goes on learning on other photos, in stages that train more and more of it."""
+
+from __future__ import annotations
+
+from cnnhw.models.heads import Head
+from cnnhw.transfer.choice import source
+from cnnhw.transfer.features import freeze, frozen_features, layers_from
+from cnnhw.transfer.loop import begin, joined, transfer
+from cnnhw.transfer.stages import Stage, gradual, parts, recipe, two_stages
+
+__all__ = [
+    "Head", "Stage", "begin", "freeze", "frozen_features", "gradual", "joined", "layers_from", "parts", "recipe",
+    "source", "transfer", "two_stages",
+]  # fmt: skip
