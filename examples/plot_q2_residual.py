@@ -65,6 +65,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, theory
+from cnnhw.book import figures
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.studies.claims import MEASURES
@@ -127,12 +128,12 @@ def runs(*arms):
     return [record for record in records if record.arm in arms]
 
 
-plots.trained(runs("plain"), title="q1_deep, without connections")
+figures.trained(runs("plain"), title="q1_deep, without connections")
 plt.show()
 
 # %%
 
-plots.trained(runs("residual"), title="q1_deep_residual")
+figures.trained(runs("residual"), title="q1_deep_residual")
 plt.show()
 
 # %%

@@ -59,6 +59,7 @@ from sklearn.datasets import load_sample_image
 
 import cnnhw
 from cnnhw import features, plots
+from cnnhw.book import figures
 from cnnhw.data import scenes
 from cnnhw.data.augment import resize
 from cnnhw.features import first_layer
@@ -498,7 +499,7 @@ plt.show()
 #
 # Loss, accuracy and confusions of the learnt 7x7 network:
 
-plots.trained([r for r in records if r.arm == "learnt_7"], title="learnt, 7x7")
+figures.trained([r for r in records if r.arm == "learnt_7"], title="learnt, 7x7")
 plt.show()
 
 # %%

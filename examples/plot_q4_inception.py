@@ -37,6 +37,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import features, plots, theory
+from cnnhw.book import figures
 from cnnhw.data import scenes
 from cnnhw.models.inception import InceptionModule
 
@@ -197,7 +198,7 @@ plt.show()
 # channels and :record:`q4/macs seconds` with as many :term:`multiply-adds`, on a machine that had other work, too. Curves, confusion matrices and times:
 
 for arm in ("base", "channels", "macs"):
-    plots.trained(of(arm), title=ARMS[arm])
+    figures.trained(of(arm), title=ARMS[arm])
     plt.show()
 
 # %%

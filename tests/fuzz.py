@@ -488,7 +488,7 @@ def command_place(folder: Path) -> None:
 def no_work() -> None:
     """Let commands stop where they would train, draw or download: what comes before is what is fuzzed."""
     from cnnhw import models, plots, training, transfer
-    from cnnhw.book import bench
+    from cnnhw.book import bench, shipping
     from cnnhw.data import scenes, sources
     from cnnhw.evaluation import audit
     from cnnhw.studies import queue
@@ -499,7 +499,7 @@ def no_work() -> None:
 
     for place, names in {
         audit: ("run",), bench: ("run",), training: ("fit",), transfer: ("transfer",), presets: ("within",),
-        scenes: ("load",), queue: ("run", "run_job", "estimate", "canary"), weights: ("make",), plots: ("save",),
+        scenes: ("load",), queue: ("run", "run_job", "estimate", "canary"), shipping: ("make",), plots: ("save",),
         sources.Source: ("fetch", "open"),
     }.items():  # fmt: skip
         for name in names:

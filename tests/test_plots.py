@@ -11,7 +11,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from cnnhw import models, plots
-from cnnhw.book import original_report
+from cnnhw.book import figures, original_report
 from cnnhw.studies.store import Record
 
 PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "q1_shallow.svg"
@@ -63,7 +63,7 @@ def record(seed, seconds, predictions="001", epochs=3):
 
 
 def test_trained_shows_curves_mean_confusion_and_time():
-    figure = plots.trained([record(0, 10.0), record(1, 40.0, "011"), record(0, 12.0)], title="small")
+    figure = figures.trained([record(0, 10.0), record(1, 40.0, "011"), record(0, 12.0)], title="small")
     loss, accuracy, matrix = figure.axes
     assert figure.get_suptitle() == "small: training took 12 s (median of 3 runs, 10 to 40 s)"
     for axis in (loss, accuracy):
@@ -78,7 +78,7 @@ def test_trained_shows_curves_mean_confusion_and_time():
 
 
 def test_trained_marks_the_epoch_of_a_single_run():
-    figure = plots.trained([record(0, 10.0)], classes=["x", "y"])
+    figure = figures.trained([record(0, 10.0)], classes=["x", "y"])
     assert figure.get_suptitle() == "Training took 10 s (one run)"
     marks = [line for line in figure.axes[0].get_lines() if line.get_label() == "best by validation"]
     assert [list(mark.get_xdata()) for mark in marks] == [[2, 2]]
@@ -88,7 +88,7 @@ def test_trained_marks_the_epoch_of_a_single_run():
 def test_trained_refuses_what_does_not_go_together():
     for records in ([], [record(0, 1.0), record(1, 1.0, epochs=4)]):
         with pytest.raises(ValueError, match="the records of one arm"):
-            plots.trained(records)
+            figures.trained(records)
 
 
 def test_per_class_draws_a_dot_a_run():

@@ -4,164 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from cnnhw import evaluation, features, files, models, theory
+from cnnhw import evaluation, features, models, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.errors import UnknownNameError
 from cnnhw.evaluation import robustness
 from cnnhw.features import first_layer
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.inception import InceptionModule
+from cnnhw.studies.claims import ACCURACY, Measure, measured
 
-__all__ = ["Drift", "compute", "function", "names"]
+__all__ = ["MEASURES"]
 
-_Measurement = Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]
 _PHOTOS = 256  # for gradients
 _DRAWS = 8  # of blocks to delete
 _ROUNDS = 15  # of timing
 _SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "large": (0.7, 0.85), "huge": (0.95, 1.2)}
 _DRAWN = 500  # scenes of each scale
-
-
-def names() -> list[str]:
-    """Return the names of all groups of measures, sorted."""
-    return sorted(_GROUPS)
-
-
-def function(group: str) -> _Measurement:
-    """Return the function that measures a group.
-
-    Parameters
-    ----------
-    group : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    callable
-        Takes the network, the photos and the configuration; returns figures by name.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such group.
-    """
-    if group not in _GROUPS:
-        raise UnknownNameError("group of measures", group, _GROUPS)
-    return _GROUPS[group]
-
-
-def compute(
-    groups: Sequence[str], model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]
-) -> dict[str, float | list[float]]:
-    """Measure a trained network.
-
-    Parameters
-    ----------
-    groups : sequence of str
-        Any of :func:`names`.
-    model : Classifier
-        The network.
-    photos : PhotoSet
-        What it was trained on.
-    configuration : mapping
-        What it was trained with: model, options and seed give the network as it was at the start.
-
-    Returns
-    -------
-    dict of str to float or list of float
-        One or more figures for each group, rounded to six digits; lists for drawings.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such group.
-    """
-    found: dict[str, Any] = {}
-    for group in groups:
-        found |= function(group)(model, photos, configuration)
-    return {
-        name: [round(one, 2) for one in value] if isinstance(value, list) else round(value, 6)
-        for name, value in found.items()
-    }
-
-
-class Drift:
-    """How far the features of a network that goes on learning have moved from where they began.
-
-    It is noted after each epoch, in a file beside the checkpoint, so that an interruption loses nothing.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network, before it goes on learning.
-    photos : PhotoSet
-        The photos: up to 256 of those to validate with are looked at.
-    folder : Path
-        Where the file is.
-    """
-
-    _FILE = "drift.json"
-
-    def __init__(self, model: Classifier, photos: PhotoSet, folder: Path) -> None:
-        self.model, self.path = model, folder / self._FILE
-        rows = torch.arange(min(_PHOTOS, len(photos.validation)))
-        self.photos = dataclasses.replace(photos.validation, index=photos.validation.index[rows], labels=rows)
-        self.vectors = features.vectors(model, self.photos)
-        self.weights = self._weights()
-
-    def _weights(self) -> torch.Tensor:
-        return torch.cat([p.detach().flatten() for p in self.model.features.parameters()])
-
-    def note(self, epoch: int) -> None:
-        """Add a row: linear CKA with the first features, and the distance of the weights relative to their norm."""
-        moved = (self._weights() - self.weights).norm() / self.weights.norm()
-        row = {
-            "similarity": round(features.cka(features.vectors(self.model, self.photos), self.vectors), 6),
-            "distance": round(float(moved), 6),
-        }
-        files.write_json(self.path, self.read(self.path.parent) | {str(epoch): row})
-
-    @classmethod
-    def read(cls, folder: Path) -> dict[str, dict[str, float]]:
-        """Return the rows by epoch, from 1: ``similarity`` (CKA, 0 to 1) and ``distance``; empty if there are none."""
-        path = folder / cls._FILE
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    @staticmethod
-    def summary(rows: Mapping[str, Mapping[str, float]], first: int) -> dict[str, float]:
-        """Return the figures that claims are made about.
-
-        Parameters
-        ----------
-        rows : mapping
-            As :meth:`read` returns them.
-        first : int
-            The first epoch in which the features were trained.
-
-        Returns
-        -------
-        dict of str to float
-            Similarity and distance after that epoch, and after the last.
-        """
-        found: dict[str, float] = {}
-        for when, epoch in (("early ", first), ("", len(rows))):
-            found |= {f"{when}feature similarity": rows[str(epoch)]["similarity"]}
-            found |= {f"{when}weight distance": rows[str(epoch)]["distance"]}
-        return found
-
-
-FILES = (Drift._FILE,)
-"""What :class:`Drift` leaves in its folder."""
 
 
 def _path_length(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
@@ -277,14 +143,45 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
 
 
-_GROUPS: dict[str, _Measurement] = {
-    "path length": _path_length,
-    "lesions": _lesions,
-    "shift consistency": _shifts,
-    "scales": _scales,
-    "cost": _cost,
-    "branches": _branches,
-    "filters": _filters,
-    "changes": _changes,
-    "map": _map,
+_POINTS = ("points", 100.0)
+_SHARE = ("(of 0 to 1)", 1.0)
+_NORM = ("% of the weights' norm", 100.0)
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        ACCURACY,
+        Measure("accuracy over splits", "points", 100.0, lambda record: record.accuracy()),  # of different test photos
+        Measure("loss area", "nats", 1.0, lambda record: statistics.fmean(record.history["loss"])),
+        Measure("final loss", "nats", 1.0, lambda record: record.history["loss"][-1]),
+        Measure("seconds", "s", 1.0, lambda record: record.content["seconds"]),
+        Measure("epochs to a loss of 1.2", "epochs", 1.0, lambda record: _epochs_to(record.history["loss"], 1.2)),
+        measured("path length at start", "convolutions", 1.0),
+        measured("path length", "convolutions", 1.0),
+        measured("accuracy without 2 convolutions", *_POINTS),
+        measured("shift consistency", *_POINTS),
+        measured("accuracy away from the trained scale", *_POINTS),
+        measured("CPU milliseconds a photo", "ms", 1.0),
+        measured("accuracy on changed photos", *_POINTS),
+        measured("early weight distance", *_NORM),
+        measured("edge correlation", *_SHARE),
+        measured("orientation selectivity", *_SHARE),
+        measured("dc share", *_SHARE),
+        measured("opponent share", *_SHARE),
+        measured("figure-ground", *_SHARE),
+        measured("feature similarity", *_SHARE),
+    )
 }
+"""What claims are made about, by name."""
+
+
+def _epochs_to(losses: Sequence[float], level: float) -> float:
+    """Return when the mean training loss of an epoch falls to a level, between epochs by a straight line.
+
+    A run that never does counts as if it did one epoch after its last.
+    """
+    for epoch, loss in enumerate(losses, start=1):
+        if loss <= level:
+            before = losses[epoch - 2] if epoch > 1 else loss
+            return epoch - ((level - loss) / (before - loss) if before > level else 0.0)
+    return len(losses) + 1.0

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from cnnhw import transfer
+from cnnhw.book import measures
+from cnnhw.book.statements import CLAIMS
 from cnnhw.models.heads import Head
+from cnnhw.studies.claims import of_study
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -51,6 +54,8 @@ _FAST_PARTS = Study(
             "cutout": replace(_FAST, cutout=0.375),
         }.items()
     ),
+    claims=of_study(CLAIMS, "fast"),
+    kept=("fast",),
 )
 
 # The targets in time, measured with two threads: least time to the report's best accuracy, two minutes, ten minutes.
@@ -175,6 +180,7 @@ _FAULTS = Study(
         Arm("concat_128", "q2_concat_skip", Recipe(epochs=2, batch_size=128), seeds=_SIX, size=100),
     ),
     every_epoch=True,
+    claims=of_study(CLAIMS, "faults"),
 )
 
 # Theory i. Depth counts the convolutions inside residual stages of 12. The rate was chosen on validation photos, one
@@ -202,7 +208,8 @@ _LENGTH = Study(
         _length("d24_span2_no_norm", options={"span": 2, "norm": False}),
         _length("d24_plain_no_norm", options={"span": 0, "norm": False}),
     ),
-    measures=("path length", "lesions"),
+    measures=(measures._path_length, measures._lesions),
+    claims=of_study(CLAIMS, "length"),
 )
 _LENGTH_SCENES = Study(
     name="length_scenes",
@@ -214,6 +221,7 @@ _LENGTH_SCENES = Study(
         for level in ("easy", "hard")
         for span in (1, 2, 6)
     ),
+    claims=of_study(CLAIMS, "length_scenes"),
 )
 
 
@@ -230,7 +238,8 @@ _TRANSITION = Study(
     arms=tuple(
         _small(kind, "dense", transition=kind) for kind in ("average", "max", "max_first", "strided", "average_first")
     ),
-    measures=("shift consistency",),
+    measures=(measures._shifts,),
+    claims=of_study(CLAIMS, "transition"),
 )
 # Widths were scaled until multiply-adds (_macs) or parameters (_parameters) came within 4 % of the 3-3-3-3 plan.
 _DESIGN = Study(
@@ -257,6 +266,7 @@ _DESIGN = Study(
         _small("average_64", "plain", head="average-64"),
         _small("average_256", "plain", head="average-256"),
     ),
+    claims=of_study(CLAIMS, "design"),
 )
 
 # Q2 and Q4. The rate of each arm is chosen on validation photos, with one seed and two epochs, from three.
@@ -327,6 +337,7 @@ _Q2 = Study(
         *(_deep(name, _DEEP_NETWORKS[name][0], RATES[name], 6) for name in ("residual", "plain")),
         *(_resnet(name, RATES[name], 5, options=options) for name, options in _RESNETS.items()),
     ),
+    claims=of_study(CLAIMS, "q2"),
 )
 
 # Q4. The scales of the channels bring parameters, or multiply-adds, to those of the base, q1_deep, within 1 %.
@@ -350,7 +361,9 @@ _Q4 = Study(
             for name, options in _Q4_OPTIONS.items()
         ),
     ),
-    measures=("cost", "branches"),
+    measures=(measures._cost, measures._branches),
+    claims=of_study(CLAIMS, "q4"),
+    kept=("seven",),
 )
 _Q4_FAST = Study(
     name="q4_fast",
@@ -359,7 +372,7 @@ _Q4_FAST = Study(
     data="tiny5",
     size=64,
     arms=(Arm("fast_inception", "fast_inception", _FAST, seeds=(0, 1, 2)),),
-    measures=("cost",),
+    measures=(measures._cost,),
 )
 _SCALE_RECIPE = replace(_LENGTH_RECIPE, epochs=4)
 _Q4_SCALES = Study(
@@ -373,7 +386,8 @@ _Q4_SCALES = Study(
             "inception": "1-3-5", "one_scale": "3-3-3", "threes": "3", "fives": "5", "sevens": "7"
         }.items()
     ),
-    measures=("scales",),
+    measures=(measures._scales,),
+    claims=of_study(CLAIMS, "q4_scales"),
 )  # fmt: skip
 
 # Q3. The first layer learnt; or frozen as learnt, at random, or set by hand, and all that follows trained anew.
@@ -404,7 +418,8 @@ _Q3 = Study(
             ),
         )
     ),
-    measures=("filters",),
+    measures=(measures._filters,),
+    claims=of_study(CLAIMS, "q3"),
 )  # fmt: skip
 
 # Q5 and Q6. All transfers begin with the fast recipe's network, trained on tiny5, and go on on flowers at 64 pixels.
@@ -492,6 +507,7 @@ _TRANSFER_RATES = Study(
     data="flowers",
     size=64,
     arms=_rate_arms(),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 
@@ -515,8 +531,10 @@ _Q5 = Study(
     data="flowers",
     size=64,
     arms=(*_q5_arms(10), *_q5_arms(50), *_q5_arms(100)),
-    measures=("changes",),
+    measures=(measures._changes,),
     drift=True,
+    claims=of_study(CLAIMS, "q5"),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 # The features of the fast network in three groups, from the end; then in the other order; then all three times.
@@ -539,6 +557,8 @@ _Q5_ORDER = Study(
     data="flowers",
     size=64,
     arms=tuple(_order(name, 10) for name in _GROUPS),
+    claims=of_study(CLAIMS, "q5_order"),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 # What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
@@ -557,6 +577,8 @@ _Q5_LAYERS = Study(
             for how, train in (("frozen", first), ("tuned", "all"))
         ),
     ),
+    claims=of_study(CLAIMS, "q5_layers"),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 # Q6, the ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together; and all
@@ -586,6 +608,8 @@ _Q6 = Study(
             "inception_transfer", 100, _probe_then(_EPOCHS[100], "inception_linear", "inception_tuned"), **_FROM_Q4
         ),
     ),
+    claims=of_study(CLAIMS, "q6"),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 _HEADS = {
@@ -617,6 +641,8 @@ _Q6_HEADS = Study(
         for name, head in _HEADS.items()
         for way, stages in _ways(25, "hidden" if head.hidden else "linear").items()
     ),
+    claims=of_study(CLAIMS, "q6_heads"),
+    sources=(_FAST_PARTS, _Q4),
 )
 _Q6_SPLITS = Study(
     name="q6_splits",
@@ -627,6 +653,8 @@ _Q6_SPLITS = Study(
         _flowers("scratch", 100, _tune(_EPOCHS[100], "scratch"), protocols=("fold",)),
         _flowers("transfer", 100, _probe_then(_EPOCHS[100]), protocols=("fold",)),
     ),
+    claims=of_study(CLAIMS, "q6_splits"),
+    sources=(_FAST_PARTS, _Q4),
 )
 _Q6_MAP = Study(
     name="q6_map",
@@ -638,7 +666,8 @@ _Q6_MAP = Study(
         _flowers("frozen", 100, (_probe(_EPOCHS[100]),), seeds=(0,)),
         _flowers("transfer", 100, _probe_then(_EPOCHS[100]), seeds=(0,)),
     ),
-    measures=("map",),
+    measures=(measures._map,),
+    sources=(_FAST_PARTS, _Q4),
 )
 
 STUDIES = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnhw.book.measures import MEASURES
 from cnnhw.studies.claims import Claim
 
 __all__ = ["CLAIMS"]
@@ -16,6 +17,7 @@ _POINT = 0.01
 
 def _claim(id: str, statement: str, first: str, second: str, refuted_by: str, **rest: Any) -> Claim:
     settings = {"measure": "accuracy", "direction": "greater", "margin": 0.0, "registered": "2026-11-24", **rest}
+    settings["measure"] = MEASURES[settings["measure"]]
     return Claim(id=id, statement=statement, first=first, second=second, refuted_by=refuted_by, **settings)
 
 

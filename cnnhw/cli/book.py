@@ -146,7 +146,7 @@ def claims_command(as_json: bool, where: Path | None) -> None:
     for verdict in found:
         click.echo(f"{verdict.verdict:12}  {verdict.claim.id}: {verdict.claim.statement}")
         if verdict.effect:
-            scale, unit = claims.unit(verdict.claim.measure)
+            scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
             low, high = (scale * end for end in verdict.effect.interval())
             effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
             known = {"no": "", "in part": ", known in part", "post hoc": ", post hoc"}[verdict.known]
@@ -227,7 +227,7 @@ def study_status(canary: bool) -> None:
             if canary:
                 # one seed an arm: all its runs take the same code
                 if record.arm not in tried:
-                    tried[record.arm] = queue.canary(record), record.seed
+                    tried[record.arm] = queue.canary(jobs[record.key], record), record.seed
                 difference, seed = tried[record.arm]
                 if difference is None:
                     said += "; its first steps need weights that are not in the cache folder"

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from cnnhw.evaluation.calibration import Bin
 from cnnhw.plots.figures import COLOURS, _figure
-from cnnhw.studies.store import Record
 from cnnhw.theory.loss_landscape import Plane
 
 __all__ = [
@@ -120,15 +119,29 @@ def confusion(
     return _label(figure, "", "confusion matrices, with the share on the diagonal", "; ".join(told))
 
 
-def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
+def trained(
+    histories: Sequence[History],
+    confusions: Sequence[Tensor],
+    seconds: Sequence[float],
+    classes: Sequence[str],
+    *,
+    best_epoch: int | None = None,
+    title: str = "",
+) -> Figure:
     """Draw what there is to see of a trained model: curves, confusion matrix and time.
 
     Parameters
     ----------
-    records : sequence of Record
-        The records of one arm, one a seed.
-    classes : sequence of str, optional
-        Other names of the classes than the records'.
+    histories : sequence of history
+        One a run of the same model: see :func:`curves`.
+    confusions : sequence of Tensor of shape (K, K)
+        Test confusion matrix of each run; rows are the true classes.
+    seconds : sequence of float
+        Training time of each run.
+    classes : sequence of str, length K
+        The names of the classes.
+    best_epoch : int, optional
+        The epoch to mark, from 1.
     title : str
         The beginning of the title, which goes on with the seconds of training.
 
@@ -136,34 +149,29 @@ def trained(records: Sequence[Record], classes: Sequence[str] | None = None, tit
     -------
     Figure
         Three axes: loss in nats and accuracy by epoch, the mean of the runs with a band from the lowest to the
-        highest; and the test confusion matrix at the epochs best by validation, with mean counts. The epoch is marked
-        if there is one run.
+        highest; and the test confusion matrix, with mean counts.
 
     Raises
     ------
     ValueError
-        If there are no records, or they differ in their epochs or classes.
+        If there is no run, or the runs differ in their epochs or classes.
     """
-    if len({(len(record.history["loss"]), record.classes) for record in records}) != 1:
-        raise ValueError("one figure is for the records of one arm, with the same epochs and classes, and at least one")
-    seconds = [record.content["seconds"] for record in records]
-    runs = f"median of {len(records)} runs, {min(seconds):,.0f} to {max(seconds):,.0f} s"
-    took = f"training took {np.median(seconds):,.0f} s ({runs if len(records) > 1 else 'one run'})"
+    one = len(histories) == 1
+    if len({len(history["loss"]) for history in histories}) != 1 or len({len(matrix) for matrix in confusions}) != 1:
+        raise ValueError("one figure is for runs with the same epochs and classes, and at least one")
+    runs = f"median of {len(seconds)} runs, {min(seconds):,.0f} to {max(seconds):,.0f} s"
+    took = f"training took {np.median(seconds):,.0f} s ({'one run' if one else runs})"
     figure = _figure(13, 4.2, f"{title}: {took}" if title else took.capitalize())
     axes = figure.subplots(1, 3)
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=False):
-        _history(axis, [record.history for record in records], measure, COLOURS[0])
-        _epoch_axis(axis, measure, records[0].best_epoch if len(records) == 1 else None)
+        _history(axis, histories, measure, COLOURS[0])
+        _epoch_axis(axis, measure, best_epoch)
     axes[0].legend(fontsize="small", frameon=False)
-    matrix = np.mean([record.confusion().numpy() for record in records], axis=0)
-    _matrix(axes[2], matrix, classes or records[0].classes)
-    axes[2].set_title("test photos" if len(records) == 1 else "test photos, mean of the runs", fontsize="medium")
+    matrix = np.mean([matrix.numpy() for matrix in confusions], axis=0)
+    _matrix(axes[2], matrix, classes)
+    axes[2].set_title("test photos" if one else "test photos, mean of the runs", fontsize="medium")
     return _label(
-        figure,
-        title,
-        "loss and accuracy by epoch, and the confusion matrix",
-        _told([record.history for record in records]),
-        _found(matrix, classes or records[0].classes),
+        figure, title, "loss and accuracy by epoch, and the confusion matrix", _told(histories), _found(matrix, classes)
     )
 
 

@@ -8,76 +8,95 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies.statistics import Comparison, compare, of_values, right
 from cnnhw.studies.store import Record
 
-__all__ = ["MEASURES", "SEEDS", "Claim", "Verdict", "hashes", "holm", "judge", "of_study", "unit"]
+__all__ = [
+    "ACCURACY",
+    "KNOWN_IN_PART",
+    "SEEDS",
+    "Claim",
+    "Measure",
+    "Verdict",
+    "hashes",
+    "holm",
+    "judge",
+    "measured",
+    "of_study",
+]
 
 SEEDS = 6
-# figures between 0 and 1 that are not accuracies
-SHARES = (
-    "edge correlation", "magnitude correlation", "orientation selectivity",
-    "dc share", "opponent share", "figure-ground", "feature similarity", "early feature similarity",
-)  # fmt: skip
 LEVEL = 0.05
 # Of these studies a first set of runs is not kept. Its outcome was known in part when their claims were written down
 # again, before the runs that decide them.
 KNOWN_IN_PART = frozenset({"q2", "q3", "q4", "q4_scales"})
 
-# figures of one run that claims are made about; accuracy is compared photo by photo, and so apart from these
-MEASURES: dict[str, Callable[[Record], float]] = {
-    "loss area": lambda r: statistics.fmean(r.history["loss"]),  # nats: mean training loss over the epochs
-    "final loss": lambda r: r.history["loss"][-1],  # nats
-    "seconds": lambda r: r.content["seconds"],
-    "accuracy over splits": lambda r: r.accuracy(),  # for runs that were tested on different photos
-    "epochs to a loss of 1.2": lambda r: _epochs_to(r.history["loss"], 1.2),
-}
 
+@dataclass(frozen=True)
+class Measure:
+    """A figure of one run that claims are made about.
 
-def _epochs_to(losses: Sequence[float], level: float) -> float:
-    """Return when the mean training loss of an epoch falls to a level, between epochs by a straight line.
-
-    A run that never does counts as if it did one epoch after its last.
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    unit : str
+        The unit of its figures on a page.
+    scale : float
+        What they are multiplied by there.
+    function : callable
+        Reads it off a record.
+    by_photo : bool
+        Whether two arms are compared photo by photo, as only an accuracy on the same test photos can be.
     """
-    for epoch, loss in enumerate(losses, start=1):
-        if loss <= level:
-            before = losses[epoch - 2] if epoch > 1 else loss
-            return epoch - ((level - loss) / (before - loss) if before > level else 0.0)
-    return len(losses) + 1.0
+
+    name: str
+    unit: str
+    scale: float
+    function: Callable[[Record], float]
+    by_photo: bool = False
+
+    def compare(self, first: Sequence[Record], second: Sequence[Record]) -> Comparison:
+        """Return the effect of an arm over another, whose runs have the same seeds in the same order."""
+        if self.by_photo:
+            both = right([*first, *second])
+            return compare(both[: len(first)], both[len(first) :])
+        return of_values([self.function(record) for record in first], [self.function(record) for record in second])
 
 
-def unit(measure: str) -> tuple[float, str]:
-    """Return what the figures of a measure are multiplied by on a page, and in which unit they then are.
+ACCURACY = Measure("accuracy", "points", 100.0, lambda record: record.accuracy(), by_photo=True)
+
+
+def measured(name: str, unit: str, scale: float) -> Measure:
+    """Return the measure of a figure that a study measures on its trained networks.
 
     Parameters
     ----------
-    measure : str
-        As in :class:`Claim`.
+    name : str
+        Its name in the records.
+    unit, scale
+        As of :class:`Measure`.
 
     Returns
     -------
-    tuple of (float, str)
-        Such as ``(100, "points")`` for accuracies.
+    Measure
+        Its function raises UnknownNameError for a record without such a figure, and CnnhwError if it is no single one.
     """
-    if measure.startswith("accuracy") or measure.endswith("consistency"):
-        return 100.0, "points"
-    if measure.startswith("path length"):
-        return 1.0, "convolutions"
-    if measure.startswith("epochs"):
-        return 1.0, "epochs"
-    if measure.endswith("weight distance"):
-        return 100.0, "% of the weights' norm"
-    if measure.startswith("CPU"):
-        return 1.0, "ms"
-    if measure in SHARES:
-        return 1.0, "(of 0 to 1)"
-    return 1.0, "s" if measure == "seconds" else "nats"
+
+    def figure(record: Record) -> float:
+        known = record.content.get("measures", {})
+        if name not in known:
+            raise UnknownNameError("measure", name, known)
+        if not isinstance(known[name], int | float):
+            raise CnnhwError(f"{record.study}: {name} is not a single figure")
+        return float(known[name])
+
+    return Measure(name, unit, scale, figure)
 
 
 @dataclass(frozen=True)
@@ -94,9 +113,8 @@ class Claim:
         The study that measures it.
     first, second : str
         The arms; the effect is the measure of the first minus that of the second.
-    measure : str
-        ``"accuracy"`` (on test photos, paired one by one), one of `MEASURES`, or a figure that the study itself
-        measures on its trained networks.
+    measure : Measure
+        What is compared.
     direction : {"greater", "less", "equivalent"}
         What the effect should be, compared with `margin`.
     margin : float
@@ -112,7 +130,7 @@ class Claim:
     study: str
     first: str
     second: str
-    measure: str
+    measure: Measure
     direction: str
     margin: float
     refuted_by: str
@@ -125,7 +143,8 @@ class Claim:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that stand for all that decides the claim."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        said = {field.name: getattr(self, field.name) for field in fields(self)} | {"measure": self.measure.name}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -181,14 +200,14 @@ class Verdict:
         }
 
 
-def of_study(claims: Sequence[Claim], study: str) -> list[Claim]:
+def of_study(claims: Sequence[Claim], study: str) -> tuple[Claim, ...]:
     """Return the claims about one study."""
-    return [claim for claim in claims if claim.study == study]
+    return tuple(claim for claim in claims if claim.study == study)
 
 
-def hashes(claims: Sequence[Claim], study: str) -> dict[str, str]:
-    """Return the hash of each claim about a study, by its identifier: what a record keeps of them."""
-    return {claim.id: claim.hash for claim in of_study(claims, study)}
+def hashes(claims: Sequence[Claim]) -> dict[str, str]:
+    """Return the hash of each claim by its identifier: what a record keeps of them."""
+    return {claim.id: claim.hash for claim in claims}
 
 
 def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
@@ -279,22 +298,7 @@ def _effect(claim: Claim, records: Sequence[Record]) -> Comparison | None:
     if len(seeds) < 2:
         return None
     first, second = ([arm[seed] for seed in seeds] for arm in arms)
-    if claim.measure == "accuracy":
-        both = right([*first, *second])
-        return compare(both[: len(seeds)], both[len(seeds) :])
-    return of_values(*([_figure(claim, record) for record in runs] for runs in (first, second)))
-
-
-def _figure(claim: Claim, record: Record) -> float:
-    if claim.measure in MEASURES:
-        return MEASURES[claim.measure](record)
-    measured = record.content.get("measures", {})
-    if claim.measure not in measured:
-        raise UnknownNameError("measure", claim.measure, ["accuracy", *MEASURES, *measured])
-    value = measured[claim.measure]
-    if not isinstance(value, int | float):
-        raise CnnhwError(f"claim {claim.id}: {claim.measure} is not a single figure")
-    return float(value)
+    return claim.measure.compare(first, second)
 
 
 def _p_values(claim: Claim, effect: Comparison | None) -> tuple[float, float]:

@@ -22,14 +22,11 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from cnnhw import data, files, models, outputs, training, transfer
-from cnnhw.book import measures
-from cnnhw.book.registry import get
-from cnnhw.book.statements import CLAIMS
 from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
 from cnnhw.models.weights import load, save_weights
-from cnnhw.studies import claims, store
+from cnnhw.studies import claims, drift, store
 from cnnhw.studies.study import Job
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
@@ -125,7 +122,7 @@ def run(
         If a job fails; the message ends with what it said. The others are finished first.
     """
     for study in dict.fromkeys(job.study for job in jobs):
-        if not study.observation and not claims.of_study(CLAIMS, study.name):
+        if not study.observation and not study.claims:
             raise CnnhwError(
                 f"study {study.name} has no registered claim: write one into cnnhw/statements.py before it is run, "
                 "or say in the study's `observation` why nothing is claimed"
@@ -212,16 +209,16 @@ def run_job(
         files.check_folder(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
-            outputs.remove_checkpoints(checkpoints, measures.FILES)
+            outputs.remove_checkpoints(checkpoints, drift.FILES)
             return done[0].path
         code = job.code  # now: files may be edited while the run goes on
         while True:
             runs = train(job, where, folder=checkpoints, progress=progress, on_epoch=on_epoch)
-            drift = measures.Drift.read(checkpoints)
-            if len(drift) == (job.arm.epochs if job.study.drift else 0):
+            moved = drift.Drift.read(checkpoints)
+            if len(moved) == (job.arm.epochs if job.study.drift else 0):
                 break
             # killed between a checkpoint and the row of its epoch, which can only be had by starting anew
-            outputs.remove_checkpoints(checkpoints, measures.FILES)
+            outputs.remove_checkpoints(checkpoints, drift.FILES)
             checkpoints.mkdir(exist_ok=True)
         model, photos = runs[-1].model, runs[-1].photos
         if job.is_source:
@@ -230,16 +227,16 @@ def run_job(
             runs, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
         )
         if job.study.measures:
-            content["measures"] = measures.compute(job.study.measures, model, photos, job.configuration)
-        if drift:
+            content["measures"] = _measured(job, model, photos)
+        if moved:
             heads = itertools.takewhile(lambda stage: stage.train in ("classifier", "head"), job.arm.stages)
             first = min(sum(stage.recipe.epochs for stage in heads) + 1, job.arm.epochs)
-            content["drift"] = drift
-            content.setdefault("measures", {}).update(measures.Drift.summary(drift, first))
-        if known := claims.hashes(CLAIMS, job.study.name):
+            content["drift"] = moved
+            content.setdefault("measures", {}).update(drift.Drift.summary(moved, first))
+        if known := claims.hashes(job.study.claims):
             content["claims"] = known
         path = done[0].path if done else store.write(content, where)
-        outputs.remove_checkpoints(checkpoints, measures.FILES)
+        outputs.remove_checkpoints(checkpoints, drift.FILES)
     return path
 
 
@@ -275,7 +272,7 @@ def train(
     photos = _photos(job)
     model = _model(job, photos, where)
     if job.study.drift and folder is not None:
-        watched, tell = measures.Drift(model, photos, folder), on_epoch
+        watched, tell = drift.Drift(model, photos, folder), on_epoch
 
         def on_epoch(epoch: int, row: dict[str, float]) -> None:
             watched.note(epoch)
@@ -304,13 +301,15 @@ def train(
     )
 
 
-def canary(record: store.Record) -> float | None:
+def canary(job: Job, record: store.Record) -> float | None:
     """Repeat the first 20 steps of a record's run and say how far their losses are off.
 
     Parameters
     ----------
+    job : Job
+        The run.
     record : Record
-        A record of a study that still exists.
+        Its record.
 
     Returns
     -------
@@ -318,7 +317,6 @@ def canary(record: store.Record) -> float | None:
         The greatest difference of a loss, in nats; below `CANARY_LIMIT`, the record still stands. None for a transfer
         whose source's weights are not in the cache folder.
     """
-    job = next(job for job in get(record.study).jobs() if job.key == record.key)
     if job.source and not _weights(job.source).exists():
         return None
     threads = torch.get_num_threads()
@@ -339,6 +337,17 @@ def canary(record: store.Record) -> float | None:
     finally:
         torch.set_num_threads(threads)
     return max(abs(a - b) for a, b in zip(now, record.content["first_losses"], strict=True))
+
+
+def _measured(job: Job, model: models.Classifier, photos: data.PhotoSet) -> dict[str, float | list[float]]:
+    """Return what a study measures on a trained network: figures to six digits, lists for drawings to two."""
+    found: dict[str, float | list[float]] = {}
+    for measure in job.study.measures:
+        found |= measure(model, photos, job.configuration)
+    return {
+        name: [round(one, 2) for one in value] if isinstance(value, list) else round(value, 6)
+        for name, value in found.items()
+    }
 
 
 def _photos(job: Job) -> data.PhotoSet:

@@ -7,16 +7,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cnnhw import models, training, transfer
-from cnnhw.book import measures
 from cnnhw.data import decode, subsets
+from cnnhw.data.photoset import PhotoSet
 from cnnhw.models import pretrained, weights
+from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
+from cnnhw.studies.claims import Claim
+from cnnhw.studies.drift import Drift
 from cnnhw.studies.fingerprint import fingerprint
 from cnnhw.studies.store import Record, configuration_key
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
-__all__ = ["Arm", "Job", "Study"]
+__all__ = ["Arm", "Job", "Measurement", "Study"]
+
+Measurement = Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]
+"""Measures a trained network: takes it, the photos and the configuration, and returns figures by name."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +102,19 @@ class Study:
         Keep the test predictions of each epoch, not only of the best.
     threads : int
         Threads of each run. One is the most economical; more are for studies of time itself.
-    measures : tuple of str
-        What is measured on each trained network: see :func:`cnnhw.book.measures.names`.
+    measures : tuple of callable
+        What is measured on each trained network: functions that take the network, the photos and the configuration, and
+        return figures, or lists of them for drawings, by name.
     drift : bool
-        Whether it is noted after each epoch how far the features have moved: see
-        :class:`cnnhw.book.measures.Drift`.
+        Whether it is noted after each epoch how far the features have moved: see :class:`cnnhw.studies.drift.Drift`.
+    claims : tuple of Claim
+        What is claimed beforehand about its outcome.
     observation : str
-        Why nothing is claimed about the study beforehand; a study without a claim needs a reason.
+        Why nothing is claimed; a study without a claim needs a reason.
+    sources : tuple of Study
+        Other studies whose weights its transfers start from.
+    kept : tuple of str
+        Arms whose weights transfers of other studies start from.
     """
 
     name: str
@@ -112,9 +124,12 @@ class Study:
     arms: tuple[Arm, ...]
     every_epoch: bool = False
     threads: int = 1
-    measures: tuple[str, ...] = ()
+    measures: tuple[Measurement, ...] = ()
     drift: bool = False
+    claims: tuple[Claim, ...] = ()
     observation: str = ""
+    sources: tuple[Study, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def jobs(self) -> list[Job]:
         """Return all runs of the study, seed by seed so that a study cut short is still balanced."""
@@ -152,25 +167,17 @@ class Job:
     @property
     def source(self) -> Job | None:
         """The run whose weights a transfer starts from."""
-        from cnnhw.book import registry  # which knows all of them, and imports this module
-
         if not self.arm.source:
             return None
-        study, _, arm = self.arm.source.rpartition("/")
-        return (registry.get(study) if study else self.study).job(arm, self.seed)
+        name, _, arm = self.arm.source.rpartition("/")
+        study = next(study for study in (self.study, *self.study.sources) if study.name == (name or self.study.name))
+        return study.job(arm, self.seed)
 
     @property
     def is_source(self) -> bool:
-        """Whether an arm of any study starts from this run's weights."""
-        from cnnhw.book.plans import STUDIES  # which imports this module
-
-        own = (self.study.name, self.arm.name)
-        return any(
-            own == ((source := arm.source.rpartition("/"))[0] or study.name, source[2])
-            for study in {*STUDIES, self.study}
-            for arm in study.arms
-            if arm.source
-        )
+        """Whether an arm of this study, or of another, starts from this run's weights."""
+        own = self.arm.name
+        return own in self.study.kept or any(arm.source == own for arm in self.study.arms)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -209,7 +216,7 @@ class Job:
         found += [pretrained.load] if self.arm.pretrained else [weights.load] if self.arm.source else []
         if self.arm.protocols:
             found += [subsets.prepare, *map(subsets.function, self.arm.protocols)]
-        return [*found, *map(measures.function, self.study.measures), *([measures.Drift] if self.study.drift else [])]
+        return [*found, *self.study.measures, *([Drift] if self.study.drift else [])]
 
     @property
     def code(self) -> str:

@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import models, plots, studies
-from cnnhw.book import model_cards
+from cnnhw.book import figures, model_cards
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.store import Record
 
@@ -51,7 +51,7 @@ class ModelCards(SphinxDirective):
         section += table({what: cell(given) for what, given in rows(card).items()})
 
         file = _FIGURE.format(name)
-        plots.save(plots.trained([record], title=name), Path(self.env.srcdir) / file)
+        plots.save(figures.trained([record], title=name), Path(self.env.srcdir) / file)
         figure = nodes.image(uri=f"/{file}", alt=seen(name, record), classes=["sheet"])
         section += nodes.container("", figure, classes=["sheet-frame"])
         model = models.create(card["model"], len(card["classes"]), size=card["size"], **card["options"])

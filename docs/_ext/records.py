@@ -320,9 +320,10 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
 
 def live_provenance() -> dict[str, str]:
     """Return the lines of the provenance box of what is computed while the site is built."""
+    threads = torch.get_num_threads()
     return {
         "Data": "scenes, drawn by the package; photographs only where the page names them.",
-        "Machine": f"{system.processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}",
+        "Machine": f"{system.processor()}, {threads} thread{'s' if threads > 1 else ''}",
         "Versions": ", ".join(f"{name} {version}" for name, version in system.versions().items()),
         "When": "whenever the package, the records, or a library has changed since the last build",
         "Reduced": "Yes: what runs in seconds shows how something is done, and not how well it can be done.",

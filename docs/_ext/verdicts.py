@@ -59,7 +59,7 @@ def figures(verdict: Verdict) -> str:
     """Return the effect with its interval and the number of seeds, as text."""
     if verdict.effect is None:
         return "not measured yet"
-    scale, unit = claims.unit(verdict.claim.measure)
+    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
     low, high = (scale * end for end in verdict.effect.interval())
     return (
         f"{scale * verdict.effect.effect:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}, {verdict.seeds} seeds"
@@ -78,7 +78,7 @@ def short(verdict: Verdict, link: str = ", ") -> str:
     """
     if verdict.effect is None:
         return "not measured yet"
-    scale, unit = claims.unit(verdict.claim.measure)
+    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
     digits = _DIGITS.get(unit, 3)
     low, high = (round(scale * end, digits) for end in verdict.effect.interval())
     sign = "" if low > 0 else "+"
@@ -108,7 +108,7 @@ def in_words(verdict: Verdict, words: str) -> str:
     low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
     if low <= 0 <= high:
         raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    scale, unit = claims.unit(verdict.claim.measure)
+    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
     digits = _DIGITS.get(unit, 3)
     near, far = sorted(abs(scale * end) for end in (low, high))
     size = abs(scale * verdict.effect.effect)
@@ -124,7 +124,7 @@ def hint(verdict: Verdict) -> str:
 
 def wanted(claim: Claim) -> str:
     """Return in words what the effect has to be for the claim to hold."""
-    scale, unit = claims.unit(claim.measure)
+    scale, unit = claim.measure.scale, claim.measure.unit
     margin = f"{scale * claim.margin:g} {unit}"
     return {
         "greater": f"above {margin}",
@@ -186,7 +186,7 @@ def card(verdict: Verdict, docname: str, *, target: bool) -> nodes.Node:
     head += [badge(verdict), nodes.Text(" "), nodes.strong("", claim.statement)]
     box += head
     box += nodes.raw("", forest(verdict), format="html")
-    notes = [f"{claim.first} minus {claim.second}, {claim.measure}: {figures(verdict)}."]
+    notes = [f"{claim.first} minus {claim.second}, {claim.measure.name}: {figures(verdict)}."]
     notes.append(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.")
     notes.append(f"Registered {claim.registered}, {_KNOWN[verdict.known]}.")
     if verdict.plain != verdict.verdict:

@@ -1,0 +1,53 @@
+"""Figures: functions return a figure, or SVG text; none of them trains, and none knows of studies."""
+
+from __future__ import annotations
+
+from cnnhw.plots.charts import (
+    accuracy_by_epoch,
+    against,
+    bars,
+    confusion,
+    costs,
+    curves,
+    dots,
+    effects,
+    lines,
+    per_class,
+    plane,
+    reliability,
+    scaling,
+    shares,
+    time_to_accuracy,
+    trained,
+)
+from cnnhw.plots.diagram import diagram
+from cnnhw.plots.figures import COLOURS, Svg, save
+from cnnhw.plots.images import contact_sheet, feature_maps, filters, maps, receptive_fields
+
+__all__ = [
+    "COLOURS",
+    "Svg",
+    "accuracy_by_epoch",
+    "against",
+    "bars",
+    "confusion",
+    "contact_sheet",
+    "costs",
+    "curves",
+    "diagram",
+    "dots",
+    "effects",
+    "feature_maps",
+    "filters",
+    "lines",
+    "maps",
+    "per_class",
+    "plane",
+    "receptive_fields",
+    "reliability",
+    "save",
+    "scaling",
+    "shares",
+    "time_to_accuracy",
+    "trained",
+]
