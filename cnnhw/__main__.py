@@ -1,6 +1,6 @@
 """``python -m cnnhw`` is the ``cnnhw`` command."""
 
-from cnnhw.cli.main import main
+from cnnhw.cli import main
 
 if __name__ == "__main__":
     main()

@@ -160,12 +160,12 @@ def photos() -> PhotoSet:
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run the ``cnnhw`` command in this process; return exit code, output and errors."""
-    from cnnhw.cli import main
+    from cnnhw import cli
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, words)])
         try:
-            main.main()
+            cli.main()
             code = 0
         except SystemExit as stop:
             code = stop.code or 0

@@ -516,7 +516,7 @@ def no_work() -> None:
 
 def read_command(data: bytes, folder: Path) -> None:
     """Run a command line; what goes against its rules is an AssertionError."""
-    from cnnhw.cli import main
+    from cnnhw import cli
     from cnnhw.errors import CnnhwError
 
     if not (folder / "pets").exists():
@@ -529,7 +529,7 @@ def read_command(data: bytes, folder: Path) -> None:
     code: object = 0
     os.chdir(folder)
     try:
-        main.main()
+        cli.main()
     except Enough:
         pass
     except SystemExit as stop:

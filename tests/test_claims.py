@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cnnhw.book import measures, registry
 from cnnhw.book.statements import CLAIMS
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import claims, queue
 from cnnhw.studies.claims import Claim, holm, judge

@@ -16,8 +16,7 @@ from conftest import make_photos
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from cnnhw import evaluation, models, plots
-from cnnhw.cli import main
+from cnnhw import cli, evaluation, models, plots
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError, WeightsError
 from cnnhw.evaluation import assessment, calibration
 from cnnhw.evaluation.assessment import assess
@@ -286,7 +285,7 @@ def test_the_command_says_which_photos_it_used(trained, run):
 
 
 def test_parts_of_the_command_are_those_of_the_function():
-    (option,) = [one for one in main.cli.commands["evaluate"].params if one.name == "part"]
+    (option,) = [one for one in cli.cli.commands["evaluate"].params if one.name == "part"]
     assert tuple(option.type.choices) == assessment.PARTS
 
 

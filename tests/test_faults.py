@@ -24,9 +24,8 @@ from fault_tools import archive, body, serving
 from PIL import Image
 
 import cnnhw
-from cnnhw import files, models
+from cnnhw import cli, files, models
 from cnnhw.book import registry, worker
-from cnnhw.cli import main
 from cnnhw.data import sources
 from cnnhw.errors import CnnhwError, DataError, WeightsError
 from cnnhw.models import weights
@@ -312,7 +311,7 @@ def command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["cnnhw", *map(str, arguments)])
     code = 0
     try:
-        main.main()
+        cli.main()
     except SystemExit as end:
         code = end.code
     said = capsys.readouterr().err

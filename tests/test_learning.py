@@ -20,7 +20,7 @@ import exercises  # noqa: E402
 import notebooks  # noqa: E402
 
 import cnnhw  # noqa: E402
-from cnnhw.cli.main import cli  # noqa: E402
+from cnnhw.cli.command import cli  # noqa: E402
 from cnnhw.data import scenes  # noqa: E402
 
 CHAPTERS = sorted(EXAMPLES.glob("plot_*.py"))

@@ -15,9 +15,8 @@ from conftest import make_photos
 from PIL import Image
 
 import cnnhw
-from cnnhw import data, files, models, outputs, studies, training, transfer
+from cnnhw import cli, data, files, models, outputs, studies, training, transfer
 from cnnhw.book import bench
-from cnnhw.cli import main
 from cnnhw.errors import OccupiedError
 from cnnhw.evaluation import export
 from cnnhw.models import weights
@@ -66,7 +65,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 def test_each_path_that_a_command_takes_is_tested():
     found = {
         f"{name} {option.opts[0]}"
-        for name, command in commands(main.cli)
+        for name, command in commands(cli.cli)
         for option in command.params
         if isinstance(option.type, click.Path)
     }

@@ -19,7 +19,7 @@ import click
 import pytest
 
 import cnnhw
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 
 PUBLIC = Path(__file__).with_name("public_api.txt")
 REFERENCE = Path(__file__).parents[1] / "docs" / "api" / "index.rst"

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnnhw.book import original_report, registry, rerun
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 from cnnhw.errors import UnknownNameError
 from cnnhw.studies import store

@@ -21,7 +21,7 @@ import cnnhw
 from cnnhw import models, studies
 from cnnhw.book import model_cards, registry, shipping
 from cnnhw.book.model_cards import NETWORKS, Shipped
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError, UnknownNameError, WeightsError
 from cnnhw.models import weights
 from cnnhw.studies import queue, store

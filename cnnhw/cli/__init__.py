@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from cnnhw.cli import book, data, look, train  # each adds its commands
-from cnnhw.cli.main import cli, main
+from cnnhw.cli.command import cli, main
 
 __all__ = ["book", "cli", "data", "look", "main", "train"]

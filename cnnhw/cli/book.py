@@ -11,7 +11,7 @@ import click
 
 from cnnhw import outputs
 from cnnhw.book import model_cards
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.cli.options import _ROOT, _FloatRange, _Group, _time, _write
 from cnnhw.errors import UnknownNameError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cnnhw import outputs
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.cli.options import _ROOT, _Group, _source, _write
 from cnnhw.errors import CnnhwError
 

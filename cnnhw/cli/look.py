@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cnnhw import models, outputs
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
 from cnnhw.models.weights import load, shipped

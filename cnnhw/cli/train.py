@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnhw import models, outputs
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.cli.options import _DEVICE, _ROOT, _SEED, _counts, _FloatRange, _one_voice, _save, _source, _where
 from cnnhw.errors import TrainingError, UnknownNameError
 from cnnhw.models.weights import shipped

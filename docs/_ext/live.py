@@ -19,7 +19,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.scrapers import figure_rst
 
 from cnnhw import files, plots
-from cnnhw.cli.main import cli
+from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 
 logger = logging.getLogger(__name__)
