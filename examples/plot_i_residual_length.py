@@ -131,8 +131,8 @@ plt.show()
 # The experiment
 # --------------
 #
-# 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order,
-# batch norm, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
+# 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order
+# :cite:p:`he2016identity`, batch norm :cite:p:`ioffe2015batchnorm`, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
 # convolutions and the same number of parameters; only the additions differ. One :term:`learning rate` for all, chosen on
 # validation photos with one seed, for which :term:`spans <span>` of two and of none were tried; a network without connections might do
 # better with another one.
