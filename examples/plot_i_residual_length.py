@@ -7,9 +7,9 @@ depend on, and why does it matter?
 
 **The short answer.** Short: a connection should skip one to three convolutions, and only a deep network needs any.
 
-* In 24 convolutions with batch norm, connections that skip two gained :effect:`i-two-over-plain` over none at all, and
+* In 24 convolutions with batch norm, connections that skip two :finding:`i-two-over-plain gained/lost` over none at all, and
   :effect:`i-two-over-six` over connections that skip six.
-* Connections that skip *one* convolution, which theory calls nearly useless, gained :effect:`i-one-is-little` over none, almost as
+* Connections that skip *one* convolution, which theory calls nearly useless, :finding:`i-one-is-little gained/lost` over none, almost as
   much as those that skip two. Two against one: :effect:`i-two-over-one`, too close to call.
 * In 12 convolutions, connections that skip two and none at all :term:`came within <equivalence>` 2.5 points of each other:
   :effect:`i-shallow-needs-none`.
@@ -132,8 +132,8 @@ plt.show()
 # The experiment
 # --------------
 #
-# 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order,
-# batch norm, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
+# 24 convolutions of 3x3 in two stages, or 12 in one, behind a stem that halves photos of 32 pixels; pre-activation order
+# :cite:p:`he2016identity`, batch norm :cite:p:`ioffe2015batchnorm`, 8 epochs on half of the training photos of ``tiny5``, :term:`AdamW <Adam>` with :term:`one cycle`, six seeds. Every arm has the same
 # convolutions and the same number of parameters; only the additions differ. One :term:`learning rate` for all, chosen on
 # validation photos with one seed, for which :term:`spans <span>` of two and of none were tried; a network without connections might do
 # better with another one.

@@ -11,11 +11,11 @@ in different places. Then
 * keep kernels small. Kernels that widen with depth, as the original report advised, lost to an all-3x3 network:
   :effect:`iii-widening-macs` at equal multiply-adds and :effect:`iii-widening-parameters` at equal parameters. Kernels that *narrow* are
   no way out: widening ones came out :effect:`iii-widening-narrowing` above them at equal multiply-adds;
-* let channels grow as the map shrinks. A factor of two and a half instead of two made little difference
-  (:effect:`iii-growth-rate`). Doubling against constant channels gained :effect:`iii-growth`, which by itself would be clear and, among the
+* let channels grow as the map shrinks. A factor of two and a half instead of two made little difference:
+  :effect:`iii-growth-rate`. Doubling against constant channels :finding:`iii-growth gained/lost`, which by itself would be clear and, among the
   claims tested together here, is not;
-* average the last map, if the convolutions have batch norm. A hidden layer (:effect:`iii-hidden`) or a flattened map with one
-  (:effect:`iii-flatten`) cost parameters and showed no gain. In the report's own networks, trained as the report did, averaging
+* average the last map, if the convolutions have batch norm. A hidden layer, :effect:`iii-hidden`, or a flattened map with
+  one, :effect:`iii-flatten`, cost parameters and showed no gain. In the report's own networks, trained as the report did, averaging
   *costs* accuracy: :ref:`both findings, side by side <iii-averaging>`.
 """
 

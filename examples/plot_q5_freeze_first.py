@@ -17,10 +17,10 @@ not make our transfers more accurate.
   :effect:`q5-changed`, too wide to tell.
 * *Other ways* of sparing the features, against a random head and all at once: features at a lower rate than the head, :effect:`q5-slow`;
   a rate that rises slowly, :effect:`q5-warm`; a head that begins at zero, :effect:`q5-zero`. None is clearly ahead or behind.
-* *Whether* the features learn matters far more than when: tuning them after the head gained :effect:`q5-frozen` over leaving them frozen.
-* *Which layers.* All layers kept and tuned gained :effect:`q5-kept` over all layers anew. Up to the second stage, tuning the kept
+* *Whether* the features learn matters far more than when: tuning them after the head :finding:`q5-frozen gained/lost` over leaving them frozen.
+* *Which layers.* All layers kept and tuned :finding:`q5-kept gained/lost` over all layers anew. Up to the second stage, tuning the kept
   layers against freezing them came out at :effect:`q5-middle`.
-* *In which order.* Unfreezing from the end gained :effect:`q5-order` over unfreezing from the beginning. Against all layers at
+* *In which order.* Unfreezing from the end :finding:`q5-order gained/lost` over unfreezing from the beginning. Against all layers at
   once: :effect:`q5-end`, too wide to tell.
 """
 

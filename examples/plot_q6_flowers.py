@@ -8,10 +8,10 @@ affect the :term:`transfer <transfer learning>` and its steps, and by what mecha
 **The short answer.** Begin with a linear :term:`head`, and train the layers if its accuracy is not enough: what a transfer is worth depended on
 the source, on whether the layers learn, and on how few the photos are. No larger head was clearly ahead of a linear one.
 
-* Against training from scratch for as many steps, transfer from our own network gained :effect:`q6-steps` with all photos and
+* Against training from scratch for as many steps, transfer from our own network :finding:`q6-steps gained/lost` with all photos and
   :effect:`q6-steps-few` with a tenth of them. With the fast recipe on both sides it lost: :effect:`q6-fast`.
 * Give the from-scratch network the computing that the source cost, and transfer loses by more: :effect:`q6-compute`.
-* A linear head on ImageNet features gained :effect:`q6-imagenet` over our transfer. With a twentieth of the photos it still
+* A linear head on ImageNet features :finding:`q6-imagenet gained/lost` over our transfer. With a twentieth of the photos it still
   came out at :effect:`q6-imagenet-few` against our transfer with all of them.
 * Q4's network, transferred: :effect:`q6-inception` against training it from scratch with its own, larger head, and
   :effect:`q6-inception-frozen` against a new head alone.

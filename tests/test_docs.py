@@ -323,7 +323,9 @@ def one_claim(monkeypatch):
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
     monkeypatch.setattr(verdicts.studies, "records", lambda study=None: found)
     monkeypatch.setattr(verdicts.studies, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
-    return claim
+    yield claim
+    verdicts.verdicts.cache_clear()
+    records.every.cache_clear()
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")
