@@ -768,10 +768,9 @@ def fuzz(name: str, engine: str, count: int, seconds: float, keep: Path, seed: i
         with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as temporary:
             folder = Path(temporary)
             words = [name, engine, str(seed + attempt), str(count - total["inputs"]), str(left), str(folder), str(keep)]
-            process = subprocess.Popen(
-                [sys.executable, __file__, "--work", *words],
-                stdout=subprocess.DEVNULL, stderr=(folder / "errors").open("wb"),
-            )  # fmt: skip
+            with (folder / "errors").open("wb") as errors:
+                command = [sys.executable, __file__, "--work", *words]
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
             code = _wait(process, folder, left)
             if (folder / "status").exists():
                 status = json.loads((folder / "status").read_text())

@@ -134,6 +134,7 @@ def test_unknown_part():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_parts_run_and_give_a_table():
     said = []
     result = bench.run(
