@@ -11,7 +11,7 @@ kernel sizes is the reason.
 
 * With as many multiply-adds as before, networks of modules :finding:`q4-macs gain/lose`. They pay for it: they have
   :record:`q4/macs parameters` parameters instead of :record:`q4/base parameters`, and a photo takes, in milliseconds of
-  processor time, :record:`q4/macs milliseconds` instead of :record:`q4/base milliseconds`.
+  processor time, :record:`q4/macs CPU milliseconds a photo` instead of :record:`q4/base CPU milliseconds a photo`.
 * With as many parameters the difference is :effect:`q4-parameters`, and with as many channels :effect:`q4-channels`: six runs
   cannot tell.
 * Mixed kernel sizes, compared with the same module with 3x3 kernels only: :effect:`q4-one-scale`. A further branch of 7x7:

@@ -20,12 +20,11 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw.book import registry
-from cnnhw.book.statements import CLAIMS
+from cnnhw.book.registry import CLAIMS
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim, Verdict
 
 INDEX = "claims"
-_DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
 _KNOWN = {
     "no": "before the runs",
     "in part": "before these runs; the outcome was known in part, from an earlier set of runs that is not kept",
@@ -78,8 +77,8 @@ def short(verdict: Verdict, link: str = ", ") -> str:
     """
     if verdict.effect is None:
         return "not measured yet"
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = _DIGITS.get(unit, 3)
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     low, high = (round(scale * end, digits) for end in verdict.effect.interval())
     sign = "" if low > 0 else "+"
     ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
@@ -108,8 +107,8 @@ def in_words(verdict: Verdict, words: str) -> str:
     low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
     if low <= 0 <= high:
         raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = _DIGITS.get(unit, 3)
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     near, far = sorted(abs(scale * end) for end in (low, high))
     size = abs(scale * verdict.effect.effect)
     words = "" if unit.startswith("(") else f" {unit}"
@@ -217,7 +216,7 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
     )  # fmt: skip
     return nodes.paragraph(
         "", "", nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"),
-        nodes.Text("; defined in "), nodes.literal("", "cnnhw/studies/plans.py"), nodes.Text(" as a "), code,
+        nodes.Text("; defined in "), nodes.literal("", registry.file(study)), nodes.Text(" as a "), code,
         nodes.Text("; to run it again: "), nodes.literal("", f"cnnhw study run {study}"), nodes.Text("."),
     )  # fmt: skip
 
