@@ -30,10 +30,11 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E40
 
 from cnnhw import studies  # noqa: E402
 from cnnhw.book import model_cards  # noqa: E402
-from cnnhw.book.statements import CLAIMS  # noqa: E402
+from cnnhw.book.registry import CLAIMS  # noqa: E402
 from cnnhw.models import weights  # noqa: E402
 from cnnhw.studies import claims  # noqa: E402
 from cnnhw.studies.claims import Claim  # noqa: E402
+from cnnhw.studies.measures import SECONDS  # noqa: E402
 from cnnhw.studies.store import Record  # noqa: E402
 from cnnhw.studies.study import Study  # noqa: E402
 
@@ -56,7 +57,7 @@ def record(arm="a", seed=0, right=(2, 3), best=2):
             "validation_loss": [1.2, 1.1],
             "seconds": [60.0, 60.0],
         },
-        "data": {"photos": {"train": 600}},
+        "data": {"photos": {"train": 600}, "classes": ["cat", "dog"]},
         "test_labels": "0011",
         "test_predictions": predictions,
     }
@@ -82,7 +83,7 @@ FOUND = [record(), record(seed=1, right=(1, 4)), record(arm="b", right=(4, 4), b
         ("s/b gap@1", "0.100 (one run)"),
         ("s/b validation", "0.400 (one run)"),
         ("s/a parameters", "1,234"),
-        ("s/b photos_per_second", "10 (one run)"),
+        ("s/a loss area", "0.650 (mean of 2 runs, 0.650 to 0.650)"),
     ],
 )
 def test_record_role(text, expected):
@@ -124,6 +125,7 @@ def test_record_role_names_its_origin():
         ("s/c accuracy", "no records of c; it has a, b"),
         ("t/a accuracy", "no records of study 't'; there are of s"),
         ("s/a speed", "unknown measure 'speed'"),
+        ("s/a shift consistency", "not all runs of a have shift consistency"),
         ("s/a accuracy@3", "after epoch 3"),
         ("s/a accuracy@x", "'x' is not the number of an epoch"),
     ],
@@ -312,7 +314,10 @@ They differ: :claim:`a-b {role}`.
 @pytest.fixture
 def one_claim(monkeypatch):
     """Let the book claim one thing, which its records support."""
-    claim = Claim("a-b", "A is better than B.", "s", "a", "b", "seconds", "less", 1.0, "a slower A", "2026-11-24")
+    claim = Claim(
+        "a-b", "a", "b", "A is better than B.", "a slower A",
+        study="s", registered="2026-11-24", measure=SECONDS, direction="less", margin=1.0,
+    )  # fmt: skip
     found = [
         Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
         for arm, value in (("a", 60.0), ("b", 90.0))
@@ -321,8 +326,9 @@ def one_claim(monkeypatch):
     for name in ("a", "b"):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
-    monkeypatch.setattr(verdicts.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(verdicts.studies, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
+    monkeypatch.setattr(verdicts.registry, "file", lambda name: f"cnnhw/book/{name}.py")
+    monkeypatch.setattr(verdicts.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()
     records.every.cache_clear()
