@@ -111,7 +111,7 @@ ACCURACY = Measure("accuracy", "points", 100.0, lambda run, epoch: run.accuracy(
 LOSS_AREA = Measure("loss area", "nats", 1.0, lambda run, _: statistics.fmean(run.history["loss"]), digits=3)
 SECONDS = Measure("seconds", "s", 1.0, lambda run, _: run.content["seconds"], form=",.0f")
 MINUTES = Measure("minutes", "min", 1.0, lambda run, _: run.content["seconds"] / 60, form=".1f")
-AN_EPOCH = Measure("seconds_an_epoch", "s", 1.0, lambda run, _: statistics.median(run.history["seconds"]), form=".2f")
+AN_EPOCH = Measure("seconds_an_epoch", "s", 1.0, lambda run, _: statistics.median(run.history["seconds"]), form=".3g")
 PARAMETERS = Measure("parameters", "parameters", 1.0, lambda run, _: run.content["parameters"], form=",")
 TRAINABLE = Measure("trainable", "parameters", 1.0, lambda run, _: run.stages[0]["trainable"], form=",")
 STAGE_ACCURACY = Measure(

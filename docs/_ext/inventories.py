@@ -14,14 +14,14 @@ from cnnhw import data, errors, models, studies, theory, transfer
 from cnnhw.book import model_cards, original_report, rerun
 from cnnhw.data import scenes
 from cnnhw.evaluation import assessment, audit, calibration, export
-from cnnhw.studies import claims, store
+from cnnhw.studies import claims, measures, store
 from cnnhw.studies import statistics as comparisons
 from cnnhw.theory import loss_landscape
 
 # where a name is in several modules, it is documented in the last of them
 _OURS = (
-    *(original_report, rerun, model_cards, audit, claims, loss_landscape, theory, comparisons, transfer, scenes),
-    *(assessment, calibration, export),
+    *(original_report, rerun, model_cards, audit, claims, measures, loss_landscape, theory, comparisons, transfer),
+    *(scenes, assessment, calibration, export),
     *(studies, store, models, data, cnnhw, errors),
 )
 
