@@ -107,6 +107,10 @@ def _at(name: str, run: Record, epoch: int | None) -> float:
     return run.history[name][epoch - 1 if epoch else -1]
 
 
+def _lowest(values: Sequence[float]) -> int:
+    return 1 + values.index(min(values))
+
+
 ACCURACY = Measure("accuracy", "points", 100.0, lambda run, epoch: run.accuracy(epoch), by_photo=True)
 LOSS_AREA = Measure("loss area", "nats", 1.0, lambda run, _: statistics.fmean(run.history["loss"]), digits=3)
 SECONDS = Measure("seconds", "s", 1.0, lambda run, _: run.content["seconds"], form=",.0f")
@@ -114,13 +118,12 @@ MINUTES = Measure("minutes", "min", 1.0, lambda run, _: run.content["seconds"] /
 AN_EPOCH = Measure("seconds_an_epoch", "s", 1.0, lambda run, _: statistics.median(run.history["seconds"]), form=".3g")
 PARAMETERS = Measure("parameters", "parameters", 1.0, lambda run, _: run.content["parameters"], form=",")
 TRAINABLE = Measure("trainable", "parameters", 1.0, lambda run, _: run.stages[0]["trainable"], form=",")
-STAGE_ACCURACY = Measure(
-    "stage_accuracy", "points", 100.0, lambda run, _: run.accuracy(run.stages[0]["best_epoch"])
-)  # of a transfer's first stage
-
-_LOSS = ("nats", 1.0)
 _SHARE = ("points", 100.0)
+_LOSS = ("nats", 1.0)
 _EPOCH = ("epochs", 1.0)
+
+# after a transfer's first stage
+STAGE_ACCURACY = Measure("stage_accuracy", *_SHARE, lambda run, _: run.accuracy(run.stages[0]["best_epoch"]))
 
 MEASURES = {
     measure.name: measure
@@ -149,7 +152,3 @@ MEASURES = {
     )
 }
 """What any study has, by name."""
-
-
-def _lowest(values: Sequence[float]) -> int:
-    return 1 + values.index(min(values))
