@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies.statistics import Comparison, compare, of_values, right
@@ -59,7 +59,7 @@ class Measure:
     name: str
     unit: str
     scale: float
-    function: Callable[[Record, int | None], float]
+    function: Callable[[Record, int | None], float] = field(repr=False)
     form: str = ".3f"
     digits: int = 1
     by_photo: bool = False
