@@ -5,37 +5,28 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
 
 pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
-EXTENSIONS = Path(__file__).parents[1] / "docs" / "_ext"
-if not EXTENSIONS.is_dir():
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(EXTENSIONS))
 
-import cards  # noqa: E402
-import inventories  # noqa: E402
-import live  # noqa: E402
-import order  # noqa: E402
-import prose  # noqa: E402
-import records  # noqa: E402
-import stamp  # noqa: E402
-import verdicts  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from cnnhw import studies  # noqa: E402
-from cnnhw.book import model_cards  # noqa: E402
-from cnnhw.book.statements import CLAIMS  # noqa: E402
-from cnnhw.models import weights  # noqa: E402
-from cnnhw.studies import claims  # noqa: E402
-from cnnhw.studies.claims import Claim  # noqa: E402
-from cnnhw.studies.store import Record  # noqa: E402
-from cnnhw.studies.study import Study  # noqa: E402
+from cnnhw import studies
+from cnnhw.book import model_cards
+from cnnhw.book.statements import CLAIMS
+from cnnhw.models import weights
+from cnnhw.studies import claims
+from cnnhw.studies.claims import Claim
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Study
+from cnnhw_docs import cards, inventories, live, order, prose, records, stamp, verdicts
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -186,7 +177,7 @@ def test_captions_are_checked(code, expected):
 def test_chapters_have_no_typed_claims():
     from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-    chapters = sorted((EXTENSIONS.parents[1] / "examples").glob("*.py"))
+    chapters = sorted((DOCS.parent / "examples").glob("*.py"))
     assert chapters
     for path in chapters:
         for kind, content, _ in split_code_and_text_blocks(str(path))[1]:
@@ -236,6 +227,7 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     assert len(set(stamps)) == 3
 
 
+EXTENSIONS = ("records", "live", "prose", "verdicts", "cards")
 SITE = """\
 T
 =
@@ -264,7 +256,7 @@ def build(folder, text):
             folder / "html",
             folder / "trees",
             "html",
-            confoverrides={"extensions": ["records", "live", "prose", "verdicts", "cards"]},
+            confoverrides={"extensions": [f"cnnhw_docs.{name}" for name in EXTENSIONS]},
             status=None,
             warning=warnings,
         ).build()
@@ -455,7 +447,7 @@ def test_provenance_says_what_is_missing_and_what_is_old():
 def test_inventories_are_what_sphinx_reads(tmp_path):
     from sphinx.util.inventory import InventoryFile
 
-    mapping = inventories.write(EXTENSIONS.parent / "inventories", tmp_path)
+    mapping = inventories.write(DOCS / "inventories", tmp_path)
     assert set(mapping) == {"matplotlib", "numpy", "python", "torch"}
     address, file = mapping["torch"]
     with Path(file).open("rb") as stream:

@@ -7,7 +7,6 @@ import io
 import itertools
 import re
 import shutil
-import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,14 +21,13 @@ pytest.importorskip("sphinx", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(DOCS / "_ext"))
 
-import explorer  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-import cnnhw  # noqa: E402
-from cnnhw import models  # noqa: E402
+import cnnhw
+from cnnhw import models
+from cnnhw_docs import explorer
 
 SIZES = {"q1_shallow": 128, "fast": 64}
 pytestmark = pytest.mark.xdist_group("explorer")  # one page for all, and one browser
@@ -202,7 +200,7 @@ def build(folder, monkeypatch, load):
     (folder / "docs" / "deep").mkdir()
     (folder / "docs" / "deep" / "page.rst").write_text("P\n=\n\n.. feature-explorer::\n")
     warnings = io.StringIO()
-    settings = {"extensions": ["explorer"], "html_static_path": ["_static"]}
+    settings = {"extensions": ["cnnhw_docs.explorer"], "html_static_path": ["_static"]}
     places = (folder / "docs", None, folder / "html", folder / "trees", "html")
     with patch_docutils(), docutils_namespace():
         Sphinx(*places, confoverrides=settings, status=None, warning=warnings).build()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-EXTENSIONS = Path(__file__).resolve().parents[1] / "docs" / "_ext"
-if not EXTENSIONS.is_dir():
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.is_dir():
     pytest.skip("the documentation is not here", allow_module_level=True)
-sys.path.insert(0, str(EXTENSIONS))
 
-import house  # noqa: E402
+from cnnhw_docs import house
 
 
 def test_no_import_runs_up():
@@ -43,3 +41,11 @@ def test_what_is_not_allowed_is_found(tmp_path):
     arrows = house.imports(package)
     assert house.circles(arrows) == [["cnnhw.data.a", "cnnhw.data.b"]]
     assert house.upward(arrows) == [("cnnhw.errors", "cnnhw.data")]
+
+
+def test_the_site_adds_one_name_to_what_can_be_imported():
+    inner = {found.name for found in pkgutil.iter_modules(cnnhw_docs.__path__)}
+    assert {found.name for found in pkgutil.iter_modules([str(DOCS)])} == {"cnnhw_docs", "conf"}
+    for name in inner:
+        there = importlib.util.find_spec(name)
+        assert there is None or Path(cnnhw_docs.__file__).parent not in Path(there.origin or "").parents, name

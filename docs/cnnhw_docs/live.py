@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import stamp
 import torch
 from click.testing import CliRunner
 from docutils import nodes
@@ -21,6 +20,7 @@ from sphinx_gallery.scrapers import figure_rst
 from cnnhw import files, plots
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
+from cnnhw_docs import stamp
 
 logger = logging.getLogger(__name__)
 _SHEET = "_static/generated/scenes-{}.png"

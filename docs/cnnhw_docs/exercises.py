@@ -12,8 +12,6 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import order
-import records
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -23,6 +21,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 from cnnhw.book import registry
+from cnnhw_docs import order, records
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import functools
 import html
 from collections.abc import Sequence
 
-import records
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
@@ -23,6 +22,7 @@ from cnnhw.book import registry
 from cnnhw.book.statements import CLAIMS
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim, Verdict
+from cnnhw_docs import records
 
 INDEX = "claims"
 _DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
