@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.store import Record
@@ -56,14 +55,18 @@ class Comparison:
         """
         if self.error == 0:
             return self.effect, self.effect
-        half = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
+        from scipy import special  # the distribution itself: `scipy.stats` takes a second to import
+
+        half = float(special.stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
         return self.effect - half, self.effect + half
 
     def p_above(self, margin: float) -> float:
         """Return the one-sided p-value of the hypothesis that the effect is at most `margin`."""
         if self.error == 0:
             return float(self.effect <= margin)
-        return float(stats.t.sf((self.effect - margin) / self.error, self.freedom))
+        from scipy import special
+
+        return float(special.stdtr(self.freedom, (margin - self.effect) / self.error))
 
     def p_below(self, margin: float) -> float:
         """Return the one-sided p-value of the hypothesis that the effect is at least `margin`."""
