@@ -36,8 +36,8 @@ extensions = [
     "cnnhw_docs.explorer",
     "cnnhw_docs.tested",
     "cnnhw_docs.exercises",
-    "cnnhw_docs.notebooks",
     "cnnhw_docs.accessible",
+    "cnnhw_docs.house_picture",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -70,7 +70,8 @@ sphinx_gallery_conf = {
     "reference_url": {"cnnhw": None},
     "backreferences_dir": "auto_examples/backreferences",
     "image_scrapers": ("cnnhw_docs.live.scrape",),
-    "reset_modules": ("matplotlib", "cnnhw_docs.live.reset"),
+    "reset_modules": ("matplotlib", "cnnhw_docs.live.reset", "cnnhw_docs.notebooks.install"),
+    "parallel": True,  # as many processes as `sphinx -j`
     "capture_repr": ("_repr_html_",),
     "remove_config_comments": True,
     "first_notebook_cell": notebooks.FIRST_CELL,

@@ -199,18 +199,16 @@ def test_chapters_have_one_order(tmp_path, monkeypatch):
         order.chapters()
 
 
-def test_scraper_takes_the_label_as_alternative_text(tmp_path, monkeypatch):
-    warnings = []
-    monkeypatch.setattr(live.logger, "warning", lambda text, **_: warnings.append(text))
+def test_scraper_takes_the_label_as_alternative_text(tmp_path):
     variables = {"image_path_iterator": iter([str(tmp_path / "a.png"), str(tmp_path / "b.png")]), "src_file": "x.py"}
     plt.figure().set_label("Accuracy rises and then stays.")
     assert ":alt: Accuracy rises and then stays." in live.scrape(None, variables, {"src_dir": str(tmp_path)})
     assert (tmp_path / "a.png").exists()
-    assert not warnings
-    plt.figure()
-    live.scrape(None, variables, {"src_dir": str(tmp_path)})
-    assert "no alternative text" in warnings[0]
     assert not plt.get_fignums()
+    plt.figure()
+    with pytest.raises(ValueError, match=r"x\.py: a figure has no alternative text"):
+        live.scrape(None, variables, {"src_dir": str(tmp_path)})
+    plt.close("all")
 
 
 def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):

@@ -27,7 +27,6 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
         d', the difference of the means with and without signal, in units of the root mean square of both standard
         deviations, by numerical integration.
     """
-
     from scipy import special  # not `scipy.stats`, which takes a second to import
 
     def moments(shifted: int) -> tuple[float, float]:

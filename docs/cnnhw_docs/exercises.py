@@ -144,8 +144,6 @@ class StudyTimes(SphinxDirective):
             found = [record for record in records.every() if record.study == name]
             if not found:
                 continue
-            for record in found:
-                self.env.note_dependency(str(record.path))
             seconds = sorted(record.content["seconds"] for record in found)
             machines = sorted({f"{r.content['processor']}, {r.content['threads']} thread a run" for r in found})
             cells = (

@@ -229,7 +229,6 @@ class ClaimDirective(SphinxDirective):
     option_spec = {"verdict": directives.unchanged_required}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
-        note_records(self)
         try:
             verdict = checked(self.arguments[0], self.options.get("verdict", ""), verdicts())
         except ValueError as error:
@@ -241,7 +240,6 @@ class ClaimRole(SphinxRole):
     """``:claim:`ID VERDICT```."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
         identifier, _, asserted = " ".join(self.text.split()).partition(" ")
         try:
             verdict = checked(identifier, asserted, verdicts())
@@ -259,7 +257,6 @@ class EffectRole(SphinxRole):
     """``:effect:`ID```: effect and interval, without a verdict."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
         if self.text not in verdicts():
             return [], [self.inliner.reporter.warning(f":effect: there is no claim {self.text!r}", line=self.lineno)]
         verdict = verdicts()[self.text]
@@ -275,7 +272,6 @@ class FindingRole(SphinxRole):
     """``:finding:`ID gain/lose```: the effect in words, of which the records choose one."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
         identifier, _, words = " ".join(self.text.split()).partition(" ")
         try:
             if identifier not in verdicts():
@@ -296,7 +292,6 @@ class ClaimsIndex(SphinxDirective):
     """``.. claims-index::``: all claims, by study."""
 
     def run(self) -> list[nodes.Node]:
-        note_records(self)
         found = verdicts()
         counts = {
             kind: sum(v.verdict == kind for v in found.values()) for kind in ("supported", "refuted", "not resolved")
@@ -312,12 +307,6 @@ class ClaimsIndex(SphinxDirective):
                 section += card(found[claim.id], self.env.docname, target=True)
             out.append(section)
         return out
-
-
-def note_records(where: SphinxDirective | SphinxRole) -> None:
-    """Make a page depend on all records."""
-    for record in records.every():
-        where.env.note_dependency(str(record.path))
 
 
 def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nodes.Node) -> nodes.Node | None:
