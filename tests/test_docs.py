@@ -20,6 +20,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
 from cnnhw.book import model_cards
+from cnnhw.book.measures import MEASURES
 from cnnhw.book.statements import CLAIMS
 from cnnhw.models import weights
 from cnnhw.studies import claims
@@ -47,7 +48,7 @@ def record(arm="a", seed=0, right=(2, 3), best=2):
             "validation_loss": [1.2, 1.1],
             "seconds": [60.0, 60.0],
         },
-        "data": {"photos": {"train": 600}},
+        "data": {"photos": {"train": 600}, "classes": ["cat", "dog"]},
         "test_labels": "0011",
         "test_predictions": predictions,
     }
@@ -302,7 +303,9 @@ They differ: :claim:`a-b {role}`.
 @pytest.fixture
 def one_claim(monkeypatch):
     """Let the book claim one thing, which its records support."""
-    claim = Claim("a-b", "A is better than B.", "s", "a", "b", "seconds", "less", 1.0, "a slower A", "2026-11-24")
+    claim = Claim(
+        "a-b", "A is better than B.", "s", "a", "b", MEASURES["seconds"], "less", 1.0, "a slower A", "2026-11-24"
+    )
     found = [
         Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
         for arm, value in (("a", 60.0), ("b", 90.0))
@@ -311,8 +314,8 @@ def one_claim(monkeypatch):
     for name in ("a", "b"):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
-    monkeypatch.setattr(verdicts.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(verdicts.studies, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
+    monkeypatch.setattr(verdicts.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()
     records.every.cache_clear()

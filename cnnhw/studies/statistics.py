@@ -55,18 +55,18 @@ class Comparison:
         """
         if self.error == 0:
             return self.effect, self.effect
-        from scipy import special  # the distribution itself: `scipy.stats` takes a second to import
+        from scipy import stats  # slow to import
 
-        half = float(special.stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+        half = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.effect - half, self.effect + half
 
     def p_above(self, margin: float) -> float:
         """Return the one-sided p-value of the hypothesis that the effect is at most `margin`."""
         if self.error == 0:
             return float(self.effect <= margin)
-        from scipy import special
+        from scipy import stats  # slow to import
 
-        return float(special.stdtr(self.freedom, (margin - self.effect) / self.error))
+        return float(stats.t.sf((self.effect - margin) / self.error, self.freedom))
 
     def p_below(self, margin: float) -> float:
         """Return the one-sided p-value of the hypothesis that the effect is at least `margin`."""
