@@ -27,7 +27,7 @@ from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
-from cnnhw_docs import cards, inventories, live, order, prose, records, stamp, verdicts
+from cnnhw_docs import cards, claim_pages, inventories, live, order, prose, provenance, records, stamp, verdicts
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -226,7 +226,7 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     assert len(set(stamps)) == 3
 
 
-EXTENSIONS = ("records", "live", "prose", "verdicts", "cards")
+EXTENSIONS = ("records", "provenance", "live", "prose", "claim_pages", "cards")
 SITE = """\
 T
 =
@@ -315,7 +315,7 @@ def one_claim(monkeypatch):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
     monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(verdicts.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    monkeypatch.setattr(claim_pages.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()
     records.every.cache_clear()
@@ -361,7 +361,9 @@ def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q2"]
     found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
     assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
-    assert "known in part, from an earlier set of runs" in verdicts.card(found["q2-twenty"], "q", target=True).astext()
+    assert (
+        "known in part, from an earlier set of runs" in claim_pages.card(found["q2-twenty"], "q", target=True).astext()
+    )
     assert verdicts.hint(found["q2-twenty"]).endswith("outcome known in part")
     with pytest.raises(ValueError, match="holds zero"):
         verdicts.in_words(found["q2-accuracy"], "gain/lose")
@@ -437,12 +439,14 @@ def test_what_does_not_exist_is_a_warning(tmp_path):
 
 def test_provenance_says_what_is_missing_and_what_is_old():
     found = studies.records("q1")
-    assert records.provenance(found)["Code"].startswith(f"The present code matches {len(found)} of {len(found)} runs")
-    lines = records.provenance(found[:1])
+    assert provenance.provenance(found)["Code"].startswith(
+        f"The present code matches {len(found)} of {len(found)} runs"
+    )
+    lines = provenance.provenance(found[:1])
     assert lines["Reduced"].startswith("Yes")
     assert "; an earlier version measured 1 of them" in lines["Code"]
     old = Record({**found[0].content, "code": "0" * 16}, found[0].path)
-    assert records.provenance([old])["Code"] == "The present code matches 0 of 1 runs."
+    assert provenance.provenance([old])["Code"] == "The present code matches 0 of 1 runs."
 
 
 def test_inventories_are_what_sphinx_reads(tmp_path):
