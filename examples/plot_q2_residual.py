@@ -66,9 +66,9 @@ from matplotlib import pyplot as plt
 import cnnhw
 from cnnhw import plots, theory
 from cnnhw.book import figures
+from cnnhw.book.measures import MEASURES
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
-from cnnhw.studies.claims import MEASURES
 from cnnhw.theory import loss_landscape
 
 residual = cnnhw.models.create("q1_deep_residual", size=64)
