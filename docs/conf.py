@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path.insert(0, str(HERE))
 
-import inventories  # noqa: E402
-import notebooks  # noqa: E402
-import stamp  # noqa: E402
-
-import cnnhw  # noqa: E402
+import cnnhw
+from cnnhw_docs import inventories, notebooks, stamp
 
 project = "cnnhw"
 author = "The cnnhw developers"
@@ -31,16 +28,17 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "sphinx_design",
-    "records",
-    "verdicts",
-    "prose",
-    "live",
-    "cards",
-    "explorer",
-    "tested",
-    "exercises",
-    "notebooks",
-    "accessible",
+    "cnnhw_docs.records",
+    "cnnhw_docs.provenance",
+    "cnnhw_docs.claim_pages",
+    "cnnhw_docs.prose",
+    "cnnhw_docs.live",
+    "cnnhw_docs.cards",
+    "cnnhw_docs.explorer",
+    "cnnhw_docs.tested",
+    "cnnhw_docs.exercises",
+    "cnnhw_docs.accessible",
+    "cnnhw_docs.house_picture",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -67,13 +65,14 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["auto_examples"],
     "filename_pattern": r"/plot_",
-    "within_subsection_order": "order.ReadingOrder",
+    "within_subsection_order": "cnnhw_docs.order.ReadingOrder",
     "run_stale_examples": stale,
     "doc_module": ("cnnhw",),
     "reference_url": {"cnnhw": None},
     "backreferences_dir": "auto_examples/backreferences",
-    "image_scrapers": ("live.scrape",),
-    "reset_modules": ("matplotlib", "live.reset"),
+    "image_scrapers": ("cnnhw_docs.live.scrape",),
+    "reset_modules": ("matplotlib", "cnnhw_docs.live.reset", "cnnhw_docs.notebooks.install"),
+    "parallel": True,  # as many processes as `sphinx -j`
     "capture_repr": ("_repr_html_",),
     "remove_config_comments": True,
     "first_notebook_cell": notebooks.FIRST_CELL,

@@ -5,38 +5,29 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
 
 pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
-EXTENSIONS = Path(__file__).parents[1] / "docs" / "_ext"
-if not EXTENSIONS.is_dir():
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(EXTENSIONS))
 
-import cards  # noqa: E402
-import inventories  # noqa: E402
-import live  # noqa: E402
-import order  # noqa: E402
-import prose  # noqa: E402
-import records  # noqa: E402
-import stamp  # noqa: E402
-import verdicts  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from cnnhw import studies  # noqa: E402
-from cnnhw.book import model_cards  # noqa: E402
-from cnnhw.book.registry import CLAIMS  # noqa: E402
-from cnnhw.models import weights  # noqa: E402
-from cnnhw.studies import claims  # noqa: E402
-from cnnhw.studies.claims import Claim  # noqa: E402
-from cnnhw.studies.measures import SECONDS  # noqa: E402
-from cnnhw.studies.store import Record  # noqa: E402
-from cnnhw.studies.study import Study  # noqa: E402
+from cnnhw import studies
+from cnnhw.book import model_cards
+from cnnhw.book.registry import CLAIMS
+from cnnhw.models import weights
+from cnnhw.studies import claims
+from cnnhw.studies.claims import Claim
+from cnnhw.studies.measures import SECONDS
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Study
+from cnnhw_docs import cards, claim_pages, inventories, live, order, prose, provenance, records, stamp, verdicts
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -188,7 +179,7 @@ def test_captions_are_checked(code, expected):
 def test_chapters_have_no_typed_claims():
     from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-    chapters = sorted((EXTENSIONS.parents[1] / "examples").glob("*.py"))
+    chapters = sorted((DOCS.parent / "examples").glob("*.py"))
     assert chapters
     for path in chapters:
         for kind, content, _ in split_code_and_text_blocks(str(path))[1]:
@@ -210,18 +201,16 @@ def test_chapters_have_one_order(tmp_path, monkeypatch):
         order.chapters()
 
 
-def test_scraper_takes_the_label_as_alternative_text(tmp_path, monkeypatch):
-    warnings = []
-    monkeypatch.setattr(live.logger, "warning", lambda text, **_: warnings.append(text))
+def test_scraper_takes_the_label_as_alternative_text(tmp_path):
     variables = {"image_path_iterator": iter([str(tmp_path / "a.png"), str(tmp_path / "b.png")]), "src_file": "x.py"}
     plt.figure().set_label("Accuracy rises and then stays.")
     assert ":alt: Accuracy rises and then stays." in live.scrape(None, variables, {"src_dir": str(tmp_path)})
     assert (tmp_path / "a.png").exists()
-    assert not warnings
-    plt.figure()
-    live.scrape(None, variables, {"src_dir": str(tmp_path)})
-    assert "no alternative text" in warnings[0]
     assert not plt.get_fignums()
+    plt.figure()
+    with pytest.raises(ValueError, match=r"x\.py: a figure has no alternative text"):
+        live.scrape(None, variables, {"src_dir": str(tmp_path)})
+    plt.close("all")
 
 
 def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
@@ -238,6 +227,7 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     assert len(set(stamps)) == 3
 
 
+EXTENSIONS = ("records", "provenance", "live", "prose", "claim_pages", "cards")
 SITE = """\
 T
 =
@@ -266,7 +256,7 @@ def build(folder, text):
             folder / "html",
             folder / "trees",
             "html",
-            confoverrides={"extensions": ["records", "live", "prose", "verdicts", "cards"]},
+            confoverrides={"extensions": [f"cnnhw_docs.{name}" for name in EXTENSIONS]},
             status=None,
             warning=warnings,
         ).build()
@@ -327,8 +317,8 @@ def one_claim(monkeypatch):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
     monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(verdicts.registry, "file", lambda name: f"cnnhw/book/{name}.py")
-    monkeypatch.setattr(verdicts.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    monkeypatch.setattr(claim_pages.registry, "file", lambda name: f"cnnhw/book/{name}.py")
+    monkeypatch.setattr(claim_pages.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()
     records.every.cache_clear()
@@ -374,7 +364,9 @@ def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q2"]
     found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
     assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
-    assert "known in part, from an earlier set of runs" in verdicts.card(found["q2-twenty"], "q", target=True).astext()
+    assert (
+        "known in part, from an earlier set of runs" in claim_pages.card(found["q2-twenty"], "q", target=True).astext()
+    )
     assert verdicts.hint(found["q2-twenty"]).endswith("outcome known in part")
     with pytest.raises(ValueError, match="holds zero"):
         verdicts.in_words(found["q2-accuracy"], "gain/lose")
@@ -450,18 +442,20 @@ def test_what_does_not_exist_is_a_warning(tmp_path):
 
 def test_provenance_says_what_is_missing_and_what_is_old():
     found = studies.records("q1")
-    assert records.provenance(found)["Code"].startswith(f"The present code matches {len(found)} of {len(found)} runs")
-    lines = records.provenance(found[:1])
+    assert provenance.provenance(found)["Code"].startswith(
+        f"The present code matches {len(found)} of {len(found)} runs"
+    )
+    lines = provenance.provenance(found[:1])
     assert lines["Reduced"].startswith("Yes")
     assert "; an earlier version measured 1 of them" in lines["Code"]
     old = Record({**found[0].content, "code": "0" * 16}, found[0].path)
-    assert records.provenance([old])["Code"] == "The present code matches 0 of 1 runs."
+    assert provenance.provenance([old])["Code"] == "The present code matches 0 of 1 runs."
 
 
 def test_inventories_are_what_sphinx_reads(tmp_path):
     from sphinx.util.inventory import InventoryFile
 
-    mapping = inventories.write(EXTENSIONS.parent / "inventories", tmp_path)
+    mapping = inventories.write(DOCS / "inventories", tmp_path)
     assert set(mapping) == {"matplotlib", "numpy", "python", "torch"}
     address, file = mapping["torch"]
     with Path(file).open("rb") as stream:

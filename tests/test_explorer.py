@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import itertools
 import re
 import shutil
-import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,14 +22,13 @@ pytest.importorskip("sphinx", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(DOCS / "_ext"))
 
-import explorer  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-import cnnhw  # noqa: E402
-from cnnhw import models  # noqa: E402
+import cnnhw
+from cnnhw import models
+from cnnhw_docs import explorer, explorer_maps
 
 SIZES = {"q1_shallow": 128, "fast": 64}
 pytestmark = pytest.mark.xdist_group("explorer")  # one page for all, and one browser
@@ -50,7 +49,7 @@ def networks():
 def site(tmp_path_factory, networks):
     """Write a page with nothing but the figure; return its folder and what the figure was told."""
     folder = tmp_path_factory.mktemp("site")
-    described = explorer.write(folder / "data", networks)
+    described = explorer_maps.write(folder / "data", networks)
     for name in ("explorer.js", "explorer.css"):
         shutil.copy(DOCS / "_static" / name, folder)
     (folder / "index.html").write_text(
@@ -66,13 +65,13 @@ def site(tmp_path_factory, networks):
 def layer_of(described, network, name):
     (found,) = (one for one in described["networks"] if one["name"] == network)
     (layer,) = (one for one in found["layers"] if one["name"] == name)
-    return explorer.Shown(**layer)
+    return explorer_maps.Shown(**layer)
 
 
 def codes_of(folder, network, photo, layer):
     """Read a file of maps as the page does."""
     text = (folder / "data" / f"{network}-{photo}-{layer.name}.js").read_text()
-    raw = explorer.base64.b64decode(re.fullmatch(r'cnnhwMaps\["[^"]+"\]="([^"]+)"\n', text)[1])
+    raw = base64.b64decode(re.fullmatch(r'cnnhwMaps\["[^"]+"\]="([^"]+)"\n', text)[1])
     return np.frombuffer(raw, np.uint8).reshape(layer.channels, layer.cells, layer.cells)
 
 
@@ -82,7 +81,7 @@ def test_every_convolution_and_at_least_six_photos(site, networks):
     for network in described["networks"]:
         convolutions = sum(isinstance(part, nn.Conv2d) for part in networks[network["name"]].modules())
         assert len(network["layers"]) == convolutions
-        assert all(layer["cells"] <= explorer.SIDE for layer in network["layers"])
+        assert all(layer["cells"] <= explorer_maps.SIDE for layer in network["layers"])
 
 
 @pytest.mark.parametrize(("network", "name"), [("q1_shallow", "conv1"), ("q1_shallow", "conv3"), ("fast", "stage3.0")])
@@ -90,11 +89,11 @@ def test_files_give_back_the_maps(site, networks, network, name):
     folder, described = site
     layer = layer_of(described, network, name)
     model = networks[network]
-    images = torch.stack([photo.pixels[model.size] for photo in explorer.photos({model.size})]) / 255
-    maps = explorer.convolution_outputs(model, images)[name]
+    images = torch.stack([photo.pixels[model.size] for photo in explorer_maps.photos({model.size})]) / 255
+    maps = explorer_maps.convolution_outputs(model, images)[name]
     assert float(maps.abs().max()) == pytest.approx(layer.scale)  # one scale for all photos and channels
     for photo in range(len(images)):
-        found = explorer.restore(codes_of(folder, network, photo, layer), layer.scale)
+        found = explorer_maps.restore(codes_of(folder, network, photo, layer), layer.scale)
         rows = [layer.first + layer.every * i for i in range(layer.cells)]
         expected = maps[photo][:, rows][:, :, rows]
         assert float((found - expected).abs().max()) <= 2 * layer.scale / 255
@@ -103,19 +102,19 @@ def test_files_give_back_the_maps(site, networks, network, name):
 def test_filters_are_the_weights(site, networks):
     for network, name, shape in (("fast", "stem", (24, 4, 4, 3)), ("q1_shallow", "conv2", (32, 3, 3))):
         layer = layer_of(site[1], network, name)
-        codes = np.frombuffer(explorer.base64.b64decode(layer.filters), np.uint8).reshape(shape)
+        codes = np.frombuffer(base64.b64decode(layer.filters), np.uint8).reshape(shape)
         weights = dict(networks[network].features.named_modules())[name].weight.detach()
         expected = weights.permute(0, 2, 3, 1) if len(shape) == 4 else weights.mean(1)
         for one, scale, wanted in zip(codes, layer.weights, expected, strict=True):
-            assert float((explorer.restore(one, scale) - wanted).abs().max()) <= scale / 100
+            assert float((explorer_maps.restore(one, scale) - wanted).abs().max()) <= scale / 100
             assert set(one.flatten().tolist()) & {0, 254}  # the largest weight ends the scale
 
 
 def test_zero_has_a_code_of_its_own():
     values = torch.tensor([-2.0, 0.0, 2.0])
-    assert explorer.quantise(values, 2.0).tolist() == [0, 127, 254]
-    assert explorer.restore(explorer.quantise(values, 2.0), 2.0).tolist() == [-2, 0, 2]
-    assert explorer.quantise(torch.zeros(3), 0.0).tolist() == [127] * 3  # a layer that does nothing
+    assert explorer_maps.quantise(values, 2.0).tolist() == [0, 127, 254]
+    assert explorer_maps.restore(explorer_maps.quantise(values, 2.0), 2.0).tolist() == [-2, 0, 2]
+    assert explorer_maps.quantise(torch.zeros(3), 0.0).tolist() == [127] * 3  # a layer that does nothing
 
 
 def test_a_dead_channel_is_uniform(tmp_path):
@@ -123,7 +122,7 @@ def test_a_dead_channel_is_uniform(tmp_path):
     with torch.no_grad():
         model.features.conv2.weight[3] = 0
         model.features.conv2.bias[3] = 0
-    described = explorer.write(tmp_path / "data", {"q1_shallow": model})
+    described = explorer_maps.write(tmp_path / "data", {"q1_shallow": model})
     layer = layer_of(described, "q1_shallow", "conv2")
     for photo in range(len(described["photos"])):
         codes = codes_of(tmp_path, "q1_shallow", photo, layer)
@@ -149,7 +148,7 @@ def test_boxes_are_where_the_gradient_reaches(site, network):
     parts = dict(model.features.named_modules())
     (layers,) = (one["layers"] for one in described["networks"] if one["name"] == network)
     for described_layer in layers:
-        layer = explorer.Shown(**described_layer)
+        layer = explorer_maps.Shown(**described_layer)
         for row, column in ((0, layer.side - 1), (layer.side // 2, layer.side // 3)):
             kept = []
             hook = parts[layer.name].register_forward_hook(lambda _, __, out, kept=kept: kept.append(out))
@@ -160,7 +159,7 @@ def test_boxes_are_where_the_gradient_reaches(site, network):
             reached = gradient[0].abs().sum(0) > 0
             for index, axis in ((row, 1), (column, 0)):
                 pixels = reached.any(axis).nonzero().flatten().tolist()
-                assert explorer.box(layer, index, model.size) == (pixels[0], pixels[-1]), layer.name
+                assert explorer_maps.box(layer, index, model.size) == (pixels[0], pixels[-1]), layer.name
 
 
 class Twice(nn.Module):
@@ -172,12 +171,12 @@ class Twice(nn.Module):
 
 def test_the_last_cells_of_fast_see_the_whole_photo(site):
     layer = layer_of(site[1], "fast", "residual3_1.inner.3")
-    assert {explorer.box(layer, i, 64) for i in range(layer.side)} == {(0, 63)}
+    assert {explorer_maps.box(layer, i, 64) for i in range(layer.side)} == {(0, 63)}
 
 
 def test_what_is_no_longer_needed_is_removed(tmp_path):
     (tmp_path / "old-0-conv1.js").write_text("")
-    explorer.write(tmp_path, {"q1_shallow": models.create("q1_shallow", size=16)})
+    explorer_maps.write(tmp_path, {"q1_shallow": models.create("q1_shallow", size=16)})
     assert not (tmp_path / "old-0-conv1.js").exists()
     assert (tmp_path / "q1_shallow-6-conv3.js").exists()
 
@@ -194,7 +193,7 @@ def test_initial_files_exist_and_are_small(site):
 
 def build(folder, monkeypatch, load):
     """Build two pages, one of them with the figure; return their HTML and the warnings."""
-    monkeypatch.setattr(explorer, "load_networks", load)
+    monkeypatch.setattr(explorer_maps, "load_networks", load)
     (folder / "docs" / "_static").mkdir(parents=True)
     for name in ("explorer.js", "explorer.css"):
         shutil.copy(DOCS / "_static" / name, folder / "docs" / "_static")
@@ -202,7 +201,7 @@ def build(folder, monkeypatch, load):
     (folder / "docs" / "deep").mkdir()
     (folder / "docs" / "deep" / "page.rst").write_text("P\n=\n\n.. feature-explorer::\n")
     warnings = io.StringIO()
-    settings = {"extensions": ["explorer"], "html_static_path": ["_static"]}
+    settings = {"extensions": ["cnnhw_docs.explorer"], "html_static_path": ["_static"]}
     places = (folder / "docs", None, folder / "html", folder / "trees", "html")
     with patch_docutils(), docutils_namespace():
         Sphinx(*places, confoverrides=settings, status=None, warning=warnings).build()
@@ -334,9 +333,9 @@ def test_clicks_change_map_and_text(site, address, visit):
     assert len({one for one, _ in seen}) == len({text for _, text in seen}) == len(seen)
 
     layer = layer_of(described, "q1_shallow", "conv2")
-    value = explorer.restore(codes_of(folder, "q1_shallow", 5, layer), layer.scale)[7, 10, 4]
+    value = explorer_maps.restore(codes_of(folder, "q1_shallow", 5, layer), layer.scale)[7, 10, 4]
     row, column = (layer.first + layer.every * cell for cell in (10, 4))
-    (left, right), (top, bottom) = (explorer.box(layer, index, 128) for index in (column, row))
+    (left, right), (top, bottom) = (explorer_maps.box(layer, index, 128) for index in (column, row))
     text = said(page).replace("−", "-")
     assert re.sub(r"value -?[\d.]+", "value V", text) == (
         f"Layer conv2, channel 7, row {row}, column {column}: value V; "

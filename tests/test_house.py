@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
+import pkgutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-EXTENSIONS = Path(__file__).resolve().parents[1] / "docs" / "_ext"
-if not EXTENSIONS.is_dir():
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.is_dir():
     pytest.skip("the documentation is not here", allow_module_level=True)
-sys.path.insert(0, str(EXTENSIONS))
 
-import house  # noqa: E402
+from cnnhw_docs import house, house_picture
+
+SITE = DOCS / "cnnhw_docs"
 
 
 def test_no_import_runs_up():
     assert house.upward(house.imports()) == []
 
 
-def test_no_modules_import_each_other_in_a_circle():
-    assert house.circles(house.imports()) == []
+@pytest.mark.parametrize("package", [house.PACKAGE, SITE], ids=["cnnhw", "cnnhw_docs"])
+def test_no_modules_import_each_other_in_a_circle(package):
+    assert house.circles(house.imports(package)) == []
 
 
 def test_every_room_has_a_floor():
@@ -43,3 +47,35 @@ def test_what_is_not_allowed_is_found(tmp_path):
     arrows = house.imports(package)
     assert house.circles(arrows) == [["cnnhw.data.a", "cnnhw.data.b"]]
     assert house.upward(arrows) == [("cnnhw.errors", "cnnhw.data")]
+
+
+def test_the_site_adds_one_name_to_what_can_be_imported():
+    inner = {found.name for found in pkgutil.iter_modules([str(SITE)])}
+    assert {found.name for found in pkgutil.iter_modules([str(DOCS)])} == {"cnnhw_docs", "conf"}
+    for name in inner:
+        there = importlib.util.find_spec(name)
+        assert there is None or SITE not in Path(there.origin or "").parents, name
+
+
+def test_the_picture_shows_every_room_and_its_arrows():
+    rooms, arrows = house_picture.rooms(), house_picture.arrows()
+    assert list(rooms) == [name for floor in reversed(house.FLOORS) for name in reversed(floor)]
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in house.modules().items()}
+    counted = sum(sum(room.modules.values()) for room in rooms.values())
+    assert counted == sum(lines.values()) - lines["cnnhw"] - lines["cnnhw.__main__"]
+    assert arrows["book", "studies"] > 0
+    assert all(house.floor(f"cnnhw.{one}") >= house.floor(f"cnnhw.{other}") > 0 for one, other in arrows)
+    for width, bulge in ((860, 260), (350, 126)):
+        picture = ElementTree.fromstring(house_picture.draw(rooms, arrows, width, bulge, "wide"))
+        assert picture.get("aria-label").endswith("imports).")
+        assert len(picture.findall("g")) == len(arrows)
+        _, _, right, bottom = map(float, picture.get("viewBox").split())
+        for box in picture.findall("rect"):
+            assert float(box.get("x")) + float(box.get("width")) <= right - bulge
+            assert float(box.get("y")) + float(box.get("height")) <= bottom
+
+
+def test_the_picture_says_what_runs_up():
+    rooms = {name: house_picture.Room(name, floor, {"a": 1}) for floor, name in enumerate(("data", "book"))}
+    assert "1 of them leads to a higher floor" in house_picture.in_words(rooms, {("data", "book"): 1})
+    assert "none of them leads" in house_picture.in_words(rooms, {("book", "data"): 1})

@@ -1,7 +1,6 @@
 """The learner's side of the book: exercises, glossary, the pages to start from and their code, readable notebooks."""
 
 import re
-import sys
 import textwrap
 from pathlib import Path
 
@@ -12,16 +11,13 @@ from PIL import Image
 pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
 ROOT = Path(__file__).parents[1]
 DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
-if not (DOCS / "_ext").is_dir():
+if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(DOCS / "_ext"))
 
-import exercises  # noqa: E402
-import notebooks  # noqa: E402
-
-import cnnhw  # noqa: E402
-from cnnhw.cli.command import cli  # noqa: E402
-from cnnhw.data import scenes  # noqa: E402
+import cnnhw
+from cnnhw.cli.command import cli
+from cnnhw.data import scenes
+from cnnhw_docs import exercises, notebooks
 
 CHAPTERS = sorted(EXAMPLES.glob("plot_*.py"))
 PAGES = [DOCS / "getting_started.rst", *sorted((DOCS / "start").glob("*.rst"))]
@@ -102,7 +98,9 @@ def test_the_index_of_exercises_and_the_times_of_studies(tmp_path, monkeypatch):
     (tmp_path / "examples" / "plot_x.py").write_text(chapter(*RIGHT), encoding="utf-8")
     (source / "index.rst").write_text("T\n=\n\n.. exercises-index::\n\n.. study-times::\n", encoding="utf-8")
     with patch_docutils(), docutils_namespace():
-        app = Sphinx(source, None, tmp_path / "html", tmp_path / "trees", "html", {"extensions": ["exercises"]}, None)
+        app = Sphinx(
+            source, None, tmp_path / "html", tmp_path / "trees", "html", {"extensions": ["cnnhw_docs.exercises"]}, None
+        )
         app.build()
     listed, times = app.env.get_doctree("index").findall(nodes.table)
     assert "Add ★; Add ★★; Add ★★★" in listed.astext()

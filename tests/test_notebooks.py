@@ -15,9 +15,8 @@ pytest.importorskip("ipykernel", reason="needs ipykernel, which notebooks comput
 EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(EXAMPLES.parent / "docs" / "_ext"))
 
-import notebooks  # noqa: E402
+from cnnhw_docs import notebooks
 
 CHAPTERS = {path.stem.removeprefix("plot_"): path for path in sorted(EXAMPLES.glob("plot_*.py"))}
 GUARD = '''\
@@ -116,7 +115,7 @@ def test_notebook_is_valid_and_needs_nothing_of_the_repository(name):
     notebook = make(CHAPTERS[name])
     nbformat.validate(notebook)
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    for needle in ("docs/", "_ext", "__file__", "http://", "https://", "urlopen", "sys.path"):
+    for needle in ("docs/", "cnnhw_docs", "__file__", "http://", "https://", "urlopen", "sys.path"):
         assert needle not in code, needle
 
 

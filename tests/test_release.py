@@ -26,7 +26,7 @@ TRASH = (
     "docs/api/generated/cnnhw.fit.rst",
     "docs/auto_examples/plot_x.rst",
     "docs/sg_execution_times.rst",
-    "docs/_ext/__pycache__/x.cpython-311.pyc",
+    "docs/cnnhw_docs/__pycache__/x.cpython-311.pyc",
     "cnnhw/__pycache__/x.cpython-311.pyc",
     "tests/__pycache__/x.cpython-311.pyc",
     ".mypy_cache/x.json",

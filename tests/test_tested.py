@@ -16,12 +16,11 @@ pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
-sys.path.insert(0, str(DOCS / "_ext"))
 
-import stamp  # noqa: E402
-import tested  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
-from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E402
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+from cnnhw_docs import stamp, tested
 
 RUN = {"date": "2026-11-25T10:11:12+00:00", "python": "3.11.7", "torch": "2.14.1", "cnnhw": "0.1.0"}
 TESTED = {
@@ -126,7 +125,7 @@ def site(folder: Path, text: str, **files: dict) -> tuple[str, str]:
     warnings = io.StringIO()
     with patch_docutils(), docutils_namespace():
         places = (source, None, folder / "html", folder / "trees", "html")
-        overrides = {"extensions": ["tested"], "html_theme": "basic"}
+        overrides = {"extensions": ["cnnhw_docs.tested"], "html_theme": "basic"}
         Sphinx(*places, confoverrides=overrides, status=None, warning=warnings).build()
     return (folder / "html" / "index.html").read_text(encoding="utf-8"), warnings.getvalue()
 

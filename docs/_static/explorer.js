@@ -1,7 +1,7 @@
 /* The interactive figure: draws maps, filters and receptive fields of the chosen layer. No library, no other site. */
 "use strict";
 
-// each file of maps enters itself here, as text; see docs/_ext/explorer.py
+// each file of maps enters itself here, as text; see docs/cnnhw_docs/explorer_maps.py
 window.cnnhwMaps = window.cnnhwMaps || {};
 
 (() => {

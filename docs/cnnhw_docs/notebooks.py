@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import records
-import verdicts
-from sphinx.application import Sphinx
-from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery import gen_rst
 from sphinx_gallery.notebook import jupyter_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+from cnnhw_docs import records, verdicts
 
 FIRST_CELL = """\
 # As the page was computed: one thread, the same seed.
@@ -157,7 +155,6 @@ def _markdown(words: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": [words]}
 
 
-def setup(app: Sphinx) -> ExtensionMetadata:
-    """Let sphinx-gallery write our notebooks: it has no hook for it, and packs them into archives right away."""
+def install(gallery_conf: dict[str, Any], fname: str) -> None:
+    """Let sphinx-gallery write our notebooks, in whatever process it works: it has no hook for it."""
     gen_rst.jupyter_notebook = notebook
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,8 +12,6 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import order
-import records
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -23,6 +21,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 from cnnhw.book import registry
+from cnnhw_docs import order, records
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +144,6 @@ class StudyTimes(SphinxDirective):
             found = [record for record in records.every() if record.study == name]
             if not found:
                 continue
-            for record in found:
-                self.env.note_dependency(str(record.path))
             seconds = sorted(record.content["seconds"] for record in found)
             machines = sorted({f"{r.content['processor']}, {r.content['threads']} thread a run" for r in found})
             cells = (

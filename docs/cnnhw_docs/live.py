@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import stamp
 import torch
 from click.testing import CliRunner
 from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.scrapers import figure_rst
@@ -21,8 +19,8 @@ from sphinx_gallery.scrapers import figure_rst
 from cnnhw import files, plots
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
+from cnnhw_docs import stamp
 
-logger = logging.getLogger(__name__)
 _SHEET = "_static/generated/scenes-{}.png"
 _LARGE = 100_000  # bytes
 
@@ -33,9 +31,8 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
     for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
         figure = plt.figure(number)
         if not figure.get_label():
-            logger.warning(
-                "a figure has no alternative text: call figure.set_label(...)", location=block_vars["src_file"]
-            )
+            # an error, as a warning would be lost: chapters are computed in processes of their own
+            raise ValueError(f"{block_vars['src_file']}: a figure has no alternative text: call figure.set_label(...)")
         figure.savefig(path, dpi=110, facecolor="white")  # the gallery makes its thumbnail from it
         pictures.append(figure_rst([str(compact(Path(path)))], gallery_conf["src_dir"], str(figure.get_label())))
     plt.close("all")
@@ -123,6 +120,7 @@ def write_stamp(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register directives and the stamp; a changed stamp re-reads all pages."""
+    torch.set_num_threads(1)  # as in chapters: what pages compute, they say
     app.add_config_value("cnnhw_stamp", "", "env", (str,))
     app.add_directive("cli-help", CliHelp)
     app.add_directive("scenes-sheet", ScenesSheet)

@@ -17,7 +17,7 @@ def current() -> str:
     for library in ("torch", "numpy", "matplotlib", "pillow", "sphinx-gallery"):
         digest.update(importlib.metadata.version(library).encode())
     package = DOCS.parent / "cnnhw"
-    sources = [*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "_ext").glob("*.py")]
+    sources = [*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "cnnhw_docs").glob("*.py")]
     weights = package.glob("weights/*.safetensors")
     for file in sorted([*sources, *weights, *(DOCS / "records").rglob("*.json")]):
         digest.update(f"{file.relative_to(DOCS.parent)}\n".encode() + file.read_bytes())

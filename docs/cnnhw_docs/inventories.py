@@ -6,24 +6,11 @@ object, its type and its page. They become the inventories that ``sphinx.ext.int
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
 
-import cnnhw
-from cnnhw import data, errors, models, studies, theory, transfer
-from cnnhw.book import model_cards, original_report, rerun
-from cnnhw.data import scenes
-from cnnhw.evaluation import assessment, audit, calibration, export
-from cnnhw.studies import claims, measures, store
-from cnnhw.studies import statistics as comparisons
-from cnnhw.theory import loss_landscape
-
-# where a name is in several modules, it is documented in the last of them
-_OURS = (
-    *(original_report, rerun, model_cards, audit, claims, measures, loss_landscape, theory, comparisons, transfer),
-    *(scenes, assessment, calibration, export),
-    *(studies, store, models, data, cnnhw, errors),
-)
+REFERENCE = Path(__file__).parents[1] / "api" / "index.rst"
 
 
 def write(source: Path, target: Path) -> dict[str, tuple[str, str]]:
@@ -54,7 +41,13 @@ def write(source: Path, target: Path) -> dict[str, tuple[str, str]]:
 
 def aliases() -> dict[str, str]:
     """Return the objects that types in docstrings stand for, by the names used there."""
-    ours = {name: f"{module.__name__}.{name}" for module in _OURS for name in module.__all__ if name[0].isupper()}
+    ours: dict[str, str] = {}
+    module = ""
+    for line in REFERENCE.read_text(encoding="utf-8").splitlines():
+        if line.startswith(".. currentmodule::"):
+            module = line.split()[-1]
+        elif re.fullmatch(r"   [A-Z]\w*", line):  # of two classes with one name, the lower room's
+            ours.setdefault(line.strip(), f"{module}.{line.strip()}")
     return ours | {
         "Tensor": "torch.Tensor",
         "array": "numpy.ndarray",

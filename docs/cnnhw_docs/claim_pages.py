@@ -7,11 +7,8 @@ around; ``:finding:`ID gain/lose``` says it in words; ``.. claims-index::`` show
 
 from __future__ import annotations
 
-import functools
 import html
-from collections.abc import Sequence
 
-import records
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
@@ -20,9 +17,9 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw.book import registry
-from cnnhw.book.registry import CLAIMS
-from cnnhw.studies import claims
-from cnnhw.studies.claims import Claim, Verdict
+from cnnhw.studies.claims import Verdict
+from cnnhw_docs import records
+from cnnhw_docs.verdicts import checked, figures, hint, in_words, short, verdicts, wanted
 
 INDEX = "claims"
 _KNOWN = {
@@ -31,105 +28,6 @@ _KNOWN = {
     "post hoc": "or edited, after the runs: post hoc",
 }
 _COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
-
-
-@functools.cache
-def verdicts() -> dict[str, Verdict]:
-    """Return the verdict of each claim, by identifier; computed once a build."""
-    return {verdict.claim.id: verdict for verdict in claims.judge(CLAIMS, records.every())}
-
-
-def checked(identifier: str, asserted: str, found: dict[str, Verdict]) -> Verdict:
-    """Return the verdict of a claim, if it is the one that the page asserts.
-
-    Raises
-    ------
-    ValueError
-        If there is no such claim, or the records give another verdict.
-    """
-    if identifier not in found:
-        raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(found)}")
-    if found[identifier].verdict != asserted:
-        raise ValueError(f"the page says {identifier} is {asserted!r}, the records say {found[identifier].verdict!r}")
-    return found[identifier]
-
-
-def figures(verdict: Verdict) -> str:
-    """Return the effect with its interval and the number of seeds, as text."""
-    if verdict.effect is None:
-        return "not measured yet"
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    low, high = (scale * end for end in verdict.effect.interval())
-    return (
-        f"{scale * verdict.effect.effect:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}, {verdict.seeds} seeds"
-    )
-
-
-def short(verdict: Verdict, link: str = ", ") -> str:
-    """Return the effect with its interval as a sentence holds it: "+4.9 points, 3.4 to 6.4".
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The verdict.
-    link : str
-        What stands between effect and interval; with ``" ("``, the interval is put in parentheses.
-    """
-    if verdict.effect is None:
-        return "not measured yet"
-    measure = verdict.claim.measure
-    scale, unit, digits = measure.scale, measure.unit, measure.digits
-    low, high = (round(scale * end, digits) for end in verdict.effect.interval())
-    sign = "" if low > 0 else "+"
-    ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
-    words = "" if unit.startswith("(") else f" {unit}"
-    return f"{scale * verdict.effect.effect:+.{digits}f}{words}{link}{ends}{')' if '(' in link else ''}"
-
-
-def in_words(verdict: Verdict, words: str) -> str:
-    """Return the effect in words: with "gain/lose", it is "gain 4.9 points (3.4 to 6.4)" or "lose" as many.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The verdict.
-    words : str
-        What a positive effect is called and what a negative one is, with a slash between.
-
-    Raises
-    ------
-    ValueError
-        If there are not two words, or the interval holds zero, so that neither of them can be said.
-    """
-    more, slash, less = words.partition("/")
-    if not slash:
-        raise ValueError(f"{words!r} is not two words with a slash between")
-    low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
-    if low <= 0 <= high:
-        raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    measure = verdict.claim.measure
-    scale, unit, digits = measure.scale, measure.unit, measure.digits
-    near, far = sorted(abs(scale * end) for end in (low, high))
-    size = abs(scale * verdict.effect.effect)
-    words = "" if unit.startswith("(") else f" {unit}"
-    return f"{more if low > 0 else less} {size:.{digits}f}{words} ({near:.{digits}f} to {far:.{digits}f})"
-
-
-def hint(verdict: Verdict) -> str:
-    """Return what a link to a claim says when it is pointed at."""
-    known = ", outcome known in part" if verdict.known == "in part" else ""
-    return f"{verdict.claim.statement} {figures(verdict)}{known}"
-
-
-def wanted(claim: Claim) -> str:
-    """Return in words what the effect has to be for the claim to hold."""
-    scale, unit = claim.measure.scale, claim.measure.unit
-    margin = f"{scale * claim.margin:g} {unit}"
-    return {
-        "greater": f"above {margin}",
-        "less": f"below -{margin}" if claim.margin else f"below {margin}",
-        "equivalent": f"between -{margin} and {margin}",
-    }[claim.direction]
 
 
 def forest(verdict: Verdict) -> str:
@@ -228,7 +126,6 @@ class ClaimDirective(SphinxDirective):
     option_spec = {"verdict": directives.unchanged_required}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
-        note_records(self)
         try:
             verdict = checked(self.arguments[0], self.options.get("verdict", ""), verdicts())
         except ValueError as error:
@@ -236,87 +133,76 @@ class ClaimDirective(SphinxDirective):
         return [card(verdict, self.env.docname, target=False)]
 
 
-class ClaimRole(SphinxRole):
-    """``:claim:`ID VERDICT```."""
+class _Role(SphinxRole):
+    """A claim in a sentence: an identifier, and what the page says of it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
-        identifier, _, asserted = " ".join(self.text.split()).partition(" ")
-        try:
-            verdict = checked(identifier, asserted, verdicts())
-        except ValueError as error:
-            return [], [self.inliner.reporter.warning(f":claim: {error}", line=self.lineno)]
-        link = addnodes.pending_xref(
-            "", reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
-        )
-        link += badge(verdict)
-        link["reftitle"] = hint(verdict)
-        return [link, nodes.inline("", f" ({short(verdict)})", classes=["effect"])], []
-
-
-class EffectRole(SphinxRole):
-    """``:effect:`ID```: effect and interval, without a verdict."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
-        if self.text not in verdicts():
-            return [], [self.inliner.reporter.warning(f":effect: there is no claim {self.text!r}", line=self.lineno)]
-        verdict = verdicts()[self.text]
-        link = addnodes.pending_xref(
-            "", reftype="claim", refdomain="", reftarget=self.text, refdoc=self.env.docname, refwarn=True
-        )
-        link += nodes.inline("", short(verdict, " ("), classes=["effect"])
-        link["reftitle"] = hint(verdict)
-        return [link], []
-
-
-class FindingRole(SphinxRole):
-    """``:finding:`ID gain/lose```: the effect in words, of which the records choose one."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        note_records(self)
-        identifier, _, words = " ".join(self.text.split()).partition(" ")
+        identifier, _, said = " ".join(self.text.split()).partition(" ")
         try:
             if identifier not in verdicts():
-                raise ValueError(f"there is no claim {identifier!r}")
-            verdict = verdicts()[identifier]
-            text = in_words(verdict, words)
+                raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(verdicts())}")
+            shown = self.shown(verdicts()[identifier], said)
         except ValueError as error:
-            return [], [self.inliner.reporter.warning(f":finding: {error}", line=self.lineno)]
+            return [], [self.inliner.reporter.warning(f":{self.name}: {error}", line=self.lineno)]
         link = addnodes.pending_xref(
-            "", reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
+            "", shown[0], reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
         )
-        link += nodes.inline("", text, classes=["effect"])
-        link["reftitle"] = hint(verdict)
-        return [link], []
+        link["reftitle"] = hint(verdicts()[identifier])
+        return [link, *shown[1:]], []
+
+    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
+        """Return what is shown: the first is a link."""
+        raise NotImplementedError
+
+
+class ClaimRole(_Role):
+    """``:claim:`ID VERDICT```."""
+
+    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
+        checked(verdict.claim.id, said, verdicts())
+        return [badge(verdict), _effect(f" ({short(verdict)})")]
+
+
+class EffectRole(_Role):
+    """``:effect:`ID```: effect and interval, without a verdict."""
+
+    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
+        return [_effect(short(verdict, " ("))]
+
+
+class FindingRole(_Role):
+    """``:finding:`ID gain/lose```: the effect in words, of which the records choose one."""
+
+    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
+        return [_effect(in_words(verdict, said))]
+
+
+def _effect(text: str) -> nodes.inline:
+    return nodes.inline("", text, classes=["effect"])
 
 
 class ClaimsIndex(SphinxDirective):
     """``.. claims-index::``: all claims, by study."""
 
     def run(self) -> list[nodes.Node]:
-        note_records(self)
         found = verdicts()
         counts = {
             kind: sum(v.verdict == kind for v in found.values()) for kind in ("supported", "refuted", "not resolved")
         }
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         out: list[nodes.Node] = [nodes.paragraph("", f"{len(found)} claims: {listed}.")]
-        for study in dict.fromkeys(claim.study for claim in CLAIMS):
+        for study in dict.fromkeys(verdict.claim.study for verdict in found.values()):
             section = nodes.section(ids=[f"study-{study}"])
             section += nodes.title("", study)
             section += nodes.paragraph("", registry.get(study).question)
             section += _sources(study, self.env.docname)
-            for claim in claims.of_study(CLAIMS, study):
-                section += card(found[claim.id], self.env.docname, target=True)
+            section += [
+                card(verdict, self.env.docname, target=True)
+                for verdict in found.values()
+                if verdict.claim.study == study
+            ]
             out.append(section)
         return out
-
-
-def note_records(where: SphinxDirective | SphinxRole) -> None:
-    """Make a page depend on all records."""
-    for record in records.every():
-        where.env.note_dependency(str(record.path))
 
 
 def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nodes.Node) -> nodes.Node | None:
@@ -340,8 +226,3 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("missing-reference", resolve)
     app.connect("builder-inited", lambda _: verdicts.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
-
-
-__all__: Sequence[str] = [
-    "INDEX", "card", "checked", "figures", "forest", "in_words", "setup", "short", "verdicts", "wanted",
-]  # fmt: skip

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from cnnhw import models, plots, studies
+from cnnhw import models, plots
 from cnnhw.book import figures, model_cards
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.store import Record
@@ -28,10 +28,8 @@ class ModelCards(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         out: list[nodes.Node] = []
-        for name, which in model_cards.NETWORKS.items():
+        for name in model_cards.NETWORKS:
             self.env.note_dependency(str(model_cards.path(name)))
-            for record in studies.records(which.study):
-                self.env.note_dependency(str(record.path))
             try:
                 out.append(self.section(model_cards.card(name), model_cards.record(name)))
             except CnnhwError as error:

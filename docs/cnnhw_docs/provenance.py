@@ -1,0 +1,127 @@
+"""``.. provenance::``: the box that says what a page's figures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+from cnnhw import system
+from cnnhw.book import bench, registry
+from cnnhw.studies.store import Record
+from cnnhw_docs import records
+
+
+class Provenance(SphinxDirective):
+    """``.. provenance:: STUDY``: the box that says what a page's figures come from.
+
+    ``.. provenance:: live`` is the box of what a page computes while the site is built, ``.. provenance:: bench`` that
+    of the benchmark.
+    """
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments[0] == "live":
+            title, lines = "What was computed for this page", live_provenance()
+        elif self.arguments[0] == "bench":
+            title, lines = "Where the benchmark comes from", bench_provenance(bench.record())
+        else:
+            found = [record for record in records.every() if record.study == self.arguments[0]]
+            if not found:
+                return [self.state.document.reporter.warning(f"no records of {self.arguments[0]!r}", line=self.lineno)]
+            title, lines = "Where the figures come from", provenance(found)
+        box = nodes.admonition(classes=["provenance"])
+        box += nodes.title("", title)
+        items = nodes.field_list()
+        for name, text in lines.items():
+            item = nodes.field()
+            item += nodes.field_name("", name)
+            item += nodes.field_body("", nodes.paragraph("", text))
+            items += item
+        box += items
+        return [box]
+
+
+def provenance(found: Sequence[Record]) -> dict[str, str]:
+    """Return the lines of the provenance box for the records of one study."""
+    study = registry.get(found[0].study)
+    contents = [record.content for record in found]
+    sets: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for content in contents:
+        data = content["data"]
+        sets.setdefault((data["name"], content["configuration"]["size"]), {})[data["fingerprint"]] = data
+    arms = []
+    for arm in study.arms:
+        done = [record.seed for record in found if record.arm == arm.name]
+        seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
+        arms.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned{seeds}")
+    earlier = study.earlier(found)
+    repeated = sum(record.repeated for record in found if record not in earlier)
+    dates = sorted(content["date"][:10] for content in contents)
+    return {
+        "Study": f"{study.name}. {study.question}",
+        "Data": "; ".join(_photos(name, size, splits) for (name, size), splits in sets.items()),
+        "Runs": "; ".join(arms),
+        "Machine": "; ".join(
+            sorted({f"{content['processor']}, {content['threads']} thread a run" for content in contents})
+        ),
+        "Versions": "; ".join(
+            sorted({", ".join(f"{k} {v}" for k, v in content["versions"].items()) for content in contents})
+        ),
+        "When": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+        "Training time": f"{sum(content['seconds'] for content in contents) / 3600:.1f} hours in all",
+        "Code": (
+            f"The present code matches {len(found) - len(earlier)} of {len(found)} runs"
+            + (f"; an earlier version measured {repeated} of them, and one run an arm was repeated" if repeated else "")
+            + "."
+        ),
+        "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
+    }
+
+
+def _photos(name: str, size: int, splits: dict[str, dict[str, Any]]) -> str:
+    """Describe one data set at one size, which may have been split in several ways."""
+    data = next(iter(splits.values()))
+    counts = ", ".join(f"{count:,} {part}" for part, count in data["photos"].items())
+    which = f"fingerprint {data['fingerprint']}" if len(splits) == 1 else f"{len(splits)} splits"
+    return f"{name}, {size} pixels, {which}: {counts}. {data['note']}".rstrip(". ")
+
+
+def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the benchmark."""
+    machine = result["machine"]
+    keras = next(row["versions"] for row in result["throughput"] if row["side"] == "keras")
+    versions = machine["versions"] | keras
+    return {
+        "Data": ", ".join(f"{name} ({count:,} photos to train on)" for name, count in result["photos"].items())
+        + "; noise, where only speed is measured.",
+        "Machine": f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb']} GB of memory",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "When": result["date"][:10],
+        "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
+        "Measure again": "cnnhw bench --data tiny5 --data flowers --retrain --json bench.json",
+    }
+
+
+def live_provenance() -> dict[str, str]:
+    """Return the lines of the provenance box of what is computed while the site is built."""
+    threads = torch.get_num_threads()
+    return {
+        "Data": "scenes, drawn by the package; photographs only where the page names them.",
+        "Machine": f"{system.processor()}, {threads} thread{'s' if threads > 1 else ''}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in system.versions().items()),
+        "When": "whenever the package, the records, or a library has changed since the last build",
+        "Reduced": "Yes: what runs in seconds shows how something is done, and not how well it can be done.",
+    }
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the directive."""
+    app.add_directive("provenance", Provenance)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
