@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import studies
-from cnnhw.book import original_report
+from cnnhw.book import original_report, registry
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
