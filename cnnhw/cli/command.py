@@ -54,7 +54,7 @@ def _run() -> None:
         sys.exit(2)
     except OSError as error:
         if error.errno != errno.EPIPE:  # whoever reads has seen enough
-            click.echo(f"error: {error}: check the path, its permissions and the room that is left", err=True)
+            click.echo(f"error: {error}: check the path, its permissions and the free disk space", err=True)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):

@@ -128,7 +128,7 @@ def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: 
     Parameters
     ----------
     vectors : Tensor of shape (N, D), float
-        A description of each photo, as from :func:`cnnhw.features.vectors`.
+        A description of each photo, as from :func:`cnnhw.features.embeddings`.
     labels : Tensor of shape (N,), int64
         The labels given, 0 to K - 1.
     folds : int
@@ -315,7 +315,7 @@ def run(
     photos : PhotoSet
         The data set.
     model : Classifier
-        The network whose features are used, as for :func:`cnnhw.features.vectors`.
+        The network whose features are used, as for :func:`cnnhw.features.embeddings`.
     against : PhotoSet, optional
         Another data set, some of whose photos may be in the first, too.
     most : int
@@ -344,7 +344,7 @@ def run(
     parts = [part for part, split in zip(PARTS, _splits(photos), strict=True) for _ in range(len(split))]
     folds = max(2, min(5, *torch.bincount(labels).tolist()))
     found = suspicious_labels(
-        torch.cat([features.vectors(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
+        torch.cat([features.embeddings(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
     )
     wrong = [row for row in found.order.tolist() if found.margins[row] < 0]
     predicted = found.predicted.tolist()

@@ -17,7 +17,7 @@ from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
 
-__all__ = ["dead", "first_convolution", "largest", "layers", "maps", "resolve"]
+__all__ = ["dead", "first_convolution", "layers", "maps", "resolve", "top_activations"]
 
 _BATCH = 100
 _GREY = 0.45  # about the mean of photographs
@@ -168,7 +168,7 @@ def dead(maps: Tensor) -> Tensor:
     return flat.amax(1) == flat.amin(1)
 
 
-def largest(
+def top_activations(
     model: nn.Module, photos: Split | Tensor, layer: str, channel: int, count: int = 9
 ) -> list[tuple[int, int, int, float]]:
     """Return where in a data set a channel is largest.

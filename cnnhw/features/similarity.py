@@ -11,7 +11,7 @@ from cnnhw.errors import DataError
 from cnnhw.features.extract import _BATCH, _evaluation
 from cnnhw.models.blocks import Classifier, device_of
 
-__all__ = ["cka", "vectors"]
+__all__ = ["cka", "embeddings"]
 
 
 def cka(first: Tensor, second: Tensor) -> float:
@@ -44,7 +44,7 @@ def cka(first: Tensor, second: Tensor) -> float:
     return float((y.T @ x).square().sum() / scale)
 
 
-def vectors(model: Classifier, split: Split) -> Tensor:
+def embeddings(model: Classifier, split: Split) -> Tensor:
     """Return what the extractor says of photos: the mean of each channel of its last map.
 
     Parameters
@@ -65,7 +65,7 @@ def vectors(model: Classifier, split: Split) -> Tensor:
         If there are no photos, or they are too small for the network.
     """
     if not len(split):
-        raise DataError("there are no photos to compute vectors of: give a split that holds some")
+        raise DataError("there are no photos to compute embeddings of: give a split that holds some")
     device, side = device_of(model), split.store.shape[-1]
     found = []
     with _evaluation(model), torch.no_grad():

@@ -27,14 +27,14 @@ __all__ = [
     "confusion",
     "costs",
     "curves",
-    "dots",
-    "effects",
+    "forest",
     "lines",
     "per_class",
     "plane",
     "reliability",
     "scaling",
     "shares",
+    "strip",
     "time_to_accuracy",
     "trained",
 ]
@@ -407,7 +407,7 @@ def against(
     return _label(figure, title, f"{axis_label} against {across}", "; ".join(told))
 
 
-def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
+def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
     """Draw figures of single runs, a line for each group.
 
     Parameters
@@ -526,7 +526,7 @@ def time_to_accuracy(
     return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
 
 
-def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
+def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
     """Draw effects with their intervals, one a line.
 
     Parameters
