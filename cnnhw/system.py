@@ -1,10 +1,9 @@
-"""The machine: memory that is freed and kept, the processor, versions."""
+"""The machine: its memory and processor, the allocator, and versions of packages."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import os
 import platform
 import sys
 from pathlib import Path
@@ -37,16 +36,20 @@ def peak_mb() -> int:
     if sys.platform == "linux":  # ru_maxrss would count the parent's memory, too
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset // 2**20
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def installed_gb() -> float | None:
-    """Return the machine's memory in GB (2**30 bytes), or None where the system does not tell (Windows)."""
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+def installed_gb() -> float:
+    """Return the machine's memory in GB (2**30 bytes)."""
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30, 1)
 
 
 def processor() -> str:

@@ -168,7 +168,7 @@ def test_interrupted_training_resumes(folder, run):
     ("words", "message"),
     [
         (("train", "q1_shalow"), "Did you mean 'q1_shallow'"),
-        (("trian", "q1_shallow"), "Did you mean 'train'"),
+        (("trian", "q1_shallow"), "Did you mean one of: 'train', 'transfer'"),
         (("study", "rum", "q1"), "Did you mean 'run'"),
         (("study", "run", "q11"), "Did you mean 'q1'"),
         (("train", "q1_shallow", "--data", "flower"), "Did you mean 'flowers'"),

@@ -8,14 +8,14 @@ import sys
 
 import click
 
-from cnnhw.cli.options import _Group, _plain_streams, _plain_warnings
+from cnnhw.cli.options import _plain_streams, _plain_warnings
 from cnnhw.errors import CnnhwError
 from cnnhw.training import distributed
 
 __all__ = ["main"]
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="cnnhw")
 def cli() -> None:
     """Train convolutional networks on photographs, and look at what they do.

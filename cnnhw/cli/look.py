@@ -112,7 +112,7 @@ def evaluate(
     model = load(weights).to(distributed.device(device_name))
     photos = data.load(name_or_folder, size=model.size, root=root)
     found = assessment.assess(model, photos, part)
-    total = sum(len(split) for split in (photos.train, photos.validation, photos.test))
+    total = sum(len(split) for split in photos.splits)
     which = "all" if part == "all" else f"the {part} part"
     click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
     if part in ("train", "all"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -85,17 +84,6 @@ class _FloatRange(click.FloatRange):
 
 
 _SEED = click.IntRange(0, 2**32 - 1)
-
-
-class _Group(click.Group):
-    """A group of commands that suggests the nearest name for a misspelt one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"no such command {args[0]!r}.{guess} See '{ctx.command_path} --help'.")
-        return super().resolve_command(ctx, args)
 
 
 @contextlib.contextmanager

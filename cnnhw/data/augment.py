@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_GREY = 115  # about the mean of photographs
+__all__ = ["LUMINANCE", "augment", "luminance", "resize", "to_float"]
 
-__all__ = ["augment", "resize", "to_float"]
+LUMINANCE = (0.299, 0.587, 0.114)
+"""The weights of red, green and blue in the luminance (ITU-R Recommendation BT.601)."""
+
+_GREY = 115  # about the mean of photographs
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -25,6 +28,11 @@ def to_float(images: Tensor) -> Tensor:
         The photos in 0..1.
     """
     return images if images.is_floating_point() else images.float().div_(255)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Return the luminance of RGB photos, float (N, 3, H, W): Tensor of shape (N, H, W)."""
+    return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMINANCE))
 
 
 def resize(images: Tensor, side: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnhw.data.cache import MappedPhotos
 
-__all__ = ["PhotoSet", "Split"]
+__all__ = ["PhotoSet", "Split", "join"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +121,25 @@ class PhotoSet:
     note: str = ""
     licence: str = ""
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Training, validation and test photos."""
+        return self.train, self.validation, self.test
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for size, classes, photos, order, labels and split."""
         parts = [str(self.size), *self.classes]
-        parts += [split.fingerprint for split in (self.train, self.validation, self.test)]
+        parts += [split.fingerprint for split in self.splits]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
         return f"PhotoSet({self.name!r}, classes={list(self.classes)}, size={self.size}, {sizes})"
+
+
+def join(*splits: Split) -> Split:
+    """Return splits of one data set, which share their store, as a single split, in the order given."""
+    index, labels = (torch.cat([getattr(split, name) for split in splits]) for name in ("index", "labels"))
+    names, digests = (tuple(text for split in splits for text in getattr(split, name)) for name in ("names", "digests"))
+    return Split(splits[0].store, index, labels, names, digests)

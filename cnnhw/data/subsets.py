@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, Split, join
 from cnnhw.errors import UnknownNameError
 
 __all__ = [
@@ -48,7 +48,7 @@ def bgr(photos: PhotoSet, seed: int = 0) -> PhotoSet:
         The same photos and splits, with channels in the order blue, green, red.
     """
     store = photos.train.store.flip(1)
-    return _with(photos, *(dataclasses.replace(split, store=store) for split in _splits(photos)))
+    return _with(photos, *(dataclasses.replace(split, store=store) for split in photos.splits))
 
 
 def last_tenth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
@@ -69,7 +69,7 @@ def last_tenth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     PhotoSet
         Training and validation photos put together in the order of classes and names, and cut again; the same test.
     """
-    pool = _join(photos.train, photos.validation)
+    pool = join(photos.train, photos.validation)
     order = torch.tensor(sorted(range(len(pool)), key=lambda row: (int(pool.labels[row]), int(pool.index[row]))))
     cut = len(pool) - len(pool) // 10
     return _with(photos, _take(pool, order[:cut]), _take(pool, order[cut:]), photos.test)
@@ -90,7 +90,7 @@ def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     PhotoSet
         All photos, in three other parts.
     """
-    pool = _join(*_splits(photos))
+    pool = join(*photos.splits)
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
     test = round(len(pool) * 0.2)
     validation = (len(pool) - test) // 10
@@ -113,7 +113,7 @@ def every_fifth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     PhotoSet
         A fifth of the photos, of all classes where a part has at least five photos of each.
     """
-    return _with(photos, *(_every(split, 5) for split in _splits(photos)))
+    return _with(photos, *(_every(split, 5) for split in photos.splits))
 
 
 def half_train(photos: PhotoSet, seed: int = 0) -> PhotoSet:
@@ -151,7 +151,7 @@ def fold(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     PhotoSet
         All photos, in three other parts.
     """
-    pool = _join(*_splits(photos))
+    pool = join(*photos.splits)
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed // 5))
     part = torch.empty(len(pool), dtype=torch.int64)
     for label in range(len(photos.classes)):
@@ -235,10 +235,6 @@ def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoS
     return photos
 
 
-def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
-    return photos.train, photos.validation, photos.test
-
-
 def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> PhotoSet:
     return dataclasses.replace(photos, train=train, validation=validation, test=test)
 
@@ -246,14 +242,6 @@ def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> Pho
 def _every(split: Split, nth: int) -> Split:
     # by class, so that a set whose classes take turns does not lose all but one of them
     return _take(split, split.labels.argsort(stable=True)[::nth].sort().values)
-
-
-def _join(*splits: Split) -> Split:
-    def all_of(what: str) -> tuple[str, ...]:
-        return tuple(text for split in splits for text in getattr(split, what))
-
-    index, labels = (torch.cat([getattr(split, what) for split in splits]) for what in ("index", "labels"))
-    return Split(splits[0].store, index, labels, all_of("names"), all_of("digests"))
 
 
 def _take(split: Split, rows: Tensor) -> Split:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnhw import evaluation, files, outputs, system
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.errors import DataError, UnknownNameError, WeightsError
 from cnnhw.evaluation import calibration
 from cnnhw.models.blocks import Classifier
@@ -107,11 +107,11 @@ class Assessment:
             {"name": name, "precision": _defined(p), "recall": _defined(r), "f1": _defined(f), "photos": int(count)}
             for name, p, r, f, count in zip(self.classes, *shares, strict=True)
         ]
-        right = int(self.confusion.trace())
+        correct = int(self.confusion.trace())
         filled = [dataclasses.asdict(one) for one in self.bins]
         return {
             "accuracy": evaluation.accuracy(self.predictions, self.labels),
-            "accuracy_interval": evaluation.wilson_interval(right, len(self.names)),
+            "accuracy_interval": evaluation.wilson_interval(correct, len(self.names)),
             "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
             "errors": len(self.errors),
             "per_class": per_class,
@@ -232,7 +232,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
         raise UnknownNameError("part", part, PARTS)
     classes, places = _matched(model, photos)
     evaluation.check_fits(model, photos.size, len(photos.classes))
-    split = _joined(photos) if part == "all" else getattr(photos, part)
+    split = join(*photos.splits) if part == "all" else getattr(photos, part)
     logits = evaluation.predict(model, split)
     if not logits.isfinite().all():
         raise WeightsError("the network answers with numbers that are not finite: its weights cannot be used")
@@ -274,17 +274,6 @@ def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tens
             "Name the class folders as the network names its classes"
         )
     return classes, torch.tensor([classes.index(name) for name in photos.classes])
-
-
-def _joined(photos: PhotoSet) -> Split:
-    parts = (photos.train, photos.validation, photos.test)
-    return Split(
-        photos.train.store,
-        torch.cat([split.index for split in parts]),
-        torch.cat([split.labels for split in parts]),
-        sum((split.names for split in parts), ()),
-        sum((split.digests for split in parts), ()),
-    )
 
 
 def _defined(value: float) -> float | None:

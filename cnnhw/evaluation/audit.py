@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw import evaluation, features, system
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.augment import luminance
+from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.data.splits import PARTS, natural
 from cnnhw.errors import DataError
 from cnnhw.models.blocks import Classifier
@@ -28,7 +29,6 @@ __all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "su
 
 DISTANCE = 6
 _CHUNK = 500
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _TIE = 0.01  # grey levels of 255: less is rounding
 _STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
 _MOST_PAIRS = 200
@@ -204,11 +204,9 @@ def dhash(images: Tensor) -> NDArray[np.uint64]:
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise DataError(f"photos must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
     down, across = _areas(images.shape[2], 8), _areas(images.shape[3], 9)
-    luma = torch.tensor(_LUMA)
     hashes = []
     for some in images.split(_CHUNK):
-        grey = torch.einsum("nchw,c->nhw", some.float(), luma)
-        cells = down @ grey @ across.T  # (N, 8, 9)
+        cells = down @ luminance(some.float()) @ across.T  # (N, 8, 9)
         bits = (cells.diff(dim=2) > _TIE).flatten(1)  # (N, 64)
         hashes.append(np.packbits(bits.numpy(), axis=1).view(">u8")[:, 0].astype(np.uint64))
     return np.concatenate(hashes)
@@ -285,7 +283,7 @@ def _listing(photos: PhotoSet) -> _Listing:
     parts: list[str] = []
     labels: list[str] = []
     hashes = []
-    for part, split in zip(PARTS, _splits(photos), strict=True):
+    for part, split in zip(PARTS, photos.splits, strict=True):
         names += split.names
         parts += [part] * len(split)
         labels += [photos.classes[label] for label in split.labels.tolist()]
@@ -293,10 +291,6 @@ def _listing(photos: PhotoSet) -> _Listing:
     bytes_ = np.concatenate(hashes).view(np.uint8).reshape(-1, 8)
     signs = 2 * np.unpackbits(bytes_, axis=1).astype(np.float32) - 1
     return _Listing(names, parts, labels, signs)
-
-
-def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
-    return photos.train, photos.validation, photos.test
 
 
 def run(
@@ -339,12 +333,12 @@ def run(
         As :func:`suspicious_labels`, with up to five folds.
     """
     credits = credits or {}
-    labels = torch.cat([split.labels for split in _splits(photos)])
-    names = [name for split in _splits(photos) for name in split.names]
-    parts = [part for part, split in zip(PARTS, _splits(photos), strict=True) for _ in range(len(split))]
+    everything = join(*photos.splits)
+    labels, names = everything.labels, everything.names
+    parts = [part for part, split in zip(PARTS, photos.splits, strict=True) for _ in range(len(split))]
     folds = max(2, min(5, *torch.bincount(labels).tolist()))
     found = suspicious_labels(
-        torch.cat([features.embeddings(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
+        torch.cat([features.embeddings(model, split) for split in photos.splits if len(split)]), labels, folds=folds
     )
     wrong = [row for row in found.order.tolist() if found.margins[row] < 0]
     predicted = found.predicted.tolist()
@@ -386,7 +380,7 @@ def _facts(photos: PhotoSet) -> dict[str, Any]:
         "fingerprint": photos.fingerprint,
         "size": photos.size,
         "classes": list(photos.classes),
-        "photos": {part: len(split) for part, split in zip(PARTS, _splits(photos), strict=True)},
+        "photos": {part: len(split) for part, split in zip(PARTS, photos.splits, strict=True)},
         "note": photos.note,
         "licence": photos.licence,
     }

@@ -24,7 +24,7 @@ class Bin:
     confidence : float
         The mean of their top probabilities, 0 to 1; NaN if there are none.
     accuracy : float
-        The share of them that is predicted right, 0 to 1; NaN if there are none.
+        The share of them that is predicted correctly, 0 to 1; NaN if there are none.
     """
 
     low: float
@@ -52,12 +52,12 @@ def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:
         All bins from 0 to 1, empty ones too.
     """
     confidence, predictions = probabilities.double().max(1)
-    right = (predictions == labels).double()
+    correct = (predictions == labels).double()
     edges = torch.arange(count + 1, dtype=torch.float64) / count
     where = torch.bucketize(confidence, edges[1:-1])  # an edge belongs to the bin below it
     within = [where == number for number in range(count)]
     return [
-        Bin(low, high, int(chosen.sum()), float(confidence[chosen].mean()), float(right[chosen].mean()))
+        Bin(low, high, int(chosen.sum()), float(confidence[chosen].mean()), float(correct[chosen].mean()))
         for low, high, chosen in zip(edges[:-1].tolist(), edges[1:].tolist(), within, strict=True)
     ]
 
@@ -96,7 +96,7 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
     -------
     float
         The sum over classes of squared differences, averaged over photos, as Brier defined it: from 0, all certain and
-        right, to 2, all certain and wrong. Always guessing 1 / K gives 1 - 1 / K. NaN for no photos.
+        correct, to 2, all certain and wrong. Always guessing 1 / K gives 1 - 1 / K. NaN for no photos.
     """
     true = torch.nn.functional.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - true).square().sum(1).mean())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import DataError
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
 __all__ = [
     "accuracy",
@@ -71,16 +69,12 @@ def predict(model: Classifier, split: Split, batch_size: int = 250) -> Tensor:
     Tensor of shape (N, num_classes), float32
         The logits, on the CPU.
     """
-    was_training = model.training
-    model.eval()
     device = device_of(model)
-    try:
+    with evaluating(model):
         logits = [
             model(to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)).cpu()
             for rows in torch.arange(len(split)).split(batch_size)
         ]
-    finally:
-        model.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, model.num_classes)
 
 
@@ -90,7 +84,7 @@ def loss(logits: Tensor, labels: Tensor) -> float:
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    """Return the share of right predictions, 0 to 1.
+    """Return the share of correct predictions, 0 to 1.
 
     Parameters
     ----------
@@ -130,24 +124,24 @@ def balanced_accuracy(confusion: Tensor) -> float:
     return float((confusion.diagonal() / counts)[counts > 0].mean())
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return an interval for a share, for the sampling of photos alone.
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of an accuracy, which accounts for the sampling of photos alone.
 
     Parameters
     ----------
     correct, total : int
-        Right predictions among how many photos.
-    z : float
-        Normal quantile; the default gives 95 %.
+        Number of correct predictions, and of photos.
+    confidence : float
+        Confidence level, 0 to 1.
 
     Returns
     -------
     tuple of float
-        Lower and upper end, 0 to 1 (Wilson 1927).
+        Lower and upper end, 0 to 1 (Wilson 1927); 0 and 1 for no photos.
     """
+    from scipy.stats import binomtest  # takes half a second to import
+
     if total == 0:
         return 0.0, 1.0
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+from cnnhw.models.blocks import evaluating
 
 __all__ = ["dead", "first_convolution", "layers", "maps", "resolve", "top_activations"]
 
@@ -142,7 +143,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
         if isinstance(out, Tensor) and out.dim() == 4:
             seen["map"] = out.clone()  # a later layer may work in place
 
-    with _evaluation(model), _hook(module, keep), torch.no_grad():
+    with evaluating(model), _hook(module, keep), torch.no_grad():
         for part in images.split(_BATCH):
             model(_input(model, part))
             if "map" not in seen:
@@ -238,7 +239,7 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
 
         return hook
 
-    with _evaluation(model), contextlib.ExitStack() as hooks, torch.no_grad():
+    with evaluating(model), contextlib.ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             if name and not any(True for _ in module.children()):
                 hooks.enter_context(_hook(module, note(name)))
@@ -249,17 +250,6 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
 def _input(model: nn.Module, images: Tensor) -> Tensor:
     parameter = next(model.parameters(), None)
     return to_float(images) if parameter is None else to_float(images).to(parameter.device)
-
-
-@contextlib.contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # one by one, as some may have been frozen
-            module.training = training
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnhw import features
+from cnnhw.data.augment import luminance
 from cnnhw.errors import DataError
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "sobel",
 ]
 
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R Recommendation BT.601
 _FREQUENCIES = 8
 
 
@@ -40,7 +40,7 @@ def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         between neighbouring pixels, these in 0..1.
     """
     pixels = images if images.is_floating_point() else images / 255
-    grey = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor(_LUMINANCE))
+    grey = luminance(pixels)
     across = grey.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gx, gy = F.conv2d(
         F.pad(grey[:, None], (1, 1, 1, 1), mode="reflect"), torch.stack([across, across.T])[:, None]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnhw.errors import DataError
-from cnnhw.features.extract import _BATCH, _GREY, _evaluation, _input, _label
+from cnnhw.features.extract import _BATCH, _GREY, _input, _label
+from cnnhw.models.blocks import evaluating
 
 __all__ = ["occlusion", "saliency"]
 
@@ -33,7 +34,7 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     DataError
         If there is no such class.
     """
-    with _evaluation(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         pixels = _input(model, image[None]).detach().clone().requires_grad_()
         logits = model(pixels)
         (gradient,) = torch.autograd.grad(logits[0, _label(logits, label)], pixels)
@@ -74,7 +75,7 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     tops, lefts = (sorted({*range(0, side - window + 1, step), side - window}) for side in (height, width))
     corners = [(top, left) for top in tops for left in lefts]
     drops, covers = torch.zeros(height, width), torch.zeros(height, width)
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         pixels = _input(model, image[None])
         logits = model(pixels)
         label = _label(logits, label)

@@ -8,8 +8,8 @@ from torch import Tensor
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import DataError
-from cnnhw.features.extract import _BATCH, _evaluation
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.features.extract import _BATCH
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
 __all__ = ["cka", "embeddings"]
 
@@ -68,7 +68,7 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
         raise DataError("there are no photos to compute embeddings of: give a split that holds some")
     device, side = device_of(model), split.store.shape[-1]
     found = []
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for rows in torch.arange(len(split)).split(_BATCH):
             photos = to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)
             try:

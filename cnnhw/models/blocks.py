@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "glorot_"]
+__all__ = ["Classifier", "evaluating", "glorot_", "linear_head"]
 
 
 class Classifier(nn.Module):
@@ -135,6 +138,25 @@ def glorot_(module: nn.Module) -> nn.Module:
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
     return module
+
+
+def linear_head(channels: int, num_classes: int) -> nn.Sequential:
+    """Return global average pooling and one linear layer: maps (N, C, H, W) to logits (N, num_classes)."""
+    return nn.Sequential(
+        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
+    )
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; afterwards give each of its submodules the mode it had before."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:  # one by one, as some may be frozen
+            part.training = training
 
 
 def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:

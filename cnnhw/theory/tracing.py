@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
 __all__ = ["trace"]
 
@@ -27,11 +27,8 @@ def trace(model: Classifier) -> tuple[fx.Graph, dict[str, nn.Module]]:
         The modules by name, as ``node.target`` has it.
     """
     traced = fx.GraphModule(model, _Tracer().trace(model))
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))
-    model.train(was_training)
+    with evaluating(traced), torch.no_grad():  # whose modules are those of the model
+        ShapeProp(traced).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))
     return traced.graph, dict(traced.named_modules())
 
 
