@@ -127,6 +127,12 @@ def read_photo(path: str | Path, size: int = 128, crop: bool = False) -> Tensor:
     ------
     DataError
         If the file cannot be read, or is not a photo.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.read_photo("pets/cats/0.png", size=32).shape
+    torch.Size([3, 32, 32])
     """
     try:
         photo = decode(Path(path).read_bytes(), size, crop)

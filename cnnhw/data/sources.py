@@ -351,7 +351,14 @@ def _check_classes(
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the data sets that `cnnhw.data.load` knows."""
+    """Return the names of the data sets that `cnnhw.data.load` knows.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.names()
+    ('scenes', 'flowers', 'linnaeus5', 'tiny5')
+    """
     return ("scenes", *SOURCES)
 
 
@@ -415,6 +422,12 @@ def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> s
     ------
     UnknownNameError
         If there is no such data set.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.describe("scenes")
+    'berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files'
     """
     if name == "scenes":
         return "berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files"

@@ -38,6 +38,13 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
     -------
     list of str, length N
         ``"train"``, ``"validation"`` or ``"test"`` for each photo.
+
+    Examples
+    --------
+    >>> names, labels = [f"{number}.jpg" for number in range(10)], [0] * 10
+    >>> parts = split(names, labels, ["train"] * 10)
+    >>> parts.count("train"), parts.count("validation"), parts.count("test")
+    (7, 1, 2)
     """
     parts = list(given)
     cuts = [(part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given]
@@ -54,7 +61,13 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Return a key to sort names by, with the numbers in them by value: photo 2 before photo 10."""
+    """Return a key to sort names by, with the numbers in them by value: photo 2 before photo 10.
+
+    Examples
+    --------
+    >>> sorted(["photo10", "photo2"], key=natural)
+    ['photo2', 'photo10']
+    """
     pieces = re.split(r"(\d+)", name)
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
 

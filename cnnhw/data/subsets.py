@@ -179,7 +179,14 @@ _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
 
 
 def names() -> list[str]:
-    """Return the names of all protocols, sorted."""
+    """Return the names of all protocols, sorted.
+
+    Examples
+    --------
+    >>> from cnnhw.data import subsets
+    >>> subsets.names()[:4]
+    ['bgr', 'every_fifth', 'fold', 'half_train']
+    """
     return sorted(_PROTOCOLS)
 
 
@@ -227,6 +234,13 @@ def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoS
     ------
     UnknownNameError
         If there is no such protocol.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes, subsets
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> subsets.prepare(photos, ["train_50", "bgr"]).train.images.shape
+    torch.Size([20, 3, 16, 16])
     """
     for name in protocols:
         if name not in _PROTOCOLS:

@@ -227,6 +227,15 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
         If size or classes of the data are not those of the network.
     WeightsError
         If the network answers with numbers that are not finite.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> found = assess(cnnhw.models.create("q1_shallow", size=16), photos)
+    >>> found.confusion.shape, len(found.errors) == 10 - int(found.confusion.trace())
+    (torch.Size([5, 5]), True)
     """
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)

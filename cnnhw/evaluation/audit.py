@@ -113,6 +113,12 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
     Tensor of shape (N,)
         The normalized margin of Northcutt et al. (2021), -1 to 1: -1 for a label that is surely wrong, 1 for one that
         is surely right.
+
+    Examples
+    --------
+    >>> import torch
+    >>> margins(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
+    tensor([ 0.5000, -0.5000])
     """
     own = labels[:, None]
     others = probabilities.scatter(1, own, -torch.inf)
@@ -146,6 +152,14 @@ def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: 
     DataError
         If there are fewer than two classes, a class has fewer photos than there are folds, or the vectors are not
         finite or not one for each label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vectors = torch.cat([torch.zeros(10, 2), torch.ones(10, 2)]) + torch.arange(20)[:, None] / 100
+    >>> labels = torch.tensor([0] * 9 + [1] + [1] * 10)  # the tenth is wrong
+    >>> suspicious_labels(vectors, labels).order[0]
+    tensor(9)
     """
     if vectors.ndim != 2 or labels.ndim != 1 or len(vectors) != len(labels):
         shapes = tuple(vectors.shape), tuple(labels.shape)
@@ -200,6 +214,13 @@ def dhash(images: Tensor) -> NDArray[np.uint64]:
     ------
     DataError
         If the photos have another shape or type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ramp = torch.arange(0, 90, 10, dtype=torch.uint8).expand(1, 3, 8, 9)  # brighter to the right
+    >>> hex(dhash(ramp)[0])
+    '0xffffffffffffffff'
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise DataError(f"photos must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
@@ -242,6 +263,13 @@ def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance
     ------
     DataError
         If `distance` is out of range.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=32, train=50, test=10, progress=False)
+    >>> len(near_duplicates(photos, photos, distance=0))
+    60
     """
     if not 0 <= distance <= 64:
         raise DataError(f"distance is {distance}: a hash has 64 bits, give 0 to 64")

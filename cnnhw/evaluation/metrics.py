@@ -38,6 +38,14 @@ def check_fits(model: Classifier, size: int, num_classes: int) -> None:
     ------
     DataError
         If either differs from the model's.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.evaluation.check_fits(cnnhw.models.create("q1_shallow", size=32), size=64, num_classes=5)
+    Traceback (most recent call last):
+        ...
+    cnnhw.errors.DataError: the photos are 64 pixels wide, the model is made for 32: ...
     """
     if size != model.size:
         raise DataError(
@@ -68,6 +76,14 @@ def predict(model: Classifier, split: Split, batch_size: int = 250) -> Tensor:
     -------
     Tensor of shape (N, num_classes), float32
         The logits, on the CPU.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> cnnhw.evaluation.predict(cnnhw.models.create("q1_shallow", size=16), photos.test).shape
+    torch.Size([10, 5])
     """
     device = device_of(model)
     with evaluating(model):
@@ -79,7 +95,14 @@ def predict(model: Classifier, split: Split, batch_size: int = 250) -> Tensor:
 
 
 def loss(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean cross-entropy, in nats, of logits (N, K) against labels (N,)."""
+    """Return the mean cross-entropy, in nats, of logits (N, K) against labels (N,).
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> round(cnnhw.evaluation.loss(torch.zeros(2, 5), torch.tensor([0, 3])), 4)  # log 5
+    1.6094
+    """
     return float(F.cross_entropy(logits, labels))
 
 
@@ -95,6 +118,12 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float:
     -------
     float
         Accuracy; NaN for no photos.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.accuracy(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]))
+    0.75
     """
     return float((predictions == labels).double().mean())
 
@@ -113,13 +142,27 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
     -------
     Tensor of shape (K, K), int64
         Rows are the true classes, columns the predicted ones.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), num_classes=2)
+    tensor([[1, 1],
+            [0, 1]])
     """
     cells = labels * num_classes + predictions
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
-    """Return the mean over classes of the share of its photos found, 0 to 1, from a confusion matrix (K, K)."""
+    """Return the mean over classes of the share of its photos found, 0 to 1, from a confusion matrix (K, K).
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.balanced_accuracy(torch.tensor([[9, 1], [1, 1]]))
+    0.699999988079071
+    """
     counts = confusion.sum(1)
     return float((confusion.diagonal() / counts)[counts > 0].mean())
 
@@ -138,6 +181,13 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     -------
     tuple of float
         Lower and upper end, 0 to 1 (Wilson 1927); 0 and 1 for no photos.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> low, high = cnnhw.evaluation.wilson_interval(81, 263)
+    >>> round(low, 4), round(high, 4)
+    (0.2553, 0.3662)
     """
     from scipy.stats import binomtest  # takes half a second to import
 

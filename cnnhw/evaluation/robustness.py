@@ -38,6 +38,12 @@ def changed(images: Tensor, kind: str) -> Tensor:
     ------
     UnknownNameError
         If there is no such kind of change.
+
+    Examples
+    --------
+    >>> import torch
+    >>> changed(torch.zeros(1, 3, 40, 40, dtype=torch.uint8), "blurred").shape
+    torch.Size([1, 3, 40, 40])
     """
     from torchvision.transforms import functional as tv  # takes a second to import
 
@@ -67,6 +73,14 @@ def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
     float
         Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Shifted and unshifted photo
         are both cut from one that is continued at its edges by reflection.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> 0 <= shift_consistency(cnnhw.models.create("q1_shallow", size=16), photos.test) <= 1
+    True
     """
     images = split.images.float()
     side = images.shape[-1]

@@ -41,6 +41,13 @@ def first_convolution(model: nn.Module) -> str:
     ------
     CnnhwError
         If there is none.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.first_convolution(model)
+    'features.conv1'
     """
     found = []
     for name, module in model.named_modules():
@@ -76,6 +83,13 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
         If there is no such layer; the message suggests the nearest name.
     CnnhwError
         If the name could mean more than one layer, or no layer is given and there is no such convolution.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.resolve(model, "relu2")
+    'features.relu2'
     """
     if layer is None:
         return first_convolution(model)
@@ -108,6 +122,13 @@ def layers(model: nn.Module, size: int | None = None) -> list[str]:
     -------
     list of str
         The modules without parts whose output has shape (N, C, H, W), in the order of their first calls.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.layers(model)[:3]
+    ['features.conv1', 'features.pool1', 'features.relu1']
     """
     return _with_maps(model, _blank(model, 1, size))
 
@@ -133,6 +154,13 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     ------
     UnknownNameError
         If there is no such layer, or its output is not a map.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.maps(model, torch.rand(2, 3, 32, 32), layer="conv2").shape
+    torch.Size([2, 32, 16, 16])
     """
     name = resolve(model, layer)
     module = model.get_submodule(name)
@@ -164,6 +192,14 @@ def dead(maps: Tensor) -> Tensor:
     -------
     Tensor of shape (C,), bool
         Whether the channel has the same value at all positions of all photos.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> maps = torch.rand(4, 3, 8, 8)
+    >>> maps[:, 1] = 0
+    >>> cnnhw.features.dead(maps)
+    tensor([False,  True, False])
     """
     flat = maps.transpose(0, 1).flatten(1)
     return flat.amax(1) == flat.amin(1)
@@ -199,6 +235,15 @@ def top_activations(
         As for :func:`maps`.
     DataError
         If there is no such channel.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> photos = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    >>> found = cnnhw.features.top_activations(model, photos, "conv1", channel=3, count=2)
+    >>> len(found), found[0][3] >= found[1][3]
+    (2, True)
     """
     found: list[tuple[int, int, int, float]] = []
     for rows in torch.arange(len(photos)).split(_BATCH):

@@ -38,6 +38,14 @@ def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     tuple of Tensor of shape (N, H, W), float32
         The slope to the right, the slope downwards, and the length of both together, in eight times the difference
         between neighbouring pixels, these in 0..1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ramp = torch.linspace(0, 1, 5).expand(1, 3, 5, 5)
+    >>> gx, gy, magnitude = sobel(ramp)
+    >>> gx[0, 2, 1:4].round(decimals=3), gy.abs().max() < 1e-6
+    (tensor([2., 2., 2.]), tensor(True))
     """
     pixels = images if images.is_floating_point() else images / 255
     grey = luminance(pixels)
@@ -98,6 +106,13 @@ def orientation_selectivity(weight: Tensor, orientations: int = 16) -> Tensor:
         One minus the circular variance of the tuning curve, abs(sum r exp(2i theta)) / sum r (Ringach et al. 2002): 0
         for a filter that answers alike to all orientations, or to no grey grating at all; 1 for one that answers to a
         single one. An ideal directional derivative has 1/3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> slope = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).expand(1, 3, 3, 3)
+    >>> round(float(orientation_selectivity(slope)), 2)
+    0.38
     """
     grey = weight.detach().double().sum(1)  # (C, k, k): what a grey photo meets
     side = grey.shape[-1]
@@ -128,6 +143,12 @@ def dc_share(weight: Tensor) -> Tensor:
     -------
     Tensor of shape (C,), float64
         abs(sum w) / sum abs(w): 0 for a derivative, 1 for an average, 0 for a filter of zeros.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dc_share(torch.ones(1, 3, 3, 3))
+    tensor([1.], dtype=torch.float64)
     """
     flat = weight.detach().double().flatten(1)
     return flat.sum(1).abs() / flat.abs().sum(1).clamp(min=1e-300)
@@ -146,6 +167,13 @@ def opponent_share(weight: Tensor) -> Tensor:
     Tensor of shape (C,), float64
         The share of the squared weights that is left once the mean over the three colours is taken away at each
         position: 0 for a grey filter, 1 for one that no grey photo moves, 2/3 on average for independent weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> grey = torch.ones(1, 3, 3, 3)
+    >>> opponent_share(grey)
+    tensor([0.], dtype=torch.float64)
     """
     filters = weight.detach().double()
     apart = filters - filters.mean(1, keepdim=True)
@@ -172,6 +200,13 @@ def area_under_curve(maps: Tensor, masks: Tensor) -> Tensor:
     ------
     DataError
         If the masks do not fit the maps, or hold no object, or nothing else.
+
+    Examples
+    --------
+    >>> import torch
+    >>> masks = torch.tensor([[[True, False], [True, False]]])
+    >>> area_under_curve(masks[:, None].float(), masks)
+    tensor([1.], dtype=torch.float64)
     """
     if masks.shape != maps[:, 0].shape:
         raise DataError(f"masks of shape {tuple(masks.shape)} do not fit maps of shape {tuple(maps.shape)}")
@@ -209,6 +244,13 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
         with masks ``"figure-ground"``, the mean area under the ROC curve, and ``"figure-ground best"``, that of the
         best channel. If maps are smaller than photos, slopes and masks are averaged to their size, or cropped if it is
         for want of padding.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> sorted(scores(model, torch.rand(2, 3, 32, 32)))
+    ['dc share', 'edge correlation', 'magnitude correlation', 'opponent share', 'orientation selectivity']
     """
     name = features.first_convolution(model)
     weight = model.get_submodule(name).weight

@@ -43,6 +43,13 @@ def receptive_box(
         As for :func:`maps`.
     DataError
         If the map has no such position, or it does not depend on the photo.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.receptive_box(model, "conv2", row=8, column=8)
+    (13, 13, 21, 21)
     """
     photos = _blank(model, 4, size)
     side = photos.shape[-1]

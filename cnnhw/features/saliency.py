@@ -33,6 +33,13 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     ------
     DataError
         If there is no such class.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.saliency(model, torch.rand(3, 32, 32)).shape
+    torch.Size([32, 32])
     """
     with evaluating(model), torch.enable_grad():
         pixels = _input(model, image[None]).detach().clone().requires_grad_()
@@ -66,6 +73,13 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     ------
     DataError
         If there is no such class, or the squares do not fit.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.occlusion(model, torch.rand(3, 32, 32), label=0, window=16, step=8).shape
+    torch.Size([32, 32])
     """
     height, width = image.shape[-2:]
     if not 1 <= step <= window <= min(height, width):

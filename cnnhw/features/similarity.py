@@ -34,6 +34,13 @@ def cka(first: Tensor, second: Tensor) -> float:
     ------
     DataError
         If they are of other numbers of photos, or one of them is the same for all photos.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> first = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]])
+    >>> round(cnnhw.features.cka(first, 3 * first.flip(1)), 6)
+    1.0
     """
     if len(first) != len(second):
         raise DataError(f"representations of {len(first)} and of {len(second)} photos cannot be compared")
@@ -63,6 +70,15 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
     ------
     DataError
         If there are no photos, or they are too small for the network.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=32, train=50, test=10, progress=False)
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.embeddings(model, photos.test).shape
+    torch.Size([10, 64])
     """
     if not len(split):
         raise DataError("there are no photos to compute embeddings of: give a split that holds some")

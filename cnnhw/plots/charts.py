@@ -67,6 +67,14 @@ def curves(
     -------
     Figure
         Two axes: loss in nats, and accuracy.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> history = {"loss": [1.6, 1.1], "accuracy": [0.2, 0.6]}
+    >>> history |= {f"validation_{name}": values for name, values in history.items()}
+    >>> plots.curves({"one run": history}).get_label()[:34]
+    'Loss and accuracy by epoch. one ru'
     """
     figure = _figure(10, 4.2, title)
     axes = figure.subplots(1, 2)
@@ -104,6 +112,13 @@ def confusion(
     -------
     Figure
         One axes a matrix; the colour is the share of the row, the number the count (or mean count).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> plots.confusion({"test": torch.tensor([[3, 1], [0, 4]])}, ["cats", "dogs"]).get_label()
+    'Confusion matrices, with the share on the diagonal. test 0.88.'
     """
     largest = max(len(matrix) for matrix in matrices.values())
     side = max(3.8, 0.62 * largest + 1.4)
@@ -318,6 +333,12 @@ def lines(
     -------
     Figure
         One axes.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.lines({"loss": [[1.6, 1.2, 0.9]]}, "nats").get_label()
+    'Nats by epoch, means at the first and the last. loss from 1.6 to 0.9.'
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -423,6 +444,12 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
     -------
     Figure
         One axes; a dot a run, a stroke for the mean.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.strip({"a": [0.5, 0.7], "b": [0.4]}, "accuracy").get_label()
+    'Accuracy of each run, means and ranges. a 0.6 (0.5 to 0.7), b 0.4 (0.4 to 0.4).'
     """
     figure = _figure(9, 0.32 * len(groups) + 1.5, title)
     axis = figure.subplots()
@@ -542,6 +569,12 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
     -------
     Figure
         One axes, with a line at 0.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.forest({"a minus b": (1.5, -0.5, 3.5)}, "points").get_label()
+    'Points, with intervals. a minus b +1.5 (-0.5 to +3.5).'
     """
     figure = _figure(8, 0.36 * len(rows) + 1.4, title)
     axis = figure.subplots()

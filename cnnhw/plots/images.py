@@ -71,6 +71,14 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     -------
     Figure
         One axes a photo.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> figure = plots.contact_sheet(torch.zeros(3, 3, 16, 16, dtype=torch.uint8), ["a", "b", "c"], columns=3)
+    >>> len(figure.axes)
+    3
     """
     rows = math.ceil(len(images) / columns)
     figure = _figure(1.9 * columns, 2.2 * rows, title)
@@ -103,6 +111,12 @@ def feature_maps(
     Figure
         One axes with the maps and one with their scale, which is symmetric about 0 if any value is negative. A channel
         that is constant is marked as dead.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> plots.save(plots.feature_maps(torch.rand(8, 16, 16), title="conv1"), "maps.png")
     """
     maps = maps.detach().cpu().float()
     most = float(maps.abs().max()) or 1.0
@@ -144,6 +158,12 @@ def filters(weight: Tensor, title: str = "") -> Figure:
     ------
     DataError
         If the filters do not have three channels.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import plots
+    >>> plots.save(plots.filters(cnnhw.features.filters(cnnhw.models.create("q1_shallow"))), "filters.png")
     """
     if weight.dim() != 4 or weight.shape[1] != 3:
         raise DataError(f"filters of shape {tuple(weight.shape)} have no colours: give those of shape (K, 3, k, k)")

@@ -34,6 +34,13 @@ class Comparison:
         Degrees of freedom of the standard error.
     seeds : int
         How many pairs of runs.
+
+    Examples
+    --------
+    >>> found = Comparison(effect=0.03, stderr=0.01, df=5.0, seeds=6)
+    >>> low, high = found.interval()
+    >>> round(low, 4), round(high, 4), round(found.p_above(0), 4)
+    (0.0043, 0.0557, 0.015)
     """
 
     effect: float
@@ -88,6 +95,14 @@ def compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> Comparison:
     ------
     CnnhwError
         If the shapes differ, or there are fewer than two seeds or photos.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a = np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])  # two seeds, four photos
+    >>> b = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
+    >>> compare(a, b).effect
+    0.375
     """
     if a.shape != b.shape or a.ndim != 2 or min(a.shape) < 2:
         raise CnnhwError(
@@ -132,6 +147,12 @@ def of_values(a: Sequence[float], b: Sequence[float]) -> Comparison:
     ------
     CnnhwError
         If the lengths differ, or there are fewer than two seeds.
+
+    Examples
+    --------
+    >>> found = of_values([3.0, 4.0, 6.0], [1.0, 3.0, 3.0])
+    >>> found.effect, round(found.stderr, 3), found.df
+    (2.0, 0.577, 2.0)
     """
     if len(a) != len(b) or len(a) < 2:
         raise CnnhwError(f"a comparison needs two or more seeds, the same in both arms: {len(a)}, {len(b)}")
@@ -160,6 +181,13 @@ def of_arms(records: Sequence[Record], first: str, second: str, epoch: int | Non
     ------
     CnnhwError
         If an arm has no records, the arms share fewer than two seeds, or they were tested on different photos.
+
+    Examples
+    --------
+    >>> from cnnhw import studies
+    >>> found = of_arms(studies.records("fast"), "adamw", "fast")
+    >>> found.seeds
+    6
     """
     arms = {name: {r.seed: r for r in records if r.arm == name} for name in (first, second)}
     if missing := [name for name, runs in arms.items() if not runs]:
@@ -188,6 +216,13 @@ def correct(records: Sequence[Record], epoch: int | None = None) -> NDArray[np.f
     ------
     CnnhwError
         If the runs were tested on different photos.
+
+    Examples
+    --------
+    >>> from cnnhw import studies
+    >>> runs = [record for record in studies.records("fast") if record.arm == "fast"]
+    >>> correct(runs).shape  # (seeds, photos)
+    (9, 2000)
     """
     if len({record.content["data"]["test_fingerprint"] for record in records}) != 1:
         raise CnnhwError("the runs were tested on different photos, and cannot be compared photo by photo")

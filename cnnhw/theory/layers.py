@@ -61,6 +61,14 @@ def layers(model: Classifier) -> list[Layer]:
     -------
     list of Layer
         In the order of computation.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import theory
+    >>> first = theory.layers(cnnhw.models.create("q1_shallow"))[0]
+    >>> first.name, first.shape, first.parameters, first.macs
+    ('features.conv1', (16, 128, 128), 448, 7077888)
     """
     graph, modules = trace(model)
     seen: dict[fx.Node, tuple[float, float]] = {}
@@ -111,6 +119,13 @@ def warnings(found: list[Layer], size: int) -> list[str]:
     list of str
         A sentence for each finding: a layer that holds more than nine tenths of the parameters or of the
         multiply-adds, or a last map whose cells see less than a quarter of the photo's side.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import theory
+    >>> theory.warnings(theory.layers(cnnhw.models.create("q1_shallow")), size=128)[0][:45]
+    '98% of the parameters sit in one layer, head.'
     """
     out = []
     for what, name in (("parameters", "parameters"), ("macs", "multiply-adds")):

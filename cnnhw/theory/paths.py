@@ -34,6 +34,11 @@ def path_lengths(depth: int, span: int) -> dict[int, float]:
     dict of int to float
         The share of paths by the number of convolutions on them: l times Binomial(D/l, 1/2), with mean D/2 for every
         span and standard deviation sqrt(l D)/2.
+
+    Examples
+    --------
+    >>> path_lengths(depth=4, span=2)
+    {0: 0.25, 2: 0.5, 4: 0.25}
     """
     blocks = depth // span
     return {span * k: math.comb(blocks, k) / 2**blocks for k in range(blocks + 1)}
@@ -54,6 +59,11 @@ def gradient_path_length(depth: int, span: int) -> float:
     float
         l times the sum of a^l / (i + a^l) over i = 1 ... D/l, with a = pi/(pi - 1): pre-activation blocks with batch
         norm and ReLU. Derived for this book from fully connected networks, after a first form had failed.
+
+    Examples
+    --------
+    >>> round(gradient_path_length(depth=24, span=2), 2), round(gradient_path_length(depth=24, span=12), 2)
+    (7.33, 23.64)
     """
     gain = (math.pi / (math.pi - 1)) ** span
     return span * sum(gain / (i + gain) for i in range(1, depth // span + 1))
@@ -80,6 +90,14 @@ def measured_path_length(model: Classifier, images: Tensor, labels: Tensor, step
     -------
     float
         Convolutions, 0 to the depth of the network. Without connections all paths have that depth.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("residual", size=32, depth=12)
+    >>> images, labels = torch.rand(8, 3, 32, 32), torch.arange(8) % 5
+    >>> 0 < measured_path_length(model, images, labels) < 12
+    True
     """
     model = copy.deepcopy(model).train()
     spans = [part for part in model.modules() if isinstance(part, Span)]
@@ -119,6 +137,14 @@ def delete_blocks(model: Classifier, convolutions: int, seed: int) -> Classifier
     -------
     Classifier
         The copy, in evaluation mode. Where a block was, its input is passed on.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("residual", size=32)
+    >>> cut = delete_blocks(model, convolutions=4, seed=0)
+    >>> cnnhw.models.count_parameters(cut) < cnnhw.models.count_parameters(model)
+    True
     """
     model = copy.deepcopy(model).eval()
     spans = [part for part in model.modules() if isinstance(part, Span)]

@@ -27,6 +27,11 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
     float
         d', the difference of the means with and without signal, in units of the root mean square of both standard
         deviations, by numerical integration.
+
+    Examples
+    --------
+    >>> round(max_signal(active=1, amplitude=3.0), 2), round(average_signal(active=1, amplitude=3.0), 2)
+    (2.36, 1.5)
     """
 
     def moments(shifted: int) -> tuple[float, float]:
@@ -52,5 +57,10 @@ def average_signal(active: int, amplitude: float, cells: int = 4) -> float:
     -------
     float
         d', the difference of the means in units of the standard deviation.
+
+    Examples
+    --------
+    >>> average_signal(active=4, amplitude=1.0)
+    2.0
     """
     return amplitude * active / math.sqrt(cells)

@@ -25,6 +25,13 @@ def trace(model: Classifier) -> tuple[fx.Graph, dict[str, nn.Module]]:
         Its nodes; ``node.meta["tensor_meta"].shape`` is the shape of a node's output for one photo.
     dict of str to nn.Module
         The modules by name, as ``node.target`` has it.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> graph, modules = trace(cnnhw.models.create("q1_shallow"))
+    >>> [node.name for node in graph.nodes][:3]
+    ['x', 'features_conv1', 'features_pool1']
     """
     traced = fx.GraphModule(model, _Tracer().trace(model))
     with evaluating(traced), torch.no_grad():  # whose modules are those of the model

@@ -95,6 +95,16 @@ def fit(
     TrainingError
         If the loss stops being finite; if `folder` holds a run already and `resume` is not set; or if the checkpoint
         belongs to other settings or cannot be read.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
+    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), seed=0, progress=False)
+    >>> len(run.history["loss"]), run.confusion.shape
+    (2, torch.Size([5, 5]))
     """
     recipe = recipe or Recipe()
     evaluation.check_fits(model, photos.size, len(photos.classes))

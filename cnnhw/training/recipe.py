@@ -64,6 +64,12 @@ class Recipe:
         Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
         float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
         2018). Validation and test are always in float32.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.Recipe(epochs=3, flip=True).changes()
+    {'epochs': 3, 'flip': True}
     """
 
     epochs: int = 15
