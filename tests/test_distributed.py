@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from cnnhw import evaluation, models, training
 from cnnhw.data.augment import augment
 from cnnhw.errors import TrainingError
-from cnnhw.training import distributed
+from cnnhw.training import distributed, loop
 from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 
@@ -58,9 +58,9 @@ GRADIENTS = """
     with distributed.session(torch.device("cpu")):
         for name, changes in recipes.items():
             model = models.create("q1_shallow", 3, seed=1, size=16)
-            state = training._State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
+            state = loop._State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
             tensors, losses = {}, []
-            for step, (loss, correct, count) in enumerate(training._steps(state, 1)):
+            for step, (loss, correct, count) in enumerate(loop._steps(state, 1)):
                 losses.append([loss, correct, count])
                 if step == 0:
                     tensors = {f"gradient.{n}": p.grad.clone().contiguous() for n, p in model.named_parameters()}
@@ -124,7 +124,7 @@ SHARES = """
             share = distributed.share(len(split))
             seen = distributed.gathered(torch.arange(len(split))[share])
             assert seen.equal(torch.arange(len(split)))  # each once, in order
-            torch.testing.assert_close(training._predict(model, split), evaluation.predict(model, split))
+            torch.testing.assert_close(loop._predict(model, split), evaluation.predict(model, split))
         tiny = distributed.gathered(torch.arange(1)[distributed.share(1)])  # one process has nothing
         assert tiny.equal(torch.arange(1))
         assert distributed.broadcast(distributed.rank()) == 0
@@ -173,7 +173,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, f
     checkpoint = tmp_path / "run" / training.CHECKPOINT
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        if checkpoint.exists() and training._read_checkpoint(checkpoint)[0]["epoch"] >= 1:
+        if checkpoint.exists() and loop._read_checkpoint(checkpoint)[0]["epoch"] >= 1:
             break
         time.sleep(0.05)
     ids = workers(process.pid)
@@ -185,7 +185,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, f
     assert "--resume" in errors
     assert not (tmp_path / "run" / "run.json").exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in ids)
-    reached = training._read_checkpoint(checkpoint)[0]["epoch"]
+    reached = loop._read_checkpoint(checkpoint)[0]["epoch"]
     assert reached >= 1
 
     resumed = torchrun(*arguments, "--resume", folder=tmp_path)
@@ -318,7 +318,7 @@ def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
         return models.create("fast", 3, seed=2, size=16)
 
     whole = fit(make(), make_photos(), recipe, folder=tmp_path / "whole", progress=False)
-    note, _ = training._read_checkpoint(tmp_path / "whole" / training.CHECKPOINT)
+    note, _ = loop._read_checkpoint(tmp_path / "whole" / training.CHECKPOINT)
     assert note["scaler"]["scale"] > 1
     assert whole.history["loss"][1] < whole.history["loss"][0]
 

@@ -21,6 +21,7 @@ from cnnhw.errors import OccupiedError
 from cnnhw.evaluation import export
 from cnnhw.models import weights
 from cnnhw.studies import queue
+from cnnhw.training import loop
 from cnnhw.training.recipe import Recipe
 
 RUN, FOLDER, RECORDS, ONE, FILE, READ = "run", "folder", "records", "one of a folder", "file", "read"
@@ -223,7 +224,7 @@ def test_two_outputs_of_one_name_are_refused(place, run):
 @contextlib.contextmanager
 def interrupted(monkeypatch, epochs):
     """Interrupt after so many epochs in all."""
-    save, left = training._State.save, [epochs + 1]
+    save, left = loop._State.save, [epochs + 1]
 
     def saving(self, path):
         save(self, path)
@@ -232,7 +233,7 @@ def interrupted(monkeypatch, epochs):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save", saving)
+        patch.setattr(loop._State, "save", saving)
         yield
 
 
@@ -346,10 +347,12 @@ def test_a_file_that_comes_at_the_last_moment_stays(tmp_path, monkeypatch, links
 @pytest.fixture
 def trained(monkeypatch):
     """Return a run that is drawn in no time."""
+    from matplotlib.figure import Figure
+
     from cnnhw import plots
 
-    monkeypatch.setattr(plots, "curves", lambda *_, **__: plots.Figure((2, 1)))
-    monkeypatch.setattr(plots, "confusion", lambda *_, **__: plots.Figure((2, 1)))
+    monkeypatch.setattr(plots, "curves", lambda *_, **__: Figure((2, 1)))
+    monkeypatch.setattr(plots, "confusion", lambda *_, **__: Figure((2, 1)))
     return cnnhw.fit(models.create("q1_shallow", 3, size=16), make_photos(), Recipe(epochs=1), progress=False)
 
 

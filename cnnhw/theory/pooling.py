@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 __all__ = ["average_signal", "max_signal"]
 
@@ -33,6 +32,7 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
     >>> round(max_signal(active=1, amplitude=3.0), 2), round(average_signal(active=1, amplitude=3.0), 2)
     (2.36, 1.5)
     """
+    from scipy import stats  # slow to import
 
     def moments(shifted: int) -> tuple[float, float]:
         grid = np.linspace(-8, amplitude + 8, 8001)
