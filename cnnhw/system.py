@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed() -> None:
-    """Have glibc keep what is freed, for the next step of training to use again; elsewhere, do nothing.
+    """Make glibc keep freed memory, so that the next training step can reuse it; do nothing on other systems.
 
     By default glibc gives large blocks back to the system at once, and each step gets fresh pages, which the system has
     to clear first: up to a third of the time of a step. Resident memory stays at its peak instead.
@@ -32,7 +32,7 @@ def keep_freed() -> None:
 
 
 def peak_mb() -> int:
-    """Return the most memory that this process has had resident, in MB (2**20 bytes), mapped files included."""
+    """Return the peak resident memory of this process in MB (2**20 bytes), mapped files included."""
     if sys.platform == "linux":  # ru_maxrss would count the parent's memory, too
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
@@ -53,7 +53,7 @@ def installed_gb() -> float:
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the operating system tells."""
+    """Return the processor's name, if the operating system reports it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

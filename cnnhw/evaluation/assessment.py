@@ -1,4 +1,4 @@
-"""A trained network on labelled photos: all figures, the photos that it gets wrong, and a folder that holds them."""
+"""Evaluation of a trained network on labelled photos: metrics, errors, and a folder that holds both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What a network makes of labelled photos.
+    """The predictions of a network on labelled photos, and the metrics of these.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Assessment:
     labels : Tensor of shape (N,), int64
         Their true classes, indices into `classes`.
     logits : Tensor of shape (N, K), float32
-        The network's answers.
+        The network's logits.
     """
 
     model: Classifier
@@ -66,7 +66,7 @@ class Assessment:
 
     @cached_property
     def predictions(self) -> Tensor:
-        """The likeliest classes: Tensor of shape (N,), int64."""
+        """The most probable classes: Tensor of shape (N,), int64."""
         return self.logits.argmax(1)
 
     @cached_property
@@ -76,7 +76,7 @@ class Assessment:
 
     @cached_property
     def errors(self) -> list[int]:
-        """The photos predicted wrong, indices into `names`, those first that the network is surest of."""
+        """The misclassified photos, indices into `names`, the most confident predictions first."""
         wrong = (self.predictions != self.labels).nonzero().flatten()
         order = self.probabilities[wrong].amax(1).argsort(descending=True, stable=True)
         return wrong[order].tolist()
@@ -158,7 +158,7 @@ class Assessment:
     def save(self, path: str | Path) -> Path:
         """Write figures, errors and pictures to a folder.
 
-        It holds ``evaluation.json``, ``errors.csv`` (a line a photo that is predicted wrong, the surest first),
+        It holds ``evaluation.json``, ``errors.csv`` (the misclassified photos, the most confident first),
         ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
 
         Parameters
@@ -202,7 +202,7 @@ class Assessment:
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
-    """Let a network predict labelled photos.
+    """Evaluate a network on labelled photos.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     Returns
     -------
     Assessment
-        The network's answers.
+        Predictions and metrics.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     DataError
         If size or classes of the data are not those of the network.
     WeightsError
-        If the network answers with numbers that are not finite.
+        If the logits are not finite.
 
     Examples
     --------
@@ -244,23 +244,12 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     split = join(*photos.splits) if part == "all" else getattr(photos, part)
     logits = evaluation.predict(model, split)
     if not logits.isfinite().all():
-        raise WeightsError("the network answers with numbers that are not finite: its weights cannot be used")
+        raise WeightsError("the logits of the network are not finite: its weights cannot be used")
     return Assessment(model, photos, part, classes, split.names, places[split.labels], logits)
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse a folder that holds anything, be it an evaluation, a run or what is not ours.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds anything already.
-    """
+    """Raise OccupiedError if a folder holds anything; it need not exist."""
     outputs.check_folder(folder, _FILES, "choose another folder (--out)")
 
 

@@ -1,7 +1,7 @@
-"""Looking a labelled photo set over before one trusts it: labels that look wrong, and photos that are there twice.
+"""Audit of a labelled data set: label errors and near-duplicates.
 
 A label is suspicious if a classifier that has not seen it finds another class more probable (confident learning,
-Northcutt et al. 2021). Photos that are in training and test alike make a test accuracy too high.
+Northcutt et al. 2021). Photos in both training and test set make the test accuracy too high.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST_PAIRS = 200
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """What classifiers that have not seen a photo think of its label.
+    """Out-of-fold predictions for the labels of a data set.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Pair:
 
 
 def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return by how much the label given is more probable than the most probable other class.
+    """Return the normalized margin of each label: its probability minus that of the most probable other class.
 
     Parameters
     ----------
@@ -111,8 +111,7 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (N,)
-        The normalized margin of Northcutt et al. (2021), -1 to 1: -1 for a label that is surely wrong, 1 for one that
-        is surely right.
+        The margins of Northcutt et al. (2021), from -1 (certainly wrong) to 1 (certainly correct).
 
     Examples
     --------
@@ -126,15 +125,15 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Suspects:
-    """Order labels by how wrong they look to classifiers that have not seen them.
+    """Rank labels by out-of-fold predictions, the most suspicious first.
 
-    Multinomial logistic regression on standardised vectors is fitted to all folds but one and asked about that one,
-    for each fold. A fold holds about the same share of each class.
+    Multinomial logistic regression on standardised vectors is fitted to all folds but one and predicts that one, for
+    each fold; folds are stratified by class.
 
     Parameters
     ----------
     vectors : Tensor of shape (N, D), float
-        A description of each photo, as from :func:`cnnhw.features.embeddings`.
+        A feature vector of each photo, such as :func:`cnnhw.features.embeddings` returns.
     labels : Tensor of shape (N,), int64
         The labels given, 0 to K - 1.
     folds : int
@@ -330,7 +329,7 @@ def run(
     distance: int = DISTANCE,
     credits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Look a data set over: all its photos, whatever part they are in.
+    """Audit all photos of a data set, of all its parts.
 
     Parameters
     ----------
@@ -339,7 +338,7 @@ def run(
     model : Classifier
         The network whose features are used, as for :func:`cnnhw.features.embeddings`.
     against : PhotoSet, optional
-        Another data set, some of whose photos may be in the first, too.
+        Another data set, in which to look for photos of the first.
     most : int
         How many suspicious labels to list at most.
     distance : int

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: bins of confidence, expected calibration error, Brier score."""
+"""Calibration: reliability bins, expected calibration error, Brier score."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bin:
 
 
 def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:
-    """Sort photos into bins of equal width by their top probability (Guo et al. 2017, section 2).
+    """Return reliability bins: photos by top probability, in bins of equal width (Guo et al. 2017, section 2).
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:
 
 
 def expected_calibration_error(filled: Sequence[Bin]) -> float:
-    """Return how far confidence and accuracy lie apart, on average (Naeini et al. 2015; Guo et al. 2017, eq. 3).
+    """Return the expected calibration error (Naeini et al. 2015; Guo et al. 2017, eq. 3).
 
     Parameters
     ----------
     filled : sequence of Bin
-        What :func:`bins` returned.
+        The result of :func:`bins`.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def expected_calibration_error(filled: Sequence[Bin]) -> float:
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean squared distance of probabilities from what came true (Brier 1950).
+    """Return the Brier score, the mean squared error of the probabilities (Brier 1950).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How good a network is: logits of a whole split, accuracy, confusion matrix and intervals."""
+"""Logits of a whole split, accuracy, confusion matrix and intervals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def check_fits(model: Classifier, size: int, num_classes: int) -> None:
-    """Refuse photos or classes that a model is not made for.
+    """Raise an error if photos or classes do not fit a model.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float:
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count how often each class was taken for each.
+    """Return the confusion matrix.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
-    """Return the mean over classes of the share of its photos found, 0 to 1, from a confusion matrix (K, K).
+    """Return the mean recall over classes, 0 to 1, from a confusion matrix (K, K).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How a network takes changes of a photo: shifts, blur, other colours."""
+"""Robustness to shifts, blur and recolouring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANGES = ("blurred", "recoloured")
 
 
 def changed(images: Tensor, kind: str) -> Tensor:
-    """Return photos as a network was not trained on them: a test of what holds outside its own photos.
+    """Return blurred or recoloured photos, which networks were not trained on.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def changed(images: Tensor, kind: str) -> Tensor:
 
 
 def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
-    """Return how often a small shift of the photo leaves the predicted class as it is (Zhang 2019).
+    """Return the shift consistency: how often a small shift leaves the predicted class unchanged (Zhang 2019).
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
     Returns
     -------
     float
-        Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Shifted and unshifted photo
-        are both cut from one that is continued at its edges by reflection.
+        Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Both are cut from a photo
+        that is padded by reflection.
 
     Examples
     --------

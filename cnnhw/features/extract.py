@@ -1,6 +1,6 @@
-"""Looking into any torch model: the maps of its layers, its filters, and what in a photo it answers to.
+"""Feature maps and top activations of any torch model.
 
-The model is put into evaluation mode and back; its parameters' gradients are left as they were.
+The model runs in evaluation mode, and gets its own mode back; the gradients of its parameters stay as they were.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GREY = 0.45  # about the mean of photographs
 
 
 def first_convolution(model: nn.Module) -> str:
-    """Return the name of the layer that sees the photo.
+    """Return the name of the first convolution.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def first_convolution(model: nn.Module) -> str:
     Returns
     -------
     str
-        The first module with a ``weight`` of shape (C, 3, k, k); one that is called ``conv1`` goes before others.
+        The first module with a ``weight`` of shape (C, 3, k, k); a module called ``conv1`` takes precedence.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
     model : nn.Module
         Any model.
     layer : str, optional
-        Name of a module, as ``model.named_modules()`` has it, or its last part if no other name ends like it. Not
-        given, the first convolution is meant.
+        Name of a module, as in ``model.named_modules()``, or the last part of it if that is unique. The first
+        convolution by default.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
 
 
 def layers(model: nn.Module, size: int | None = None) -> list[str]:
-    """Return the names of the layers that have maps.
+    """Return the names of the layers whose outputs are feature maps.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def layers(model: nn.Module, size: int | None = None) -> list[str]:
     Returns
     -------
     list of str
-        The modules without parts whose output has shape (N, C, H, W), in the order of their first calls.
+        The modules without submodules whose output has shape (N, C, H, W), in the order of their first calls.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def layers(model: nn.Module, size: int | None = None) -> list[str]:
 
 
 def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
-    """Return what a layer makes of photos.
+    """Return the feature maps of a layer.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
 
     def keep(_: nn.Module, __: Any, out: Any) -> None:
         if isinstance(out, Tensor) and out.dim() == 4:
-            seen["map"] = out.clone()  # a later layer may work in place
+            seen["map"] = out.clone()  # a later layer may change it in place
 
     with evaluating(model), _hook(module, keep), torch.no_grad():
         for part in images.split(_BATCH):
@@ -181,7 +181,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
 
 
 def dead(maps: Tensor) -> Tensor:
-    """Say which channels tell nothing.
+    """Return which channels are dead: constant over all positions and photos.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def dead(maps: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (C,), bool
-        Whether the channel has the same value at all positions of all photos.
+        Whether the channel is dead.
 
     Examples
     --------
@@ -208,26 +208,26 @@ def dead(maps: Tensor) -> Tensor:
 def top_activations(
     model: nn.Module, photos: Split | Tensor, layer: str, channel: int, count: int = 9
 ) -> list[tuple[int, int, int, float]]:
-    """Return where in a data set a channel is largest.
+    """Return the top activations of a channel: the photos and positions where it is largest.
 
     Parameters
     ----------
     model : nn.Module
         Any model that takes a batch of photos in 0..1.
     photos : Split or Tensor of shape (N, 3, S, S)
-        The photos, which are looked at in batches.
+        The photos, which are processed in batches.
     layer : str
         As for :func:`resolve`.
     channel : int
         Which channel, from 0.
     count : int
-        How many places.
+        How many photos to return.
 
     Returns
     -------
     list of (int, int, int, float)
         Number of the photo, row and column in the map, and value; the largest first. Each photo counts once, with its
-        largest value: otherwise one photo and its neighbouring positions might fill the list.
+        largest value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The filters of a convolution as small pictures."""
+"""The filters of a convolution."""
 
 from __future__ import annotations
 

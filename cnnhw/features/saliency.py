@@ -1,4 +1,4 @@
-"""What in a photo a class depends on: gradients, and parts that are covered."""
+"""Which pixels a class depends on: saliency by gradients, and occlusion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["occlusion", "saliency"]
 
 
 def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tensor:
-    """Return how strongly each pixel moves a class's logit, by its gradient (Simonyan et al. 2014).
+    """Return a saliency map: the gradient of a class's logit with respect to each pixel (Simonyan et al. 2014).
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
 
 
 def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window: int = 8, step: int = 4) -> Tensor:
-    """Return how much each part of a photo matters to a class, by covering it (Zeiler and Fergus 2014).
+    """Return an occlusion map: how much a class depends on each part of a photo (Zeiler and Fergus 2014).
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     label : int, optional
         The class; the predicted one if not given.
     window : int
-        Side of the grey square that covers, in pixels.
+        Side of the grey square that occludes, in pixels.
     step : int
         Pixels from one square to the next, 1 to `window`; the last ones end at the photo's edge.
 
     Returns
     -------
     Tensor of shape (H, W), float32
-        By how much the class's probability drops, the mean over the squares that cover the pixel: -1 to 1.
+        The drop of the class's probability, averaged over the squares that cover the pixel: -1 to 1.
 
     Raises
     ------

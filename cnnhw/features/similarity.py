@@ -1,4 +1,4 @@
-"""How alike the features of two networks are."""
+"""Embeddings, and the similarity of those of two networks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["cka", "embeddings"]
 
 
 def cka(first: Tensor, second: Tensor) -> float:
-    """Return how alike two representations of the same photos are, up to rotation and scale.
+    """Return the similarity of two representations of the same photos, up to rotation and scale.
 
     Parameters
     ----------
     first : Tensor of shape (N, D)
-        What one network says of N photos.
+        The features of N photos by one network.
     second : Tensor of shape (N, E)
-        What another says of them.
+        Their features by another network.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def cka(first: Tensor, second: Tensor) -> float:
     Raises
     ------
     DataError
-        If they are of other numbers of photos, or one of them is the same for all photos.
+        If the numbers of photos differ, or one representation is the same for all photos.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def cka(first: Tensor, second: Tensor) -> float:
 
 
 def embeddings(model: Classifier, split: Split) -> Tensor:
-    """Return what the extractor says of photos: the mean of each channel of its last map.
+    """Return embeddings of photos: the extractor's last map, averaged over all positions.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
     Returns
     -------
     Tensor of shape (N, C), float32
-        A vector a photo, on the CPU.
+        One embedding for each photo, on the CPU.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
     torch.Size([10, 64])
     """
     if not len(split):
-        raise DataError("there are no photos to compute embeddings of: give a split that holds some")
+        raise DataError("there are no photos to compute embeddings of: give a split that is not empty")
     device, side = device_of(model), split.store.shape[-1]
     found = []
     with evaluating(model), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Figures: functions return a figure, or SVG text; none of them trains, and none knows of studies."""
+"""Figures: all functions return a matplotlib figure, or SVG text."""
 
 from __future__ import annotations
 

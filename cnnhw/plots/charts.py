@@ -1,7 +1,7 @@
-"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains.
+"""Charts of histories, matrices and other numbers.
 
-Figures of runs say what they show in words, by their label (``figure.get_label()``), computed from what is drawn:
-pages take it for the alternative text.
+A figure's label (``figure.get_label()``) describes it in words, computed from what is drawn: pages use it as the
+alternative text.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def trained(
     best_epoch: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw what there is to see of a trained model: curves, confusion matrix and time.
+    """Draw learning curves, confusion matrix and training time of a model.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def trained(
 
 
 def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
-    """Draw the share of each class's photos that was found.
+    """Draw the recall of each class.
 
     Parameters
     ----------
@@ -229,12 +229,12 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
-    """Draw accuracy against confidence, and how many photos there are of each (Niculescu-Mizil and Caruana 2005).
+    """Draw a reliability diagram, with a histogram of the confidence (Niculescu-Mizil and Caruana 2005).
 
     Parameters
     ----------
     bins : sequence of Bin
-        What :func:`cnnhw.evaluation.calibration.bins` returned.
+        The result of :func:`cnnhw.evaluation.calibration.bins`.
     title : str
         Title of the figure.
 
@@ -252,7 +252,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     accuracies = [one.accuracy for one in filled]
     axis.bar(lows, accuracies, color=COLOURS[0], alpha=0.6, label="accuracy", **style)
     axis.plot([one.confidence for one in filled], accuracies, ".", color="black", label="at the mean confidence")
-    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="as sure as right")
+    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="perfect calibration")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.set_ylabel("accuracy")
@@ -310,7 +310,7 @@ def lines(
     across: str = "epoch",
     ticks: Sequence[str] = (),
 ) -> Figure:
-    """Draw figures by epoch, by step, or by anything else that has an order.
+    """Draw curves by epoch, by step, or by anything else that has an order.
 
     Parameters
     ----------
@@ -429,7 +429,7 @@ def against(
 
 
 def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
-    """Draw figures of single runs, a line for each group.
+    """Draw a strip plot: one dot for each run, in a row for each group.
 
     Parameters
     ----------
@@ -464,7 +464,7 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
 
 
 def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
-    """Draw what is gained against what it costs, and the front of the best.
+    """Draw a measure against its cost on a logarithmic scale, with the Pareto front.
 
     Parameters
     ----------
@@ -478,8 +478,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     Returns
     -------
     Figure
-        One axes, with a logarithmic scale of cost; a bar from the lowest to the highest run, and a line through those
-        that nothing cheaper surpasses, which alone are named.
+        One axes; a bar from the lowest to the highest run, and a line along the Pareto front, whose points are named.
     """
     figure = _figure(9, 4.6, title)
     axis = figure.subplots()
@@ -554,7 +553,7 @@ def time_to_accuracy(
 
 
 def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
-    """Draw effects with their intervals, one a line.
+    """Draw a forest plot: effects with their intervals, one a row.
 
     Parameters
     ----------
@@ -590,7 +589,7 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
-    """Draw how a whole is shared out, one bar a line.
+    """Draw shares of a whole as stacked bars.
 
     Parameters
     ----------
@@ -628,7 +627,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
 def scaling(
     panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
 ) -> Figure:
-    """Draw how something grows, on logarithmic scales.
+    """Draw scaling curves, on logarithmic scales.
 
     Parameters
     ----------
@@ -710,14 +709,14 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
 
 
 def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:
-    """Say in a figure's label what it shows."""
+    """Describe a figure in its label."""
     head = f"{title.rstrip('.')}: {what}. " if title else f"{what[0].upper()}{what[1:]}. "
     figure.set_label(" ".join((head + ". ".join(told) + ".").split()))
     return figure
 
 
 def _told(histories: Sequence[History], name: str = "") -> str:
-    """Say in words where the mean curves of some runs begin and end."""
+    """Describe in words where the mean curves of some runs begin and end."""
     mean = {measure: np.mean([history[measure] for history in histories], axis=0) for measure in histories[0]}
     words = {"loss": "training loss", "validation_loss": "validation loss"}
     words |= {"accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
@@ -729,7 +728,7 @@ def _told(histories: Sequence[History], name: str = "") -> str:
 
 
 def _found(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """Say in words what a confusion matrix shows."""
+    """Describe a confusion matrix in words."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     found, mistakes = shares.diagonal(), shares - np.diag(shares.diagonal())
     true, taken = divmod(int(mistakes.argmax()), len(matrix))

@@ -1,4 +1,4 @@
-"""Photos, maps and filters in sheets."""
+"""Sheets of photos, feature maps and filters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["contact_sheet", "feature_maps", "filters", "maps", "receptive_fields
 def maps(
     panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
 ) -> Figure:
-    """Draw photos as points of a plane, coloured by class.
+    """Draw embeddings of photos in a plane, coloured by class.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
 def feature_maps(
     maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw the maps of a layer, all on one scale, so that weak channels look weak.
+    """Draw the feature maps of a layer, all on one colour scale.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def feature_maps(
 
 
 def filters(weight: Tensor, title: str = "") -> Figure:
-    """Draw filters of photos as small photos, all on one scale.
+    """Draw the filters of a first layer in colour, all on one scale.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def filters(weight: Tensor, title: str = "") -> Figure:
 
 
 def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
-    """Draw what units see of a photo.
+    """Draw the receptive fields of units in a photo.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Layer:
 
 
 def layers(model: Classifier) -> list[Layer]:
-    """List what each layer of a network costs and sees.
+    """List cost and receptive field of each layer of a network.
 
     A window of k cells that lie j pixels apart adds (k - 1) j pixels to the receptive field, and a stride of s makes
     the cells s times as far apart; where paths meet, the widest one counts. A convolution of C into K channels with
@@ -105,12 +105,12 @@ def layers(model: Classifier) -> list[Layer]:
 
 
 def warnings(found: list[Layer], size: int) -> list[str]:
-    """Return what is lopsided about a network.
+    """Return warnings about unbalanced budgets.
 
     Parameters
     ----------
     found : list of Layer
-        What :func:`layers` returned.
+        The result of :func:`layers`.
     size : int
         The photo's side in pixels.
 

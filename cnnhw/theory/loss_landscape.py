@@ -1,4 +1,4 @@
-"""The loss between and around trained networks, and the gradient that arrives at each convolution.
+"""The loss between and around trained networks, and the gradient norm of each convolution.
 
 A plane through three networks is a slice of the loss that needs no choice of directions and of their scale (Garipov et
 al. 2018): it is the one plane on which all three lie.
@@ -49,7 +49,7 @@ class Plane:
 
 
 def gradient_norms(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure how much gradient arrives at each convolution.
+    """Measure the gradient norm of each convolution.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Theory by hand: what a network costs and sees, layer by layer, and the paths through residual networks.
+"""Paths through residual networks: their lengths, and the gradient that they carry.
 
 A residual network of n blocks is a sum over 2^n paths, each of which goes through some branches and around the others
-(Veit et al. 2016). How long are they, and how long are those that carry the gradient?
+(Veit et al. 2016).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["delete_blocks", "gradient_path_length", "measured_path_length", "pat
 
 
 def path_lengths(depth: int, span: int) -> dict[int, float]:
-    """Return how the lengths of all paths are distributed.
+    """Return the distribution of path lengths.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def path_lengths(depth: int, span: int) -> dict[int, float]:
 
 
 def gradient_path_length(depth: int, span: int) -> float:
-    """Return the mean length of paths, weighted by the gradient they carry at initialisation, with batch norm.
+    """Return the mean path length, weighted by gradient, at initialisation with batch norm.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def gradient_path_length(depth: int, span: int) -> float:
     -------
     float
         l times the sum of a^l / (i + a^l) over i = 1 ... D/l, with a = pi/(pi - 1): pre-activation blocks with batch
-        norm and ReLU. Derived for this book from fully connected networks, after a first form had failed.
+        norm and ReLU. Derived for this book from fully connected networks.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def gradient_path_length(depth: int, span: int) -> float:
 
 
 def measured_path_length(model: Classifier, images: Tensor, labels: Tensor, step: float = 0.02) -> float:
-    """Measure the mean length of paths, weighted by the gradient they carry.
+    """Measure the mean path length of a network, weighted by gradient.
 
     The gradient that passes through each branch is multiplied by t; a path through k branches then carries t^k. Half
     the logarithmic derivative of the squared gradient at the stem, at t = 1, is the mean of k.
@@ -122,7 +122,7 @@ def measured_path_length(model: Classifier, images: Tensor, labels: Tensor, step
 
 
 def delete_blocks(model: Classifier, convolutions: int, seed: int) -> Classifier:
-    """Return a copy of a network without some of its convolutions, nothing being trained again.
+    """Return a copy of a network without some of its convolutions, not trained again.
 
     Parameters
     ----------

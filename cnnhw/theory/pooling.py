@@ -1,4 +1,4 @@
-"""What pooling keeps of a signal, by formula."""
+"""How well max and average pooling preserve a signal in noise."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["average_signal", "max_signal"]
 
 
 def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
-    """Return how well the maximum of a window tells a signal from noise.
+    """Return the detectability d' of a signal in noise after max pooling.
 
     Parameters
     ----------
     active : int
-        In how many cells the signal is, 1 to `cells`.
+        Number of cells that hold the signal, 1 to `cells`.
     amplitude : float
         The signal in units of the noise's standard deviation; the noise is normal and independent.
     cells : int
@@ -46,7 +46,7 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
 
 
 def average_signal(active: int, amplitude: float, cells: int = 4) -> float:
-    """Return how well the average of a window tells a signal from noise: amplitude times active, over sqrt(cells).
+    """Return the detectability d' of a signal in noise after average pooling: amplitude * active / sqrt(cells).
 
     Parameters
     ----------

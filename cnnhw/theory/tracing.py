@@ -1,4 +1,4 @@
-"""A model as a graph of layers with the shapes of their outputs: what diagrams and budgets are made from."""
+"""A model as a graph of layers with the shapes of their outputs, for diagrams and layer budgets."""
 
 from __future__ import annotations
 
