@@ -237,8 +237,8 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
     Returns
     -------
     dict of str to float
-        Means over channels, 0 to 1: ``"edge correlation"`` (the larger of those with the horizontal
-        and vertical derivative), ``"magnitude correlation"``, ``"orientation selectivity"``, ``"dc share"``, ``"opponent share"``;
+        Means over channels, 0 to 1: ``"edge correlation"`` (the larger of those with the horizontal and the vertical
+        derivative), ``"magnitude correlation"``, ``"orientation selectivity"``, ``"dc share"``, ``"opponent share"``;
         with masks ``"figure-ground"``, the mean area under the ROC curve, and ``"figure-ground best"``, that of the
         best channel. If maps are smaller than photos, derivatives and masks are averaged to their size, or cropped if
         only the padding is missing.
