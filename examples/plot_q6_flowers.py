@@ -336,7 +336,7 @@ for kind in ("linear", "hidden"):
 # What tuning does to the features
 # --------------------------------
 #
-# The test photos in the plane, by t-SNE :cite:p:`vandermaaten2008visualizing`, from the means of the last map: as the source left
+# The test photos in the plane, by t-SNE :cite:p:`vandermaaten2008visualizing`, from their :term:`embeddings <embedding>`: as the source left
 # them, and after all layers were tuned. Distances between clusters mean nothing in such a plane; whether colours mix does.
 
 MAP = cnnhw.studies.records("q6_map")
