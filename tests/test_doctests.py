@@ -7,9 +7,7 @@ import importlib
 import inspect
 import pkgutil
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import cnnhw
 
@@ -47,23 +45,10 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def pets(tmp_path, monkeypatch, cache):
-    """Work beside a folder of two classes of photos, which the examples speak of."""
-    rng = np.random.default_rng(0)
-    for label, name in enumerate(("cats", "dogs")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for number in range(20):
-            photo = rng.integers(0, 150, (16, 16, 3), dtype=np.uint8)
-            photo[:: label + 2] += 60
-            Image.fromarray(photo).save(tmp_path / "pets" / name / f"{number}.png")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CNNHW_CACHE", str(cache))
-
-
 @pytest.mark.usefixtures("pets")
 @pytest.mark.parametrize("module", EXAMPLES)
-def test_examples(module):
+def test_examples(module, cache, monkeypatch):
+    monkeypatch.setenv("CNNHW_CACHE", str(cache))
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for example in EXAMPLES[module]:

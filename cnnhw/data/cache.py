@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.errors import DataError, StorageError
-from cnnhw.files import cache_folder, replacing, temporary_for, write_json
+from cnnhw.files import cache_folder, explained, replacing, temporary_for, write_json
 
 if sys.platform != "win32":
     import fcntl
@@ -158,29 +158,22 @@ def build(
     """
     path = _array_path(key)
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        _remove_leftovers()
-        needed = math.prod(shape) + 2**20
-        if (free := shutil.disk_usage(folder()).free) < needed:
-            raise DataError(
-                f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB left: "
-                "free some space, or set the environment variable CNNHW_CACHE to another folder"
-            )
-        try:
+        with explained(path):
+            folder().mkdir(parents=True, exist_ok=True)
+            _remove_leftovers()
+            needed = math.prod(shape) + 2**20
+            if (free := shutil.disk_usage(folder()).free) < needed:
+                raise DataError(
+                    f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB of free disk "
+                    "space: free some, or set the environment variable CNNHW_CACHE to another folder"
+                )
             with replacing(path) as temporary:
                 content = _write(temporary, shape, fill)
             write_json(path.with_suffix(".json"), {"crc32": _checksum(content), "content": content}, indent=None)
-        except (PermissionError, StorageError):
-            # Windows refuses to replace a file that another process uses: well if it is the same entry.
-            if load(key) is None:
-                raise
     except StorageError as error:
-        raise DataError(f"decoded photos cannot be stored: {error}") from error
-    except OSError as error:
-        raise DataError(
-            f"decoded photos cannot be stored in {folder()}: {error}. "
-            "Set the environment variable CNNHW_CACHE to a folder that can be written to"
-        ) from error
+        # Windows refuses to replace a file that another process uses, which may be the same entry
+        if load(key) is None:
+            raise DataError(f"decoded photos cannot be stored: {error}") from error
     if (entry := load(key)) is None:
         raise DataError(f"the photos just stored in {folder()} cannot be read back: delete that folder")
     return entry

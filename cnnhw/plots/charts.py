@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -54,8 +55,8 @@ def curves(
     Parameters
     ----------
     runs : mapping of str to history, or to several histories
-        One colour a name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
-        epoch; of several (one a seed) the mean is drawn, with a band from the lowest to the highest.
+        One colour per name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
+        epoch; of several (one per seed) the mean is drawn, with a band from the lowest to the highest.
     reported : mapping of str to history, optional
         What the original report printed under the same names, drawn with dots.
     best_epoch : int, optional
@@ -106,12 +107,12 @@ def confusion(
     classes : sequence of str, or mapping of str to sequence of str
         The class names, the same for all matrices or by title.
     columns : int
-        Matrices a row.
+        Matrices per row.
 
     Returns
     -------
     Figure
-        One axes a matrix; the colour is the share of the row, the number the count (or mean count).
+        One axes per matrix; the colour is the share of the row, the number the count (or mean count).
 
     Examples
     --------
@@ -148,7 +149,7 @@ def trained(
     Parameters
     ----------
     histories : sequence of history
-        One a run of the same model: see :func:`curves`.
+        One per run of the same model: see :func:`curves`.
     confusions : sequence of Tensor of shape (K, K)
         Test confusion matrix of each run; rows are the true classes.
     seconds : sequence of float
@@ -196,7 +197,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     Parameters
     ----------
     shares : mapping of str to sequence of sequence of float
-        For each name one row a run, each with one share (0 to 1) a class.
+        For each name one row per run, each with one share (0 to 1) per class.
     classes : sequence of str
         The class names.
     title : str
@@ -271,14 +272,14 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     Parameters
     ----------
     runs : mapping of str to sequence of (sequence of float, int)
-        One colour a name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
+        One colour per name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
     title : str
         Title of the figure.
 
     Returns
     -------
     Figure
-        One line a run; a ring marks its chosen epoch.
+        One line per run; a ring marks its chosen epoch.
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -288,11 +289,8 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
             axis.plot(range(1, len(values) + 1), values, ".-", color=colour, linewidth=0.8, markersize=4, label=label)
             axis.plot(chosen, values[chosen - 1], "o", color=colour, markerfacecolor="none", markersize=10)
     axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("test accuracy")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right")
+    _finish(axis, "epoch", "test accuracy", loc="lower right")
     told = []
     for name, curves in runs.items():
         epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
@@ -315,7 +313,7 @@ def lines(
     Parameters
     ----------
     series : mapping of str to sequence of sequence of float
-        One colour a name; for each run one value an epoch. The mean is drawn, with a band from lowest to highest.
+        One colour per name; for each run one value per epoch. The mean is drawn, with a band from lowest to highest.
     axis_label : str
         What is measured, with its unit.
     title : str
@@ -350,13 +348,10 @@ def lines(
         low, high = axis.get_ylim()
         few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
         axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if ticks:
         axis.set_xticks(range(start, start + len(ticks)), list(ticks))
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize="small")
+    _finish(axis, across, axis_label, fontsize="small")
     means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
     told = [f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items()]
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
@@ -399,7 +394,7 @@ def against(
     Parameters
     ----------
     series : mapping of str to sequence of sequence of (float, float)
-        One colour a name; for each run the pairs of abscissa and ordinate.
+        One colour per name; for each run the pairs of abscissa and ordinate.
     across, axis_label : str
         What abscissa and ordinate are.
     title : str
@@ -416,10 +411,7 @@ def against(
         for number, run in enumerate(runs):
             x, y = zip(*run, strict=True)
             axis.plot(x, y, ".-", color=colour, linewidth=1, markersize=5, label=name if number == 0 else None)
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize="small")
+    _finish(axis, across, axis_label, fontsize="small")
     told = []
     for name, runs in series.items():
         points = sorted(point for run in runs for point in run)
@@ -434,7 +426,7 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
     Parameters
     ----------
     groups : mapping of str to sequence of float
-        One figure a run.
+        One figure per run.
     axis_label : str
         What is measured, with its unit.
     title : str
@@ -469,7 +461,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     Parameters
     ----------
     points : mapping of str to (float, sequence of float)
-        For each name its cost, and one figure a run.
+        For each name its cost, and one figure per run.
     across, axis_label : str
         What the cost and the figure are.
     title : str
@@ -494,11 +486,8 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     axis.set_xscale("log")
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(ticker.FormatStrFormatter("%g"))
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
     axis.margins(x=0.2)
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right")
+    _finish(axis, across, axis_label, loc="lower right")
     told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
     best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
     return _label(
@@ -514,7 +503,7 @@ def time_to_accuracy(
     Parameters
     ----------
     runs : mapping of str to sequence of curves
-        One colour a name; each curve is a sequence of (seconds, accuracy), one pair an epoch.
+        One colour per name; each curve is a sequence of (seconds, accuracy), one pair per epoch.
     levels : sequence of float
         Accuracies to mark by a horizontal line.
     title : str
@@ -539,10 +528,7 @@ def time_to_accuracy(
         )
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.set_xlabel("seconds of training")
-    axis.set_ylabel("test accuracy")
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right", fontsize="small")
+    _finish(axis, "seconds of training", "test accuracy", loc="lower right", fontsize="small")
     told = []
     for name, curves in runs.items():
         seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
@@ -641,7 +627,7 @@ def scaling(
     Returns
     -------
     Figure
-        One axes a panel.
+        One axes per panel.
     """
     figure = _figure(5 * len(panels), 3.8, title)
     for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -653,10 +639,7 @@ def scaling(
         axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
         axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_xlabel(varied)
-        axis.set_ylabel(axis_label)
-        axis.grid(alpha=0.25)
-        axis.legend(frameon=False, fontsize="small")
+        _finish(axis, varied, axis_label, fontsize="small")
     told = [
         f"by {across}: "
         + ", ".join(
@@ -683,7 +666,7 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     Returns
     -------
     Figure
-        One axes a plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
+        One axes per plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
     """
     figure = _figure(4.6 * len(planes) + 1, 4.8, title)
     axes = figure.subplots(1, len(planes), squeeze=False)[0]
@@ -706,6 +689,14 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
     return figure
+
+
+def _finish(axis: Axes, across: str, up: str, **legend: Any) -> None:
+    """Name both axes, and add a grid and the legend."""
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, **legend)
 
 
 def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:

@@ -36,7 +36,7 @@ def maps(
     Returns
     -------
     Figure
-        One axes a panel, without scales: t-SNE has none.
+        One axes per panel, without scales: t-SNE has none.
     """
     figure = _figure(10, 5, "")
     for axis, (title, (across, up)) in zip(
@@ -61,16 +61,16 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     images : Tensor of shape (N, 3, H, W), uint8
         RGB photos.
     captions : sequence of str
-        One a photo.
+        One per photo.
     columns : int
-        Photos a row.
+        Photos per row.
     title : str
         Title of the figure.
 
     Returns
     -------
     Figure
-        One axes a photo.
+        One axes per photo.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def feature_maps(
     title : str
         Title of the figure.
     names : sequence of str, optional
-        One a channel; its number, from 0, if not given.
+        One per channel; its number, from 0, if not given.
 
     Returns
     -------

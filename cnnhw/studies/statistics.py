@@ -134,7 +134,7 @@ def compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> Comparison:
 
 
 def of_values(a: Sequence[float], b: Sequence[float]) -> Comparison:
-    """Compare two arms by one figure a seed, such as a time or a number of steps.
+    """Compare two arms by one figure per seed, such as a time or a number of steps.
 
     Parameters
     ----------
