@@ -1,4 +1,4 @@
-"""Charts of histories, matrices and other numbers.
+"""Charts of histories, matrices and other numbers; each takes the figure's `title`.
 
 A figure's label (``figure.get_label()``) describes it in words, computed from what is drawn: pages use it as the
 alternative text.
@@ -61,8 +61,6 @@ def curves(
         What the original report printed under the same names, drawn with dots.
     best_epoch : int, optional
         Marked by a vertical line.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -200,8 +198,6 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
         For each name one row per run, each with one share (0 to 1) per class.
     classes : sequence of str
         The class names.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -236,8 +232,6 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     ----------
     bins : sequence of Bin
         The result of :func:`cnnhw.evaluation.calibration.bins`.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -273,8 +267,6 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     ----------
     runs : mapping of str to sequence of (sequence of float, int)
         One colour per name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -316,8 +308,6 @@ def lines(
         One colour per name; for each run one value per epoch. The mean is drawn, with a band from lowest to highest.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
     log : bool
         Whether the values are on a logarithmic scale.
     start : int
@@ -368,8 +358,6 @@ def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: s
         What the places are.
     axis_label : str
         What the heights are.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -396,9 +384,7 @@ def against(
     series : mapping of str to sequence of sequence of (float, float)
         One colour per name; for each run the pairs of abscissa and ordinate.
     across, axis_label : str
-        What abscissa and ordinate are.
-    title : str
-        Title of the figure.
+        Labels of the axes, with units.
 
     Returns
     -------
@@ -429,8 +415,6 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
         One figure per run.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -463,9 +447,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     points : mapping of str to (float, sequence of float)
         For each name its cost, and one figure per run.
     across, axis_label : str
-        What the cost and the figure are.
-    title : str
-        Title of the figure.
+        Labels of the axes, with units.
 
     Returns
     -------
@@ -506,8 +488,6 @@ def time_to_accuracy(
         One colour per name; each curve is a sequence of (seconds, accuracy), one pair per epoch.
     levels : sequence of float
         Accuracies to mark by a horizontal line.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -547,8 +527,6 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
         For each name the effect and the lower and upper end of its interval.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -581,8 +559,6 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     ----------
     rows : mapping of str to mapping of str to float
         For each name the share, 0 to 1, of each kind.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -621,8 +597,6 @@ def scaling(
         For each panel, named after what is varied, the values along both axes by name.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -658,8 +632,6 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     ----------
     planes : mapping of str to Plane
         One panel a name.
-    title : str
-        Title of the figure.
     names : sequence of str
         What the three networks of each plane are.
 

@@ -1,4 +1,4 @@
-"""Sheets of photos, feature maps and filters."""
+"""Sheets of photos, feature maps and filters; each takes the figure's `title`."""
 
 from __future__ import annotations
 
@@ -64,8 +64,6 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
         One per photo.
     columns : int
         Photos per row.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -101,8 +99,6 @@ def feature_maps(
         The channels for one photo.
     image : Tensor of shape (3, S, S), uint8 or float, optional
         The photo, shown first.
-    title : str
-        Title of the figure.
     names : sequence of str, optional
         One per channel; its number, from 0, if not given.
 
@@ -146,8 +142,6 @@ def filters(weight: Tensor, title: str = "") -> Figure:
     ----------
     weight : Tensor of shape (K, 3, k, k)
         The filters.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -181,8 +175,6 @@ def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int
         The photo.
     boxes : mapping of str to (int, int, int, int)
         For each name top, left, bottom and right in pixels, as :func:`cnnhw.features.receptive_box` returns them.
-    title : str
-        Title of the figure.
 
     Returns
     -------
