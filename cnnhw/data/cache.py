@@ -165,7 +165,7 @@ def build(
             if (free := shutil.disk_usage(folder()).free) < needed:
                 raise DataError(
                     f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB of free disk "
-                    "space: free some, or set the environment variable CNNHW_CACHE to another folder"
+                    "space: free some space, or set the environment variable CNNHW_CACHE to another folder"
                 )
             with replacing(path) as temporary:
                 content = _write(temporary, shape, fill)

@@ -130,7 +130,7 @@ def frozen_features(model: Classifier, photos: PhotoSet, batch_size: int = 250) 
     frozen = nn.Sequential(*layers[:first]).eval()
 
     splits = []
-    for split in photos.splits:
+    for split in (photos.train, photos.validation, photos.test):
         rows = torch.arange(len(split))
         outputs = [_outputs(frozen, model, to_float(split.batch(some))) for some in rows.split(batch_size)]
         splits.append(dataclasses.replace(split, store=torch.cat(outputs), index=rows))
