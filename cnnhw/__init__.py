@@ -1,10 +1,13 @@
 """Convolutional networks, questioned: photographs become runs, runs become records, records become pages.
 
->>> import cnnhw
->>> photos = cnnhw.data.load("scenes", size=128)
->>> model = cnnhw.models.create("q1_shallow", num_classes=len(photos.classes))
->>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=3))
->>> folder = run.save("runs/first")
+::
+
+    import cnnhw
+
+    photos = cnnhw.data.load("scenes", size=128)
+    model = cnnhw.models.create("q1_shallow", num_classes=len(photos.classes))
+    run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=3))
+    folder = run.save("runs/first")
 """
 
 from cnnhw import data, evaluation, features, models, studies, transfer

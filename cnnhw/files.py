@@ -1,4 +1,4 @@
-"""Where cnnhw keeps files, and how it writes them: under a temporary name first, then renamed; tensors checksummed."""
+"""Files written whole or not at all, under a temporary name that is then renamed; tensors with a checksum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cnnhw.errors import OccupiedError, StorageError
 
 __all__ = [
     "cache_folder",
-    "check_folder",
+    "check_writable",
     "explained",
     "load_tensors",
     "replacing",
@@ -47,13 +47,7 @@ _MANIFEST = "manifest.json"
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``$CNNHW_CACHE``, or the user's cache folder.
-
-    Returns
-    -------
-    Path
-        The folder; it need not exist yet.
-    """
+    """Return the folder for what can be made again, ``$CNNHW_CACHE`` or the user's cache folder; it need not exist."""
     if given := os.environ.get("CNNHW_CACHE"):
         return Path(given).expanduser()
     return Path(platformdirs.user_cache_dir("cnnhw", appauthor=False))
@@ -61,18 +55,7 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def explained(path: str | Path) -> Iterator[None]:
-    """Say what to do about it if the block cannot write to `path`.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file or folder that the block writes.
-
-    Raises
-    ------
-    StorageError
-        In place of an error of the operating system: the disk is full, the folder read-only, and the like.
-    """
+    """Turn errors of the system while writing to `path` into a StorageError that says what to do."""
     try:
         yield
     except SafetensorError as error:  # which has the system's error as a text only
@@ -96,19 +79,8 @@ def _storage_error(path: Path, code: int, reason: str) -> StorageError:
     return StorageError(f"{path} cannot be written: {why}. {remedy}")
 
 
-def check_folder(folder: str | Path) -> None:
-    """Make a folder if it does not exist, and see whether files can be written to it.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder.
-
-    Raises
-    ------
-    StorageError
-        If not.
-    """
+def check_writable(folder: str | Path) -> None:
+    """Make a folder if it does not exist; raise StorageError if no files can be written to it."""
     with explained(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -116,17 +88,9 @@ def check_folder(folder: str | Path) -> None:
 
 
 def temporary_for(name: str) -> str | None:
-    """Return what a file that has one of our temporary names is to be called.
+    """Return the final name of a temporary file of ours; None if the name is not one.
 
-    Parameters
-    ----------
-    name : str
-        A file's or folder's name.
-
-    Returns
-    -------
-    str or None
-        Nothing (``""``) for a folder that holds several files; None if the name is no temporary one of ours.
+    A temporary folder, which holds several files, gives ``""``.
     """
     if found := _TEMPORARY.fullmatch(name):
         return found[1]
@@ -135,28 +99,17 @@ def temporary_for(name: str) -> str | None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; rename it to `path` if all went well.
+    """Yield a temporary name beside `path` to write to; rename it to `path` if the block succeeds.
 
-    What killed processes left under such names more than a day ago is removed.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file wanted in the end; its folder is made if it does not exist.
-    new : bool
-        Replace nothing: what has come to lie there meanwhile is left, and refused.
-
-    Yields
-    ------
-    Path
-        The temporary name. It is removed if the block raises.
+    If it fails, the temporary file is removed and `path` is left as it was. Temporary files of killed processes are
+    removed after a day. With `new`, nothing is replaced.
 
     Raises
     ------
     StorageError
-        If the file cannot be written; what was there before is left as it was.
+        If the file cannot be written.
     OccupiedError
-        If it is to be new, and is there.
+        If `new` is set, and the file exists by then.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -182,7 +135,7 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _called(path: Path, temporary: Path) -> Iterator[None]:
-    """Speak of the name wanted, where an error of storage speaks of the temporary one."""
+    """Name the final path in an error of storage that names the temporary one."""
     try:
         yield
     except StorageError as error:
@@ -190,7 +143,7 @@ def _called(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _place(temporary: Path, path: Path) -> None:
-    """Give a file its name, but replace nothing."""
+    """Rename a file, but replace nothing."""
     try:
         os.link(temporary, path)  # unlike renaming, it fails if there is something
     except (OSError, NotImplementedError):  # or if the file system knows no links
@@ -205,17 +158,9 @@ def _digest(path: Path) -> str:
 
 
 def unfinished(folder: str | Path) -> dict[str, set[str]]:
-    """Return what a process that was killed in :func:`replacing_all` has moved, or may have moved, into a folder.
+    """Return the files that a process killed in :func:`replacing_all` has moved into a folder.
 
-    Parameters
-    ----------
-    folder : str or Path
-        The folder.
-
-    Returns
-    -------
-    dict of str to set of str
-        SHA-256 digests of files, by name: a file of another digest is of somebody else.
+    By name, with the SHA-256 digests that such files may have; a file with another digest was made by somebody else.
     """
     found: dict[str, set[str]] = {}
     for manifest in Path(folder).glob(f".cnnhw-*.tmp/{_MANIFEST}"):
@@ -230,7 +175,7 @@ def unfinished(folder: str | Path) -> dict[str, set[str]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make sure that a renaming outlasts a loss of power, where the system can."""
+    """Make a renaming survive a loss of power, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -241,23 +186,17 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None) -> Iterator[Path]:
-    """Give a temporary folder to write files to; move them into `folder` together if all went well.
+    """Yield a temporary folder inside `folder`; move the files in it to `folder` together if the block succeeds.
 
     Parameters
     ----------
     folder : str or Path
-        The folder wanted in the end; made if it does not exist.
+        The final folder; made if it does not exist.
     last : str
-        The file that is moved last. An old one is removed before any other is replaced: where it is, all files beside
-        it are of one writing, even if the process was killed.
+        The file that is moved last. An old one is removed before any other file is replaced, so that where it exists,
+        all files are of one writing, even if the process was killed.
     own : callable, optional
-        Called right before the first file is moved; returns the names of the files in `folder` that may be replaced.
-        By default all may be.
-
-    Yields
-    ------
-    Path
-        The temporary folder, inside `folder`. It is removed in the end.
+        Called just before the first file is moved; returns the names in `folder` that may be replaced, by default all.
 
     Raises
     ------
@@ -309,21 +248,9 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors to a safetensors file with a checksum, whole or not at all.
+    """Write tensors and metadata to a safetensors file, whole or not at all.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    tensors : mapping of str to Tensor
-        The tensors, of any shapes and types.
-    metadata : mapping of str to str
-        What else goes into the file's header; ``checksum`` is added: 16 hexadecimal digits that stand for all else.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
+    The header also gets ``checksum``: 16 hexadecimal digits of a SHA-256 over everything else.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
@@ -333,30 +260,17 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 def load_tensors(
     path: str | Path, *, tensors: bool = True, header_limit: int = 10**8
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a safetensors file, and verify its checksum if it has one.
+    """Return metadata and tensors of a safetensors file, and verify its checksum if it has one.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    tensors : bool
-        Whether to read the tensors; without them, the checksum cannot be verified.
-    header_limit : int
-        The longest header that is read, in bytes; the default is safetensors' own limit.
-
-    Returns
-    -------
-    metadata : dict of str to str
-        The header's texts, without the checksum.
-    tensors : dict of str to Tensor
-        The tensors.
+    Without `tensors`, only the header is read, and the checksum is not verified. Headers of more than `header_limit`
+    bytes are refused.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not a safetensors file, or the checksum does not fit.
+        If it is not a safetensors file, or the checksum does not match.
     """
     try:
         with Path(path).open("rb") as start:

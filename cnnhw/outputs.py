@@ -1,7 +1,7 @@
 """What cnnhw may write to: nothing that a user made is ever removed or written over.
 
-Each command asks here before it does any work, and again right before it writes. A folder to write to is new or empty,
-or holds what cnnhw made itself, under names of its own, and nothing else; a file to write is new.
+Each command checks here before it does any work, and again just before it writes. A folder to write to is new or empty,
+or holds only what cnnhw made itself; a file to write is new.
 """
 
 from __future__ import annotations
@@ -47,60 +47,20 @@ _TRIES = 1000
 
 
 def check_file(path: Path, option: str = "--out") -> None:
-    """Refuse a file that is there already.
-
-    Parameters
-    ----------
-    path : Path
-        The file that is to be written.
-    option : str
-        The option that names another one.
-
-    Raises
-    ------
-    OccupiedError
-        If there is anything of that name.
-    """
+    """Raise OccupiedError if a file exists already; `option` names the option to choose another with."""
     if os.path.lexists(path):
         raise OccupiedError(f"{path} already exists: choose another file with {option}")
 
 
 def check_folder(folder: Path, first: Collection[str] = (), remedy: str = "choose another --out") -> None:
-    """Refuse a folder that holds anything.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-    first : collection of str
-        Names to speak of first, if they are there.
-    remedy : str
-        What the error says is to be done.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds anything, or is a file.
-    """
+    """Raise OccupiedError if a folder holds anything, naming files in `first` before others."""
     _refuse(folder, _names(folder), remedy, first)
 
 
 def check_run(folder: Path, *, resume: bool, stages: bool = False) -> None:
-    """Refuse a folder that a run cannot be saved in, before any work is done for it.
+    """Raise OccupiedError if a run cannot be saved in a folder, before any work is done for it.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-    resume : bool
-        Whether an interrupted run is to be gone on with.
-    stages : bool
-        Whether the run is a transfer, whose checkpoints are in `STAGES`.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds a finished run, or an interrupted one that is not to be gone on with, or anything else.
+    With `resume`, an interrupted run may be there, and for a transfer (`stages`) its checkpoints in `STAGES`.
     """
     names = _names(folder)
     if "run.json" in names and _is_run(folder):
@@ -114,22 +74,9 @@ def check_run(folder: Path, *, resume: bool, stages: bool = False) -> None:
 
 
 def check_saving(folder: Path) -> set[str]:
-    """Refuse a folder that holds anything but a run, be it whole or interrupted.
+    """Return the files in a folder that may be replaced by another run.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-
-    Returns
-    -------
-    set of str
-        The files in it that may be replaced by another run.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds anything else.
+    Raises OccupiedError if it holds anything but a run, finished or interrupted.
     """
     own = _own(folder)
     kept = {name for name in _names(folder) if re.fullmatch(r"stage\d+", name) and _only_checkpoint(folder / name)}
@@ -139,20 +86,7 @@ def check_saving(folder: Path) -> set[str]:
 
 
 def check_records(folder: Path, option: str) -> None:
-    """Refuse a folder that holds anything but records of studies, each in a folder of its study.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-    option : str
-        The option that names another one.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds anything else.
-    """
+    """Raise OccupiedError if a folder holds anything but records of studies, in a folder for each study."""
     found: set[str] = set()
     for name in _names(folder):
         if _is_folder(folder / name):
@@ -163,38 +97,15 @@ def check_records(folder: Path, option: str) -> None:
 
 
 def save_beside(save: Callable[[Path], Any], folder: Path) -> Path:
-    """Save to a folder, or to a new one beside it if somebody has put other files there meanwhile: nothing is lost.
+    """Save to a folder, or to ``folder-2``, ``folder-3``, ... if others have put files there meanwhile; return which.
 
-    Parameters
-    ----------
-    save : callable
-        Saves to the folder that it is given; raises OccupiedError if that cannot be.
-    folder : Path
-        The folder wanted.
-
-    Returns
-    -------
-    Path
-        The folder: `folder`, or the first of ``folder-2``, ``folder-3`` and so on that is not there.
+    `save` raises OccupiedError if it cannot save to the folder it is given.
     """
     return _beside(save, folder, folder.name)
 
 
 def write_new(write: Callable[[Path], Any], path: Path) -> Path:
-    """Write a file that is new, whole or not at all, under another name if somebody has taken that one meanwhile.
-
-    Parameters
-    ----------
-    write : callable
-        Writes the file that it is given.
-    path : Path
-        The file wanted.
-
-    Returns
-    -------
-    Path
-        The file: `path`, or the first of ``name-2``, ``name-3`` and so on, with its ending, that is not there.
-    """
+    """Write a new file, whole or not at all, or ``name-2``, ``name-3``, ... if that name is taken; return which."""
 
     def new(place: Path) -> None:
         check_file(place)
@@ -205,14 +116,9 @@ def write_new(write: Callable[[Path], Any], path: Path) -> Path:
 
 
 def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:
-    """Remove the checkpoints of a run and of its stages, and then the folder, unless it holds anything else.
+    """Remove the checkpoints of a run and its stages, and the folder unless it holds anything else.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder that was given to :func:`cnnhw.fit` or :func:`cnnhw.transfer.transfer`.
-    more : collection of str
-        Names of other files of ours.
+    `more` lists names of other files that may be removed.
     """
     ours = {_CHECKPOINT, *more}
     if not _is_folder(folder):
@@ -227,13 +133,7 @@ def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:
 
 
 def remove_stages(folder: Path) -> None:
-    """Remove the checkpoints of a finished transfer, and their folders unless they hold anything else.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the run.
-    """
+    """Remove the checkpoints of a finished transfer, and their folders unless they hold anything else."""
     for part in ("head", "all"):
         remove_checkpoints(folder / STAGES / part)
     with contextlib.suppress(OSError):
@@ -241,7 +141,7 @@ def remove_stages(folder: Path) -> None:
 
 
 def _beside(write: Callable[[Path], Any], path: Path, stem: str, ending: str = "") -> Path:
-    """Write to `path`, or to the first name with a number that is free."""
+    """Write to `path`, or to the first free name with a number."""
     try:
         write(path)
     except OccupiedError:
@@ -262,7 +162,7 @@ def _beside(write: Callable[[Path], Any], path: Path, stem: str, ending: str = "
 
 
 def _names(folder: Path) -> set[str]:
-    """Return the names of all in a folder but litter and our own temporary files."""
+    """Return the names in a folder, without the system's own files and our temporary ones."""
     try:
         names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
@@ -279,7 +179,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether a name is a temporary one of ours, which a process that was killed may have left."""
+    """Whether a name is a temporary one of ours, left by a process that was killed."""
     final = files.temporary_for(name)
     return final is not None and (final in ("", _CHECKPOINT, *RUN) or _RECORD.fullmatch(final) is not None)
 
@@ -325,7 +225,7 @@ def _only_checkpoint(folder: Path) -> bool:
 
 
 def _stages(folder: Path) -> set[str]:
-    """Return the name of the folder of a transfer's checkpoints, if there is one and holds nothing else."""
+    """Return the name of the folder of a transfer's checkpoints, if it exists and holds nothing else."""
     top = folder / STAGES
     if not _is_folder(top) or not _names(top) <= {"head", "all"}:
         return set()
@@ -335,7 +235,7 @@ def _stages(folder: Path) -> set[str]:
 
 
 def _refuse(folder: Path, found: Collection[str], remedy: str, first: Collection[str] = ()) -> None:
-    """Raise an error that names up to three of the things found, if there are any."""
+    """Raise OccupiedError with up to three of the names found, if there are any."""
     if found:
         listed = [name for name in first if name in found] + sorted(set(found) - set(first))
         more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""

@@ -1,10 +1,9 @@
-"""The machine: memory that is freed and kept, the processor, versions."""
+"""The machine: its memory and processor, the allocator, and versions of packages."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import os
 import platform
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed() -> None:
-    """Have glibc keep what is freed, for the next step of training to use again; elsewhere, do nothing.
+    """Make glibc keep freed memory, so that the next training step can reuse it; do nothing on other systems.
 
     By default glibc gives large blocks back to the system at once, and each step gets fresh pages, which the system has
     to clear first: up to a third of the time of a step. Resident memory stays at its peak instead.
@@ -33,24 +32,28 @@ def keep_freed() -> None:
 
 
 def peak_mb() -> int:
-    """Return the most memory that this process has had resident, in MB (2**20 bytes), mapped files included."""
+    """Return the peak resident memory of this process in MB (2**20 bytes), mapped files included."""
     if sys.platform == "linux":  # ru_maxrss would count the parent's memory, too
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset // 2**20
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def installed_gb() -> float | None:
-    """Return the machine's memory in GB (2**30 bytes), or None where the system does not tell (Windows)."""
-    if not hasattr(os, "sysconf"):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+def installed_gb() -> float:
+    """Return the machine's memory in GB (2**30 bytes)."""
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30, 1)
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the operating system tells."""
+    """Return the processor's name, if the operating system reports it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8", errors="replace").splitlines():

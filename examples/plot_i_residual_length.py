@@ -149,7 +149,7 @@ def figures(measure, *arms):
 deep = [f"d24_span{span}" for span in spans] + ["d24_plain"]
 shallow = [f"d12_span{span}" for span in (1, 2, 4, 6)] + ["d12_plain"]
 free = ["d24_span2_no_norm", "d24_plain_no_norm"]
-figure = plots.dots(
+figure = plots.strip(
     figures(lambda r: r.accuracy(), *deep, *shallow, *free),
     "test accuracy",
     "Test accuracy by span: 24 convolutions, 12, and 24 without batch norm",

@@ -151,7 +151,7 @@ for what, measure in (
 ):
     found = {kind: [measure(r) for r in records if r.arm == kind] for kind in kinds}
     title = f"{what.capitalize()}, by kind of transition"
-    figure = plots.dots(found, what, title)
+    figure = plots.strip(found, what, title)
     plt.show()
 
 # %%

@@ -182,7 +182,7 @@ plt.show()
 # The gap between training and validation, and when to stop
 # ---------------------------------------------------------
 #
-# How far the two accuracies lie apart at the end measures what was learnt :term:`by heart <overfitting>`: for ``q1_shallow``
+# How far the two accuracies lie apart at the end measures :term:`overfitting`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. With
 # :record:`q1/q1_shallow parameters` parameters, 5,400 photos and no augmentation, :term:`dropout` or :term:`weight decay`,
 # ``q1_shallow`` can memorise its training set.
@@ -321,7 +321,7 @@ plt.show()
 # ``q1_shallow``, and yet an epoch of it took less time in the report, so the two were not timed under the same
 # conditions.
 #
-# **What would have refuted it.** The statement that both networks learn by heart would be refuted by a run whose
+# **What would have refuted it.** The statement that both networks overfit would be refuted by a run whose
 # training accuracy levels off together with its validation accuracy. Of the runs recorded here none does:
 
 for record in records:

@@ -213,7 +213,7 @@ assert more_time > 2 * more_macs
 depths = (8, 14, 20)
 arms = [f"d{depth}_{kind}" for depth in depths for kind in ("plain", "residual")]
 arms += ["d20_plain_no_norm", "d20_residual_no_norm"]
-plots.dots(
+plots.strip(
     {arm: [record.accuracy() for record in runs(arm)] for arm in arms},
     "test accuracy",
     "Depths 8, 14 and 20, without and with residual connections",
@@ -260,7 +260,7 @@ from cnnhw.studies import statistics
 def gain(depth):
     """Return by how much connections changed each photo's score, for each seed."""
     with_them, without = (
-        statistics.right(sorted(runs(f"d{depth}_{kind}"), key=lambda r: r.seed))
+        statistics.correct(sorted(runs(f"d{depth}_{kind}"), key=lambda r: r.seed))
         for kind in ("residual", "plain")
     )
     return with_them - without
@@ -636,22 +636,22 @@ found = {
 }
 difference = found["d20_residual"] - found["d20_plain"]
 seeds = len(difference)
-error = difference.std(ddof=1) / seeds**0.5
+by_seed = difference.std(ddof=1) / seeds**0.5
 apart = np.sqrt(sum(values.var(ddof=1) / seeds for values in found.values()))
 whole = statistics.of_arms(records, "d20_residual", "d20_plain")
 print("by seed, in points:", " ".join(f"{100 * d:+.1f}" for d in difference))
-for name, standard, freedom in (
-    ("paired by seed", error, seeds - 1),
+for name, stderr, df in (
+    ("paired by seed", by_seed, seeds - 1),
     ("not paired", apart, 2 * seeds - 2),
-    ("with the photos", whole.error, whole.freedom),
+    ("with the photos", whole.stderr, whole.df),
 ):
-    half = stats.t.ppf(0.975, freedom) * standard
+    half = stats.t.ppf(0.975, df) * stderr
     print(
         f"{name:16}{100 * difference.mean():+.1f} +- {100 * half:.2f} points: standard error "
-        f"{100 * standard:.2f}, {freedom:.1f} degrees of freedom"
+        f"{100 * stderr:.2f}, {df:.1f} degrees of freedom"
     )
 assert abs(whole.effect - difference.mean()) < 1e-9
-assert error < whole.error < apart
+assert by_seed < whole.stderr < apart
 
 # %%
 # Pairing pays, as a seed that is lucky for one network tends to be lucky for the other. The first interval is for other

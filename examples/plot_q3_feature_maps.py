@@ -252,7 +252,7 @@ strongest = learnt.flatten(1).norm(dim=1).topk(3).indices.tolist()
 crops, captions, framed = [], [], 0
 padded = F.pad(drawing.images, (8, 8, 8, 8))
 for channel in strongest:
-    for number, row, column, value in features.largest(
+    for number, row, column, value in features.top_activations(
         trained, drawing.images, "conv1", channel, 5
     ):
         crops.append(padded[number, :, row : row + 17, column : column + 17])
@@ -402,7 +402,7 @@ def by_arm(figure_of, kinds):
 
 def draw(name, groups):
     """Draw a figure of all runs."""
-    plots.dots(groups, name, f"{name[0].upper()}{name[1:]}, by first layer")
+    plots.strip(groups, name, f"{name[0].upper()}{name[1:]}, by first layer")
 
 
 for measure in ("edge correlation", "magnitude correlation", "orientation selectivity"):

@@ -124,7 +124,7 @@ plots.diagram(cnnhw.models.create("inception", size=64))
 # What came out
 # -------------
 
-plots.dots(
+plots.strip(
     {ARMS[arm]: [record.accuracy() for record in of(arm)] for arm in ARMS},
     "test accuracy",
     "The base, and networks with modules in its place",

@@ -118,14 +118,14 @@ for name, models in begun.items():
 norms, alike = {}, {}
 for name, models in begun.items():
     model = models[0]
-    before = features.vectors(model, photos.validation)
+    before = features.embeddings(model, photos.validation)
     norms[name], alike[name] = [arriving(model).norm().item()], [1.0]
 
     def look(epoch, row, name=name, model=model, before=before):
         """Note the gradient that arrives, and how alike the features still are."""
         norms[name].append(arriving(model.eval()).norm().item())
         alike[name].append(
-            features.cka(features.vectors(model, photos.validation), before)
+            features.cka(features.embeddings(model, photos.validation), before)
         )
 
     recipe = transfer.recipe(
@@ -214,7 +214,7 @@ for share in SHARES:
         rows[f"{way}, {share} %"] = tuple(
             100 * value for value in (effect.effect, *effect.interval())
         )
-figure = plots.effects(
+figure = plots.forest(
     rows,
     "test accuracy against a random head, points",
     "Differences from all layers at once with a random head, with intervals",
@@ -298,7 +298,7 @@ for measure, words, title in (
 # much on others. Here the test photos are blurred, or recoloured, in ways that no network was trained for.
 
 changed = MEASURES["accuracy on changed photos"]
-figure = plots.dots(
+figure = plots.strip(
     {way: [changed(record) for record in of(way, 100)] for way in WAYS},
     "accuracy on blurred and recoloured test photos",
     "Six ways, tested on blurred and recoloured photos",
@@ -372,7 +372,7 @@ orders = {
     "start": "from the beginning",
     "at_once": "all at once",
 }
-figure = plots.dots(
+figure = plots.strip(
     {
         words: [record.accuracy() for record in of(way, 10, ORDER)]
         for way, words in orders.items()
@@ -478,12 +478,12 @@ assert 1.8 < second[0.02] / second[0.01] < 2.2
 model = start(transfer.Head())
 for parameter in model.features.parameters():
     parameter.requires_grad_(False)
-before = features.vectors(model, photos.validation)
+before = features.embeddings(model, photos.validation)
 held = {name: value.clone() for name, value in model.features.state_dict().items()}
 with torch.no_grad():
     for chunk in images.split(50):
         model.train()(chunk)
-after = features.vectors(model.eval(), photos.validation)
+after = features.embeddings(model.eval(), photos.validation)
 moved = {
     name.rpartition(".")[2]
     for name, value in model.features.state_dict().items()

@@ -77,7 +77,7 @@ groups = {
     "... all layers": scores(FAULTS, "trained"),
     "... the control, from scratch": scores(FAULTS, "scratch"),
 }
-figure = plots.dots(
+figure = plots.strip(
     groups, "test accuracy on flowers", "The report's two transfers, run again"
 )
 plt.show()
@@ -121,7 +121,7 @@ print(
 )
 assert abs(control - passes) < 0.5
 groups = {words: scores(RECORDS, arm) for arm, words in RUNGS.items()}
-figure = plots.dots(
+figure = plots.strip(
     groups, "test accuracy on flowers", "Ten ways to a classifier of flowers"
 )
 plt.show()
@@ -217,7 +217,7 @@ for share in (5, 100):
 
 SPLITS = cnnhw.studies.records("q6_splits")
 groups = {WAYS[way]: scores(SPLITS, f"{way}_100") for way in ("scratch", "transfer")}
-figure = plots.dots(
+figure = plots.strip(
     groups,
     "test accuracy, one split a point",
     "Six splits, from scratch and transferred",
@@ -336,7 +336,7 @@ for kind in ("linear", "hidden"):
 # What tuning does to the features
 # --------------------------------
 #
-# The test photos in the plane, by t-SNE :cite:p:`vandermaaten2008visualizing`, from the means of the last map: as the source left
+# The test photos in the plane, by t-SNE :cite:p:`vandermaaten2008visualizing`, from their :term:`embeddings <embedding>`: as the source left
 # them, and after all layers were tuned. Distances between clusters mean nothing in such a plane; whether colours mix does.
 
 MAP = cnnhw.studies.records("q6_map")

@@ -86,7 +86,7 @@ print("intervals that hold zero:", "; ".join(holding_zero))
 # Every row is the network *with* what the name says minus the one without it: fault 3 is the concatenation, fault 7 the dense head. (Fault 8
 # is to have no control; its row shows what the control tells: transfer minus training from scratch.)
 
-figure = plots.effects(
+figure = plots.forest(
     rows,
     "test accuracy with it minus without, points",
     "Each fault switched on, and nothing else changed",
@@ -495,7 +495,9 @@ seeds = sum(
     np.var([r.accuracy() for r in runs(arm)], ddof=1) / 6
     for arm in ("scratch", "trained")
 )
-print(f"standard error of a difference, photos paired: {100 * paired.error:.1f} points")
+print(
+    f"standard error of a difference, photos paired: {100 * paired.stderr:.1f} points"
+)
 print(
     f"on two separate test sets of that size:        {100 * (photos + seeds) ** 0.5:.1f} points"
 )

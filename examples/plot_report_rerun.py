@@ -143,7 +143,7 @@ assert behind["q2_concat_skip"] > 0.5 > behind["q4_inception"]
 
 # %%
 # The faults are the same on both sides, so they do not explain the report's Q4. What is left are 42 more epochs of
-# learning by heart there, and the photos: Linnaeus 5 has four times the pixels of these; which of the
+# overfitting there, and the photos: Linnaeus 5 has four times the pixels of these; which of the
 # two it is, if either, was not tested. Whoever has that set can find out with one command (below).
 #
 # The transfers

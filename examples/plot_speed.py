@@ -114,7 +114,7 @@ for arm, words in arms.items():
     mean, cost = means(arm)
     points = "{:+.1f} ({:+.1f} to {:+.1f})".format(*rows[words])
     print(f"{words:34}{mean:14.3f}{points:>28}{cost:9.0f}")
-figure = plots.effects(
+figure = plots.forest(
     rows,
     "test accuracy minus that of the full recipe, points",
     "What is lost, or gained, without each part",

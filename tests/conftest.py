@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cnnhw
 from cnnhw import files
@@ -150,6 +152,20 @@ def make_photos(train: int = 60, size: int = 16, classes: int = 3, seed: int = 0
         split(train, train + validation),
         split(train + validation, total),
     )
+
+
+@pytest.fixture
+def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder of two classes of photos, and work beside it."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cats", "dogs")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            photo = rng.integers(0, 150, (16, 16, 3), dtype=np.uint8)
+            photo[:: label + 2] += 60
+            Image.fromarray(photo).save(tmp_path / "pets" / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pets"
 
 
 @pytest.fixture

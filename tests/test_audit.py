@@ -107,7 +107,7 @@ def test_swapped_scenes_are_found_by_a_shipped_network():
     """Of two kinds of easy scenes, which the network tells well enough although it has learnt from photographs."""
     photos = scenes.load(size=64, train=500, test=250, controls=scenes.EASY, progress=False)
     splits = (photos.train, photos.validation, photos.test)
-    vectors = torch.cat([features.vectors(cnnhw.load("fast"), split) for split in splits])
+    vectors = torch.cat([features.embeddings(cnnhw.load("fast"), split) for split in splits])
     labels = torch.cat([split.labels for split in splits])
     dog, other = (scenes.CLASSES.index(name) for name in ("dog", "other"))
     rows = ((labels == dog) | (labels == other)).nonzero().flatten()

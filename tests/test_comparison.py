@@ -70,15 +70,15 @@ def test_components_that_come_out_negative_are_taken_for_zero_seeds_and_photos_a
     for d, kept in ((alike, [1]), (level, [0]), (both, [])):
         squares = mean_squares(d)
         assert [i for i in (0, 1) if squares[i][0] > squares[2][0]] == kept
-        expected, freedom = squares[kept[0] if kept else 2]
+        expected, df = squares[kept[0] if kept else 2]
         found = compare(d, np.zeros_like(d))
-        assert found.error == pytest.approx((expected / d.size) ** 0.5)
-        assert found.freedom == pytest.approx(freedom)
+        assert found.stderr == pytest.approx((expected / d.size) ** 0.5)
+        assert found.df == pytest.approx(df)
     d = noise + rng.normal(0, 1, (6, 1)) + rng.normal(0, 1, 40)
     (seed, f), (photo, g), (rest, h) = mean_squares(d)
     found = compare(d, np.zeros_like(d))
-    assert found.error == pytest.approx(((seed + photo - rest) / d.size) ** 0.5)
-    assert found.freedom == pytest.approx((seed + photo - rest) ** 2 / (seed**2 / f + photo**2 / g + rest**2 / h))
+    assert found.stderr == pytest.approx(((seed + photo - rest) / d.size) ** 0.5)
+    assert found.df == pytest.approx((seed + photo - rest) ** 2 / (seed**2 / f + photo**2 / g + rest**2 / h))
 
 
 def test_shared_difficulty_of_photos_cancels():
@@ -87,16 +87,16 @@ def test_shared_difficulty_of_photos_cancels():
     a = difficulty ^ (rng.random((6, 300)) < 0.1)
     b = difficulty ^ (rng.random((6, 300)) < 0.1)
     shuffled = np.array([row[rng.permutation(300)] for row in b])
-    assert compare(a.astype(float), b.astype(float)).error < compare(a.astype(float), shuffled.astype(float)).error
+    assert compare(a.astype(float), b.astype(float)).stderr < compare(a.astype(float), shuffled.astype(float)).stderr
 
 
 def test_p_values_agree_with_the_interval():
-    found = Comparison(effect=0.03, error=0.01, freedom=5.0, seeds=6)
+    found = Comparison(effect=0.03, stderr=0.01, df=5.0, seeds=6)
     low, high = found.interval()
     assert found.p_above(low) == pytest.approx(0.025)
     assert found.p_below(high) == pytest.approx(0.025)
     assert found.p_above(0) < 0.025 < found.p_above(0.02)
-    certain = Comparison(effect=0.5, error=0.0, freedom=5.0, seeds=6)
+    certain = Comparison(effect=0.5, stderr=0.0, df=5.0, seeds=6)
     assert certain.interval() == (0.5, 0.5)
     assert (certain.p_above(0.4), certain.p_above(0.5), certain.p_below(0.6)) == (0.0, 1.0, 0.0)
 
@@ -125,4 +125,4 @@ def test_arms_are_paired_by_seed_and_test_photo():
     other = copy.deepcopy(records[0].content)
     other["data"]["test_fingerprint"] = "another"
     with pytest.raises(CnnhwError, match="different photos"):
-        statistics.right([records[0], Record(other, records[0].path)])
+        statistics.correct([records[0], Record(other, records[0].path)])

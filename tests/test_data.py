@@ -518,7 +518,7 @@ def test_a_cache_that_cannot_be_written_to(place, monkeypatch):
 
 def test_a_full_disk(place, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: types.SimpleNamespace(free=5))
-    with pytest.raises(DataError, match="free some space"):
+    with pytest.raises(DataError, match="free disk space: free some space"):
         load(fill(place / "pets"))
 
 

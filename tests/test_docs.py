@@ -164,8 +164,8 @@ def test_prose_check(text, expected):
     [
         ("figure.set_label('Bars from the lowest to the highest run, with 95 % intervals.')", []),
         ("figure.set_label(\n    'Six runs: A is highest. '\n    f'B is lowest: {mean:.2f}.'\n)", ["highest"]),
-        ("plots.dots(groups, 'accuracy', 'The late ones hinder')", ["hinder"]),
-        ("plots.dots(groups, 'accuracy of the most', title='Six runs each')", []),
+        ("plots.strip(groups, 'accuracy', 'The late ones hinder')", ["hinder"]),
+        ("plots.strip(groups, 'accuracy of the most', title='Six runs each')", []),
         ("plots.curves(runs, title='A learns sooner, 0.91 of all')", ["sooner", "0.91"]),
         ("plots.curves(runs, title=f'{best} learns sooner')", []),
         ("axis.set_title('A is ahead')", ["ahead"]),

@@ -280,7 +280,7 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(disk, tmp_path, monk
         before = contents(folder)
         assert before
         writers.version = 1
-        with full(), pytest.raises(CnnhwError, match=r"disk is full|MB left") as caught:
+        with full(), pytest.raises(CnnhwError, match=r"disk is full|free disk space") as caught:
             write()
         assert str(folder) in str(caught.value)
         assert "ree some space" in str(caught.value)
@@ -342,7 +342,7 @@ def test_the_command_line_says_in_one_line_that_the_disk_is_full(disk, tmp_path,
         assert worker.main("tiny", study.jobs()[0].key, str(tmp_path / "records")) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "full" in said or "MB left" in said
+    assert "full" in said or "free disk space" in said
     figures("faults", scenarios_full_disk=3)
 
 

@@ -148,16 +148,16 @@ def test_largest_activations(photos):
     model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False))
     model[0].weight.data = torch.tensor([[1.0, 0, 0], [0, -1, 0]])[:, :, None, None]
     split = photos.train
-    found = features.largest(model, split, "0", 0, count=4)
+    found = features.top_activations(model, split, "0", 0, count=4)
     red = split.images[:, 0] / 255
     best = sorted(red.flatten(1).amax(1).tolist(), reverse=True)[:4]
     assert [value for *_, value in found] == pytest.approx(best)
     for index, row, column, value in found:
         assert float(red[index, row, column]) == pytest.approx(value)
-    assert features.largest(model, split.images, "0", 0, count=4) == found
+    assert features.top_activations(model, split.images, "0", 0, count=4) == found
     assert len({index for index, *_ in found}) == 4
     with pytest.raises(DataError, match="channels 0 to 1, not 2"):
-        features.largest(model, split, "0", 2)
+        features.top_activations(model, split, "0", 2)
 
 
 def test_receptive_box_by_hand():
@@ -375,7 +375,7 @@ def test_similarity_of_representations_by_hand():
 
 def test_vectors_are_means_of_the_last_map(photos):
     model = cnnhw.models.create("q1_shallow", 3, size=16)
-    found = features.vectors(model, photos.test)
+    found = features.embeddings(model, photos.test)
     with torch.no_grad():
         maps = model.forward_features(to_float(photos.test.batch([4])))
     assert found.shape == (len(photos.test), 64)
@@ -387,7 +387,7 @@ def test_photos_without_vectors_are_refused(photos):
     model = cnnhw.models.create("q1_deep", 3, size=64)
     tiny = dataclasses.replace(photos.train, store=photos.train.store[:, :, :2, :2])
     with pytest.raises(DataError, match="2 pixels are too small for q1_deep: load them with size=64"):
-        features.vectors(model, tiny)
+        features.embeddings(model, tiny)
     empty = Split(photos.train.store, torch.arange(0), torch.arange(0), (), ())
     with pytest.raises(DataError, match="no photos"):
-        features.vectors(model, empty)
+        features.embeddings(model, empty)

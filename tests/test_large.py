@@ -294,7 +294,7 @@ def test_training_and_prediction_never_copy_a_split(monkeypatch):
     recipe = dataclasses.replace(cnnhw.Recipe.fast(epochs=1), class_weights=True, cutout=0.2, mixup=0.2)
     run = cnnhw.fit(models.create("fast", size=32), photos, recipe, test_each_epoch=True, progress=False)
     assert evaluation.predict(run.model, photos.train).shape == (60, 5)
-    assert len(features.largest(run.model, photos.train, "stem", 0, count=3)) == 3
+    assert len(features.top_activations(run.model, photos.train, "stem", 0, count=3)) == 3
     audit.near_duplicates(photos)
 
 

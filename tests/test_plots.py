@@ -192,7 +192,7 @@ def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):
 
 
 def test_figures_say_what_they_show():
-    assert plots.dots({"a": [0.5, 0.7], "b": [0.4]}, "accuracy", "Two arms").get_label() == (
+    assert plots.strip({"a": [0.5, 0.7], "b": [0.4]}, "accuracy", "Two arms").get_label() == (
         "Two arms: accuracy of each run, means and ranges. a 0.6 (0.5 to 0.7), b 0.4 (0.4 to 0.4)."
     )
     assert plots.lines({"a": [[2.0, 1.0], [4.0, 2.0]]}, "loss").get_label() == (
@@ -204,7 +204,7 @@ def test_figures_say_what_they_show():
     points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
     assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
     assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
-    assert plots.effects({"a": (1.5, -0.5, 3.5)}, "points").get_label().endswith("a +1.5 (-0.5 to +3.5).")
+    assert plots.forest({"a": (1.5, -0.5, 3.5)}, "points").get_label().endswith("a +1.5 (-0.5 to +3.5).")
     curves = {"a": [[(1.0, 0.3), (2.0, 0.5)], [(1.0, 0.2), (4.0, 0.7)]]}
     assert plots.time_to_accuracy(curves, [0.4]).get_label().endswith("a to 0.600 in 3 s. Marked: 0.400.")
     assert "a from 2 at 1 to 8 at 4" in plots.scaling({"photos": {"a": ([1, 2, 4], [2.0, 4.0, 8.0])}}, "s").get_label()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from cnnhw.book.rates import RATES, SEEDS, deep
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, evaluating
 from cnnhw.models.inception import InceptionModule
 from cnnhw.studies.claims import Claim, higher
 from cnnhw.studies.measures import measured
@@ -29,25 +28,13 @@ _SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "lar
 _DRAWN = 500  # scenes of each scale
 
 
-@contextlib.contextmanager
-def _evaluating(model: Classifier) -> Iterator[None]:
-    """Put a network in evaluation mode for as long as it takes."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
-
-
 def _scales(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
     """Test on scenes that no network was trained on, whose objects have another size and nothing else changed."""
     found = {}
     for name, scale in _SCALES.items():
         controls = dataclasses.replace(scenes.MIDDLE, scale=scale)
         drawing = scenes.draw(_DRAWN, size=photos.size, controls=controls, first=2_000_000)
-        with _evaluating(model):
+        with evaluating(model), torch.inference_mode():
             logits = torch.cat([model(to_float(part)) for part in drawing.images.split(100)])
         found[f"accuracy on {name} objects"] = evaluation.accuracy(logits.argmax(1), drawing.labels)
     away = [value for name, value in found.items() if name != "accuracy on middle objects"]
@@ -58,7 +45,7 @@ def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any])
     """Time the network by the processor's clock, which other processes do not disturb as much as the wall's."""
     images = to_float(photos.test.batch(torch.arange(min(100, len(photos.test)))))
     times = []
-    with _evaluating(model):
+    with evaluating(model), torch.inference_mode():
         for _ in range(_ROUNDS):
             start = time.process_time()
             model(images)

@@ -23,7 +23,7 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     """Return a plane through the features of the test photos: t-SNE coordinates (van der Maaten and Hinton 2008)."""
     from sklearn.manifold import TSNE
 
-    vectors = features.vectors(model, photos.test)
+    vectors = features.embeddings(model, photos.test)
     vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
     plane = TSNE(random_state=0, init="pca", perplexity=min(30.0, (len(vectors) - 1) / 3)).fit_transform(
         vectors.numpy()

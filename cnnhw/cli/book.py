@@ -12,7 +12,7 @@ import click
 from cnnhw import outputs
 from cnnhw.book import model_cards
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _ROOT, _FloatRange, _Group, _time, _write
+from cnnhw.cli.options import _ROOT, _FloatRange, _time, _write
 from cnnhw.errors import UnknownNameError
 
 __all__ = []
@@ -153,7 +153,7 @@ def claims_command(as_json: bool, where: Path | None) -> None:
             click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{known}")
 
 
-@cli.group(cls=_Group)
+@cli.group()
 def study() -> None:
     """Run the studies that the book is made of."""
 

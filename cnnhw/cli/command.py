@@ -8,14 +8,14 @@ import sys
 
 import click
 
-from cnnhw.cli.options import _Group, _plain_streams, _plain_warnings
+from cnnhw.cli.options import _plain_streams, _plain_warnings
 from cnnhw.errors import CnnhwError
 from cnnhw.training import distributed
 
 __all__ = ["main"]
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="cnnhw")
 def cli() -> None:
     """Train convolutional networks on photographs, and look at what they do.
@@ -54,7 +54,7 @@ def _run() -> None:
         sys.exit(2)
     except OSError as error:
         if error.errno != errno.EPIPE:  # whoever reads has seen enough
-            click.echo(f"error: {error}: check the path, its permissions and the room that is left", err=True)
+            click.echo(f"error: {error}: check the path, its permissions and the free disk space", err=True)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):

@@ -9,13 +9,13 @@ import click
 
 from cnnhw import outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _ROOT, _Group, _source, _write
+from cnnhw.cli.options import _ROOT, _source, _write
 from cnnhw.errors import CnnhwError
 
 __all__ = []
 
 
-@cli.group("data", cls=_Group)
+@cli.group("data")
 def data_group() -> None:
     """List, fetch and show the data sets."""
 

@@ -101,8 +101,8 @@ def evaluate(
 ) -> None:
     """Measure how good a trained network is on labelled photos.
 
-    Accuracy, each class's precision and recall, and whether the probabilities mean what they say. The classes of the
-    photos have to be the network's, by name. WEIGHTS is as for predict.
+    Prints accuracy, each class's precision and recall, and calibration. The classes of the photos have to be the
+    network's, by name. WEIGHTS is as for predict.
     """
     from cnnhw import data
     from cnnhw.evaluation import assessment
@@ -112,12 +112,12 @@ def evaluate(
     model = load(weights).to(distributed.device(device_name))
     photos = data.load(name_or_folder, size=model.size, root=root)
     found = assessment.assess(model, photos, part)
-    total = sum(len(split) for split in (photos.train, photos.validation, photos.test))
+    total = sum(len(split) for split in photos.splits)
     which = "all" if part == "all" else f"the {part} part"
     click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
     if part in ("train", "all"):
         click.echo(
-            "If the network was trained on these data, it has seen some of these photos: the figures flatter it."
+            "If the network was trained on these data, it has seen some of these photos: the figures are optimistic."
         )
     click.echo(found.table())
     if out:
@@ -165,9 +165,9 @@ def export(weights: Path, out: Path) -> None:
 )
 @click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
 def features(weights: str, photo: Path, layer: str | None, out: Path | None, crop: bool) -> None:
-    """Draw what a layer makes of PHOTO, channel by channel.
+    """Draw the feature maps of a layer for PHOTO.
 
-    All maps share one scale, so that channels which tell nothing are seen to. WEIGHTS is as for predict.
+    All maps share one colour scale, so that dead channels are visible. WEIGHTS is as for predict.
     """
     from cnnhw import data
     from cnnhw import features as look
@@ -198,7 +198,7 @@ def features(weights: str, photo: Path, layer: str | None, out: Path | None, cro
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model; may be repeated."
 )
 def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
-    """Print what each layer of MODEL costs and sees, and warn of lopsided budgets.
+    """Print cost and receptive field of each layer of MODEL, and warn of unbalanced budgets.
 
     For each layer: the shape of its output, parameters, multiply-adds for one photo, and the receptive field.
     """

@@ -1,9 +1,8 @@
-"""What the commands share: options, output that cannot steer a terminal, folders."""
+"""What the commands share: options, output without control characters, folders."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -42,7 +41,7 @@ _PHOTO_LIMIT = 256 * 2**20
 
 
 class _Plain:
-    """A text stream that shows control characters, which can steer a terminal, as escapes: names may hold them.
+    """A text stream that escapes control characters, which names of files may hold.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ class _Plain:
 
 @contextlib.contextmanager
 def _plain_streams() -> Iterator[None]:
-    """Show control characters in all that is printed as escapes; lines and progress bars stay as they are."""
+    """Escape control characters in all that is printed, except in line ends and progress bars."""
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Plain(out), _Plain(err)
     try:
@@ -87,20 +86,9 @@ class _FloatRange(click.FloatRange):
 _SEED = click.IntRange(0, 2**32 - 1)
 
 
-class _Group(click.Group):
-    """A group of commands that suggests the nearest name for a misspelt one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"no such command {args[0]!r}.{guess} See '{ctx.command_path} --help'.")
-        return super().resolve_command(ctx, args)
-
-
 @contextlib.contextmanager
 def _one_voice() -> Iterator[None]:
-    """Of several processes, let the first one alone speak on the output."""
+    """Of several processes, let only the first write to stdout."""
     if distributed.rank() == 0:
         yield
         return
@@ -109,7 +97,7 @@ def _one_voice() -> Iterator[None]:
 
 
 def _where(device: torch.device) -> str:
-    """Return in words where several processes, or a GPU, compute; nothing for one process on the CPU."""
+    """Describe device and processes in words; "" for one process on the CPU."""
     processes = distributed.count()
     if processes == 1:
         return "" if device.type == "cpu" else f" on {device}"
@@ -153,7 +141,7 @@ def _counts(photos: PhotoSet) -> str:
 
 
 def _value(text: str) -> bool | int | float | str:
-    """Return an option's value as what it looks like."""
+    """Return an option's value as bool, int, float or str."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

@@ -96,6 +96,14 @@ def load(
         If files were left out.
     UserWarning
         If the same photo is in several parts of a folder of your own.
+
+    Examples
+    --------
+    A folder ``pets`` holds the folders ``cats`` and ``dogs``, with 20 photos each:
+
+    >>> import cnnhw
+    >>> cnnhw.data.load("pets", size=32, progress=False)
+    PhotoSet('pets', classes=['cats', 'dogs'], size=32, train=28, validation=4, test=8)
     """
     size = _whole("size", size)
     split_seed = _whole("split_seed", split_seed)
@@ -153,6 +161,12 @@ def native_side(name_or_folder: str | Path, root: str | Path | None = None, coun
     -------
     int
         The median of their shorter sides in pixels; 1024 for ``"scenes"``, which are drawn at any size.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.native_side("pets")
+    16
     """
     if name_or_folder in _SCENES:
         return 1024
@@ -181,6 +195,12 @@ def photo_files(paths: Iterable[str | Path]) -> list[Path]:
     ------
     DataError
         If a folder cannot be listed or holds no files.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> [path.name for path in cnnhw.data.photo_files(["pets/cats"])][:3]
+    ['0.png', '1.png', '2.png']
     """
     found: list[Path] = []
     for path in map(Path, paths):

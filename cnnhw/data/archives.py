@@ -1,7 +1,7 @@
-"""Reading photos from folders and archives (zip, tar, rar) alike, safely.
+"""Photos in folders and archives (zip, tar, rar), read safely.
 
-Nothing is unpacked from zip and tar archives: their members are read one after the other. RAR needs a
-program; it unpacks into a temporary folder of our own, after every name in the archive has been checked.
+Nothing is unpacked from zip and tar archives: their members are read one after the other. A RAR archive is unpacked by
+another program into a temporary folder, after every name in it has been checked.
 """
 
 from __future__ import annotations
@@ -44,13 +44,7 @@ _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 class Container(abc.ABC):
-    """A folder or an archive that holds photos.
-
-    Parameters
-    ----------
-    path : Path
-        Where it lies.
-    """
+    """A folder or an archive that holds photos."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,39 +59,17 @@ class Container(abc.ABC):
 
     @abc.abstractmethod
     def read(self, wanted: Iterable[str]) -> Iterator[tuple[str, bytes | OSError]]:
-        """Yield name and content of the `wanted` files, in whatever order is quickest.
+        """Yield name and content of the `wanted` files, in the order that is quickest.
 
-        A file that cannot be read gives the error in place of its content; an archive that cannot be read
-        raises DataError.
+        A file that cannot be read gives the error in place of its content; a damaged archive raises DataError.
         """
 
 
 class Folder(Container):
-    """The files below a folder.
+    """The files below a folder, or only below some of its subfolders.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    only : sequence of str
-        The subfolders to look into; the whole folder by default.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    folders : list of str
-        The folders found, relative to `path`, empty ones too.
-
-    Raises
-    ------
-    DataError
-        If a folder cannot be listed.
-
-    Notes
-    -----
-    Symbolic links to files are followed. Links to folders are followed if they lead out of `path`, each
-    folder once, so that loops end.
+    Symbolic links to files are followed; those to folders if they lead out of `path`, each folder once, so that loops
+    end. `folders` lists the subfolders found, relative to `path`. A folder that cannot be listed raises DataError.
     """
 
     def __init__(self, path: Path, only: Sequence[str] = ("",)) -> None:
@@ -223,19 +195,11 @@ class _Archive(Container):
 
 
 class _Limited:
-    """A file, or a stream that is decompressed, of which no more is read at once than there is reason to.
+    """A file, or a decompressed stream, of which only a limited number of bytes can be read at a time.
 
-    Archives may claim any length of what describes their members, and a small file can grow without end. Numbers in
-    it may be as long as they like only where a member's content is read.
-
-    Parameters
-    ----------
-    file : binary file
-        What is read.
-    allowed : int
-        How many bytes may be read, until `allow` is called.
-    most : int, optional
-        How far into the file may be read, in bytes.
+    Archives may claim any length for the description of their members, and a small file can decompress without end. At
+    most `allowed` bytes can be read between two calls of `allow`, and `most` bytes in total. Very long numbers are
+    refused except in a member's content.
     """
 
     def __init__(self, file: BinaryIO, allowed: int, most: int | None = None) -> None:
@@ -391,20 +355,9 @@ class _Rar(_Archive):
 
 
 def open_container(path: Path, top: str = "", only: Sequence[str] = ("",)) -> Container:
-    """Open a folder or archive.
+    """Open a folder, or a ``.zip``, ``.rar`` or tar archive.
 
-    Parameters
-    ----------
-    path : Path
-        A folder, or a ``.zip``, ``.rar`` or tar archive.
-    top : str
-        The folder inside an archive that names are relative to.
-    only : sequence of str
-        For a folder: the subfolders to look into.
-
-    Returns
-    -------
-    Container
+    Names are relative to the folder `top` inside an archive; of a folder, only the subfolders `only` are read.
     """
     if path.is_dir():
         # Unpacking "photos.rar" into a folder "photos" often gives photos/photos.

@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_GREY = 115  # about the mean of photographs
+__all__ = ["LUMINANCE", "augment", "luminance", "resize", "to_float"]
 
-__all__ = ["augment", "resize", "to_float"]
+LUMINANCE = (0.299, 0.587, 0.114)
+"""The weights of red, green and blue in the luminance (ITU-R Recommendation BT.601)."""
+
+_GREY = 115  # about the mean of photographs
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -23,8 +26,19 @@ def to_float(images: Tensor) -> Tensor:
     -------
     Tensor of shape (N, 3, H, W), float32
         The photos in 0..1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> to_float(torch.full((1, 3, 1, 1), 51, dtype=torch.uint8)).flatten()
+    tensor([0.2000, 0.2000, 0.2000])
     """
     return images if images.is_floating_point() else images.float().div_(255)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Return the luminance of RGB photos, float (N, 3, H, W): Tensor of shape (N, H, W)."""
+    return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMINANCE))
 
 
 def resize(images: Tensor, side: int) -> Tensor:
@@ -41,6 +55,12 @@ def resize(images: Tensor, side: int) -> Tensor:
     -------
     Tensor of shape (N, C, side, side)
         The scaled photos; `images` itself if they have that size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> resize(torch.rand(2, 3, 32, 32), 24).shape
+    torch.Size([2, 3, 24, 24])
     """
     if images.shape[-1] == side:
         return images
@@ -77,6 +97,14 @@ def augment(
     -------
     Tensor of shape (N, C, H, W)
         The augmented batch; `images` itself if there is nothing to do.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = torch.arange(27, dtype=torch.uint8).reshape(1, 3, 3, 3)
+    >>> changed = augment(images, flip=True, shift=1, generator=torch.Generator().manual_seed(0))
+    >>> changed.shape, changed.dtype
+    (torch.Size([1, 3, 3, 3]), torch.uint8)
     """
     n, _, height, width = images.shape
     drawn = n if of is None else of

@@ -1,20 +1,12 @@
-"""Decoded photos on disk: one array a data set and size, memory-mapped when it is used.
+"""Decoded photos on disk: one array for each data set and size, memory-mapped when it is used.
 
-An entry is two files named after its key: ``<key>.npy`` with the photos and ``<key>.json`` with what is known
-about them. Both are written under temporary names and renamed, the JSON file last, so that an entry is either
-whole or not there. The folder can be deleted at any time: photos are decoded again when next asked for.
+An entry is two files: ``<key>.npy`` with the photos and ``<key>.json`` with what is known about them, renamed last, so
+that an entry is whole or absent. The folder can be deleted at any time.
 
-The JSON file holds CRC-32 checksums, of its own content, of the header of the array and of each photo, taken when the
-entry was written. What they are compared with, and when:
-
-- Whenever an entry is loaded: the JSON file, the size of the array's file and its header.
-- The photos of arrays of up to `CHECKED_WHOLE` bytes: also whenever the entry is loaded. That reads the file once, as
-  the first epoch would.
-- The photos of larger arrays: one by one, when `MappedPhotos.read` gives them out for the first time in a process.
-
-An entry found damaged on loading, or written without checksums by an older version, counts as not there, so that it is
-made again under the same names. A photo found damaged later is a DataError, and the entry is given up. What changes on
-the disk after the check, while the process runs, is not found before the next process looks.
+The JSON file holds CRC-32 checksums of its own content, of the array's header and of each photo. On loading, the JSON
+file, the array's size and its header are checked, and the photos of arrays of up to `CHECKED_WHOLE` bytes; the photos
+of larger arrays are checked one by one, when `MappedPhotos.read` first reads them in a process. An entry found damaged
+on loading, or without checksums, is made again; a photo found damaged later is a DataError, and the entry is removed.
 """
 
 from __future__ import annotations
@@ -41,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.errors import DataError, StorageError
-from cnnhw.files import cache_folder, replacing, temporary_for, write_json
+from cnnhw.files import cache_folder, explained, replacing, temporary_for, write_json
 
 if sys.platform != "win32":
     import fcntl
@@ -62,16 +54,10 @@ class _DamageError(Exception):
 
 
 class MappedPhotos(Tensor):
-    """The photos of an entry, a tensor (M, 3, S, S), uint8, in the memory that the file is mapped to.
+    """The photos of an entry: a memory-mapped tensor (M, 3, S, S), uint8.
 
-    Only what is used is read, and the system takes the memory back when it needs it. What is written to the tensor
-    stays in this process and never reaches the disk. Pickles and deep copies name the file instead of holding the
-    photos, so that a process to which they are sent maps the same file. Operations give plain tensors.
-
-    Attributes
-    ----------
-    path : Path
-        The array's file.
+    Only what is used is read from disk. Writes stay in this process. Pickles and deep copies name the file instead of
+    holding the photos. Operations give plain tensors.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -84,22 +70,12 @@ class MappedPhotos(Tensor):
     _unchecked: NDArray[np.bool_]
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return a copy of some photos, each checked when it is first read.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (B,), int64
-            Which photos, 0 to M - 1.
-
-        Returns
-        -------
-        Tensor of shape (B, 3, S, S), uint8
-            The photos.
+        """Return a copy of some photos, each verified when it is first read.
 
         Raises
         ------
         DataError
-            If a photo is not what was stored. The entry is then given up: the next :func:`load` finds none.
+            If a photo is not what was stored. The entry is then removed.
         """
         if self._original is not None:
             self._announce(rows)
@@ -107,7 +83,7 @@ class MappedPhotos(Tensor):
         return self.index_select(0, rows)
 
     def _announce(self, rows: Tensor) -> None:
-        """Have the system read photos in parallel: else each would be waited for, page by page."""
+        """Ask the system to read photos in parallel, instead of page by page as they are used."""
         if not hasattr(self._mapped, "madvise"):  # Windows
             return
         length = self[0].numel()
@@ -143,37 +119,13 @@ def folder() -> Path:
 
 
 def key(*parts: Any) -> str:
-    """Return the name of an entry.
-
-    Parameters
-    ----------
-    *parts : anything JSON can hold
-        All that the photos depend on: where they come from, the size, a version of the code.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-    """
+    """Return the name of an entry, from all that its photos depend on: source, size, version of the code."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def load(key: str) -> tuple[MappedPhotos, dict[str, Any]] | None:
-    """Return an entry, or None if it is not there, not whole or damaged; of damage, one line is logged.
-
-    Parameters
-    ----------
-    key : str
-        The entry's name, from `key`.
-
-    Returns
-    -------
-    images : MappedPhotos of shape (M, 3, S, S), uint8
-        The photos, memory-mapped; what is written to the tensor never reaches the disk.
-    meta : dict
-        What was stored beside them.
-    """
+    """Return photos and metadata of an entry, or None if it is absent or damaged; damage is logged."""
     path = _array_path(key)
     try:
         return _open(path)
@@ -187,9 +139,7 @@ def load(key: str) -> tuple[MappedPhotos, dict[str, Any]] | None:
 def build(
     key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], dict[str, Any]]
 ) -> tuple[MappedPhotos, dict[str, Any]]:
-    """Make an entry and return it as `load` does.
-
-    Temporary files that killed processes left in the folder are removed.
+    """Make an entry, and return it as :func:`load` does.
 
     Parameters
     ----------
@@ -198,13 +148,8 @@ def build(
     shape : tuple of int
         The shape (M, 3, S, S) of the photos.
     fill : callable
-        Called once with an array of zeros of this shape, on disk; writes the photos into it and returns
-        `meta`, which JSON must be able to hold. If it raises, no entry is made.
-
-    Returns
-    -------
-    images : MappedPhotos of shape (M, 3, S, S), uint8
-    meta : dict
+        Called once with an array of zeros on disk; writes the photos into it and returns the metadata, as JSON holds
+        them. If it raises, no entry is made.
 
     Raises
     ------
@@ -213,29 +158,22 @@ def build(
     """
     path = _array_path(key)
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        _remove_leftovers()
-        needed = math.prod(shape) + 2**20
-        if (free := shutil.disk_usage(folder()).free) < needed:
-            raise DataError(
-                f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB left: "
-                "free some space, or set the environment variable CNNHW_CACHE to another folder"
-            )
-        try:
+        with explained(path):
+            folder().mkdir(parents=True, exist_ok=True)
+            _remove_leftovers()
+            needed = math.prod(shape) + 2**20
+            if (free := shutil.disk_usage(folder()).free) < needed:
+                raise DataError(
+                    f"decoded photos need {needed / 1e6:,.0f} MB, but {folder()} has {free / 1e6:,.0f} MB of free disk "
+                    "space: free some space, or set the environment variable CNNHW_CACHE to another folder"
+                )
             with replacing(path) as temporary:
                 content = _write(temporary, shape, fill)
             write_json(path.with_suffix(".json"), {"crc32": _checksum(content), "content": content}, indent=None)
-        except (PermissionError, StorageError):
-            # Windows refuses to replace a file that another process uses: well if it is the same entry.
-            if load(key) is None:
-                raise
     except StorageError as error:
-        raise DataError(f"decoded photos cannot be stored: {error}") from error
-    except OSError as error:
-        raise DataError(
-            f"decoded photos cannot be stored in {folder()}: {error}. "
-            "Set the environment variable CNNHW_CACHE to a folder that can be written to"
-        ) from error
+        # Windows refuses to replace a file that another process uses, which may be the same entry
+        if load(key) is None:
+            raise DataError(f"decoded photos cannot be stored: {error}") from error
     if (entry := load(key)) is None:
         raise DataError(f"the photos just stored in {folder()} cannot be read back: delete that folder")
     return entry
@@ -311,7 +249,7 @@ def _map(file: BinaryIO) -> mmap.mmap:
 
 
 def _reserve(file: BinaryIO, size: int) -> None:
-    """Set space aside, where the system can: writing through a memory map to a full disk kills the process."""
+    """Reserve disk space, where the system can: writing through a memory map to a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -321,9 +259,9 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 
 def _lock(file: BinaryIO) -> None:
-    """Mark a file as in use until it is closed or the process ends; raise BlockingIOError if it is in use.
+    """Mark a file as in use until it is closed; raise BlockingIOError if it is in use already.
 
-    Windows does not remove files that are open, which is as good.
+    Windows refuses to remove open files, so that no lock is needed there.
     """
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

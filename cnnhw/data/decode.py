@@ -1,4 +1,4 @@
-"""From the bytes of a file to a square RGB photo, one or thousands."""
+"""From the bytes of a file to a square RGB photo, for one photo or thousands."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
     data : bytes
         The content of a file in one of `FORMATS`; its name does not matter.
     size : int
-        The side length S wanted, in pixels.
+        The side length S, in pixels.
     crop : bool
-        Cut the largest centred square out; otherwise the whole photo is squashed to a square.
+        Cut out the largest centred square; otherwise the whole photo is squashed to a square.
 
     Returns
     -------
     array of shape (S, S, 3), uint8
-        RGB: turned upright as its EXIF data say, transparent parts on white, 16-bit greys scaled to 8 bits,
-        reduced by bilinear (triangle) filtering.
+        RGB: oriented by its EXIF data, transparency on white, 16-bit greys scaled to 8 bits, reduced by bilinear
+        filtering.
 
     Raises
     ------
     DataError
-        If the bytes are not a photo, or not a whole one; the message is a short reason.
+        If the bytes are not a whole photo; the message is a short reason.
     """
     if not data:
         raise DataError("empty file")
@@ -127,6 +127,12 @@ def read_photo(path: str | Path, size: int = 128, crop: bool = False) -> Tensor:
     ------
     DataError
         If the file cannot be read, or is not a photo.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.read_photo("pets/cats/0.png", size=32).shape
+    torch.Size([3, 32, 32])
     """
     try:
         photo = decode(Path(path).read_bytes(), size, crop)
@@ -144,27 +150,23 @@ def decode_all(
     crop: bool = False,
     progress: bool = True,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Decode many photos, several at a time.
+    """Decode many photos with several threads.
 
     Parameters
     ----------
     contents : iterable of (str, bytes or OSError)
         Name and content of each file, or why it could not be read.
     rows : dict of str to int
-        Where in `store` each photo goes.
+        The row of `store` for each name.
     store : array of shape (M, 3, S, S), uint8
-        Is written to; rows of photos that cannot be decoded are left alone.
-    crop : bool
-        As in `decode`.
-    progress : bool
-        Show a progress bar on stderr.
+        Is written to, except for the rows of photos that cannot be decoded.
+    crop, progress : bool
+        As for :func:`cnnhw.data.load`.
 
     Returns
     -------
-    digests : dict of str to str
-        For each decoded photo, the first 16 hexadecimal digits of the SHA-256 of its file.
-    failures : dict of str to str
-        For each of the others, the reason.
+    digests, failures : dict of str to str
+        For each decoded photo 16 hexadecimal digits of the SHA-256 of its file; for each other the reason.
     """
     from tqdm import tqdm
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cnnhw.data.cache import MappedPhotos
 
-__all__ = ["PhotoSet", "Split"]
+__all__ = ["PhotoSet", "Split", "join"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,15 @@ class Split:
         The photos' names: paths inside the folder or archive.
     digests : tuple of str
         A hash of each photo's file (of its seed and settings, for generated photos).
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> photos.test.images.shape, photos.test.images.dtype, photos.test.labels[:4]
+    (torch.Size([10, 3, 16, 16]), torch.uint8, tensor([0, 1, 2, 3]))
+    >>> photos.train.batch([0, 7]).shape
+    torch.Size([2, 3, 16, 16])
     """
 
     store: Tensor
@@ -109,6 +118,13 @@ class PhotoSet:
         What a reader of results should know: how complete the data are, how they were split.
     licence : str
         What the photos, and so weights trained on them, may be used for.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> photos.classes, [len(split) for split in photos.splits]
+    (('berry', 'bird', 'dog', 'flower', 'other'), [45, 5, 10])
     """
 
     name: str
@@ -121,13 +137,33 @@ class PhotoSet:
     note: str = ""
     licence: str = ""
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Training, validation and test photos."""
+        return self.train, self.validation, self.test
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for size, classes, photos, order, labels and split."""
         parts = [str(self.size), *self.classes]
-        parts += [split.fingerprint for split in (self.train, self.validation, self.test)]
+        parts += [split.fingerprint for split in self.splits]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
         return f"PhotoSet({self.name!r}, classes={list(self.classes)}, size={self.size}, {sizes})"
+
+
+def join(*splits: Split) -> Split:
+    """Return splits of one data set, which share their store, as a single split, in the order given.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> len(join(photos.train, photos.validation))
+    50
+    """
+    index, labels = (torch.cat([getattr(split, name) for split in splits]) for name in ("index", "labels"))
+    names, digests = (tuple(text for split in splits for text in getattr(split, name)) for name in ("names", "digests"))
+    return Split(splits[0].store, index, labels, names, digests)

@@ -575,6 +575,13 @@ def draw(
     ------
     DataError
         If count, size or first is out of range.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> drawing = scenes.draw(5, size=32)
+    >>> drawing.images.shape, drawing.masks.shape, drawing.labels
+    (torch.Size([5, 3, 32, 32]), torch.Size([5, 32, 32]), tensor([0, 1, 2, 3, 4]))
     """
     if count < 1 or first < 0:
         raise DataError(f"cannot draw {count} scenes from number {first}; give count >= 1, first >= 0")
@@ -629,6 +636,12 @@ def load(
     ------
     DataError
         If a number is out of range, or the cache folder cannot be written to.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> scenes.load(size=16, train=50, test=10, progress=False)
+    PhotoSet('scenes', classes=['berry', 'bird', 'dog', 'flower', 'other'], size=16, train=45, validation=5, test=10)
     """
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")

@@ -1,4 +1,4 @@
-"""The named data sets, and folders of the user's own: where they lie, and which photos belong to them."""
+"""The named data sets and the user's own folders: where the photos are, and which of them belong to the data set."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TINY5_COUNTS = {"train": 1200, "test": 400}
 
 
 class Photo(NamedTuple):
-    """A photo that belongs to a data set: its name, the number of its class, the part it comes in."""
+    """A photo of a data set: its name, the number of its class, the part it comes in."""
 
     name: str
     label: int
@@ -82,18 +82,7 @@ class Version(NamedTuple):
 class Source:
     """A named data set that comes as an archive.
 
-    Attributes
-    ----------
-    about : str
-        One line on what it holds.
-    licence : str
-        What its photos may be used for.
-    versions : tuple of Version
-        The archives it can be had from, by size.
-    select : callable
-        Gives the photos that belong to the data set, from an open folder or archive.
-    only : tuple of str
-        The subfolders that hold them, where it pays not to look into others.
+    `select` returns its photos, from an open folder or archive; `only` names the subfolders to look into.
     """
 
     about: str
@@ -289,21 +278,9 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", 
 def own_folder(folder: Folder) -> Selection:
     """Return the photos of a folder of class folders, or of such folders below ``train/`` and ``test/``.
 
-    Parameters
-    ----------
-    folder : Folder
-        The folder. Below it lie class folders, or ``train/`` and, if wanted, ``test/`` and ``validation/``
-        (or ``val/``) with the same class folders in each. Photos may lie deeper inside the class folders.
-
-    Returns
-    -------
-    Selection
-        Classes in natural order of their names. Photos outside class folders count as skipped.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two class folders, or empty ones, or parts with different ones.
+    Beside ``train/`` there may be ``test/`` and ``validation/`` (or ``val/``), with the same class folders. Photos
+    outside class folders count as skipped. DataError is raised for fewer than two classes, empty ones, or parts that
+    differ.
     """
     names, path = folder.names(), folder.path
     tops = [name for name in folder.folders if "/" not in name]
@@ -351,7 +328,14 @@ def _check_classes(
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the data sets that `cnnhw.data.load` knows."""
+    """Return the names of the data sets that `cnnhw.data.load` knows.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.names()
+    ('scenes', 'flowers', 'linnaeus5', 'tiny5')
+    """
     return ("scenes", *SOURCES)
 
 
@@ -415,6 +399,12 @@ def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> s
     ------
     UnknownNameError
         If there is no such data set.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.data.describe("scenes")
+    'berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files'
     """
     if name == "scenes":
         return "berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files"

@@ -1,8 +1,7 @@
 """Which photos are for training, which for validation, which for the test.
 
-The photos of a class are put in the order of the SHA-256 of seed and name, and the first of them are set
-aside. This depends on no library's random numbers, which change with versions; it is the same on every
-machine; and a photo added to or missing from a class moves hardly any other photo to another part.
+The photos of a class are sorted by the SHA-256 of seed and name, and the first ones are set aside. The split is the
+same on every machine and with every version of any library; adding or removing a photo moves hardly any other.
 """
 
 from __future__ import annotations
@@ -38,6 +37,13 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
     -------
     list of str, length N
         ``"train"``, ``"validation"`` or ``"test"`` for each photo.
+
+    Examples
+    --------
+    >>> names, labels = [f"{number}.jpg" for number in range(10)], [0] * 10
+    >>> parts = split(names, labels, ["train"] * 10)
+    >>> parts.count("train"), parts.count("validation"), parts.count("test")
+    (7, 1, 2)
     """
     parts = list(given)
     cuts = [(part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given]
@@ -54,7 +60,13 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Return a key to sort names by, with the numbers in them by value: photo 2 before photo 10."""
+    """Return a key for sorting names, with the numbers in them by value: photo 2 before photo 10.
+
+    Examples
+    --------
+    >>> sorted(["photo10", "photo2"], key=natural)
+    ['photo2', 'photo10']
+    """
     pieces = re.split(r"(\d+)", name)
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
 

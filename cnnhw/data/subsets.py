@@ -1,6 +1,7 @@
-"""What can be done to a data set before training, each by name: ways of splitting and ordering that a study compares.
+"""Changes to a data set before training, each with a name: ways of splitting and ordering that a study compares.
 
-Some are faults of the original report, kept so that their effect can be measured.
+Each takes a PhotoSet and a seed, which those that draw nothing at random ignore, and returns a PhotoSet. Some are
+faults of the original report, kept so that their effect can be measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, Split, join
 from cnnhw.errors import UnknownNameError
 
 __all__ = [
@@ -33,64 +34,26 @@ SHARES = {"train_5": 0.05, "train_10": 0.1, "train_25": 0.25, "train_50": 0.5}
 
 
 def bgr(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return the photos with red and blue exchanged, as OpenCV reads them.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Not used.
-
-    Returns
-    -------
-    PhotoSet
-        The same photos and splits, with channels in the order blue, green, red.
-    """
+    """Exchange red and blue, as OpenCV reads photos."""
     store = photos.train.store.flip(1)
-    return _with(photos, *(dataclasses.replace(split, store=store) for split in _splits(photos)))
+    return _with(photos, *(dataclasses.replace(split, store=store) for split in photos.splits))
 
 
 def last_tenth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return the photos with the last tenth of the unshuffled training photos for validation.
+    """Validate with the last tenth of the unshuffled training photos.
 
-    That is what Keras's ``validation_split=0.1`` takes. Where the photos are ordered by class, it is a tenth of one
-    class alone, and most of what the training photos have of it.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Not used.
-
-    Returns
-    -------
-    PhotoSet
-        Training and validation photos put together in the order of classes and names, and cut again; the same test.
+    That is what Keras's ``validation_split=0.1`` takes. Training and validation photos are joined in the order of
+    classes and names, and cut again: the tenth is of one class only. The test photos stay.
     """
-    pool = _join(photos.train, photos.validation)
+    pool = join(photos.train, photos.validation)
     order = torch.tensor(sorted(range(len(pool)), key=lambda row: (int(pool.labels[row]), int(pool.index[row]))))
     cut = len(pool) - len(pool) // 10
     return _with(photos, _take(pool, order[:cut]), _take(pool, order[cut:]), photos.test)
 
 
 def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return the photos split anew at random, without regard to classes: 72 % train, 8 % validation, 20 % test.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Decides the split.
-
-    Returns
-    -------
-    PhotoSet
-        All photos, in three other parts.
-    """
-    pool = _join(*_splits(photos))
+    """Split all photos at random, without regard to classes: 72 % train, 8 % validation, 20 % test."""
+    pool = join(*photos.splits)
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
     test = round(len(pool) * 0.2)
     validation = (len(pool) - test) // 10
@@ -99,59 +62,21 @@ def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
 
 
 def every_fifth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return every fifth photo of each part: enough to see that something runs.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Not used.
-
-    Returns
-    -------
-    PhotoSet
-        A fifth of the photos, of all classes where a part has at least five photos of each.
-    """
-    return _with(photos, *(_every(split, 5) for split in _splits(photos)))
+    """Keep every fifth photo of each class and part: enough to see that something runs."""
+    return _with(photos, *(_every(split, 5) for split in photos.splits))
 
 
 def half_train(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return every second training photo, and all photos to validate and test with: for studies of many runs.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Not used.
-
-    Returns
-    -------
-    PhotoSet
-        Half of the training photos of each class; the same validation and test.
-    """
+    """Keep every second training photo of each class; validation and test stay."""
     return _with(photos, _every(photos.train, 2), photos.validation, photos.test)
 
 
 def fold(photos: PhotoSet, seed: int = 0) -> PhotoSet:
-    """Return the photos split anew, class by class: 70 % train, 10 % validation, 20 % test, which seeds share out.
+    """Split all photos class by class: 70 % train, 10 % validation, 20 % test, with other test photos for each seed.
 
-    The test photos of the seeds 0 to 4 have none in common, and together are all photos; so have those of 5 to 9.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    seed : int
-        Decides the split.
-
-    Returns
-    -------
-    PhotoSet
-        All photos, in three other parts.
+    The test photos of the seeds 0 to 4 are disjoint, and together are all photos; so are those of 5 to 9.
     """
-    pool = _join(*_splits(photos))
+    pool = join(*photos.splits)
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed // 5))
     part = torch.empty(len(pool), dtype=torch.int64)
     for label in range(len(photos.classes)):
@@ -179,28 +104,19 @@ _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
 
 
 def names() -> list[str]:
-    """Return the names of all protocols, sorted."""
+    """Return the names of all protocols, sorted.
+
+    Examples
+    --------
+    >>> from cnnhw.data import subsets
+    >>> subsets.names()[:4]
+    ['bgr', 'every_fifth', 'fold', 'half_train']
+    """
     return sorted(_PROTOCOLS)
 
 
 def function(name: str) -> Callable[[PhotoSet, int], PhotoSet]:
-    """Return the function that a protocol is.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    callable
-        Takes photos and seed.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such protocol.
-    """
+    """Return a protocol by its name, a function of photos and seed; UnknownNameError if there is none."""
     if name not in _PROTOCOLS:
         raise UnknownNameError("protocol", name, _PROTOCOLS)
     return _PROTOCOLS[name]
@@ -227,16 +143,17 @@ def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoS
     ------
     UnknownNameError
         If there is no such protocol.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes, subsets
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> subsets.prepare(photos, ["train_50", "bgr"]).train.images.shape
+    torch.Size([20, 3, 16, 16])
     """
     for name in protocols:
-        if name not in _PROTOCOLS:
-            raise UnknownNameError("protocol", name, _PROTOCOLS)
-        photos = _PROTOCOLS[name](photos, seed)
+        photos = function(name)(photos, seed)
     return photos
-
-
-def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
-    return photos.train, photos.validation, photos.test
 
 
 def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> PhotoSet:
@@ -246,14 +163,6 @@ def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> Pho
 def _every(split: Split, nth: int) -> Split:
     # by class, so that a set whose classes take turns does not lose all but one of them
     return _take(split, split.labels.argsort(stable=True)[::nth].sort().values)
-
-
-def _join(*splits: Split) -> Split:
-    def all_of(what: str) -> tuple[str, ...]:
-        return tuple(text for split in splits for text in getattr(split, what))
-
-    index, labels = (torch.cat([getattr(split, what) for split in splits]) for what in ("index", "labels"))
-    return Split(splits[0].store, index, labels, all_of("names"), all_of("digests"))
 
 
 def _take(split: Split, rows: Tensor) -> Split:

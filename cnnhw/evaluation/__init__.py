@@ -1,4 +1,4 @@
-"""How good a network is, and what is wrong: with the network, or with the photos."""
+"""Metrics, calibration and robustness of networks, audits of photos, and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained network on labelled photos: all figures, the photos that it gets wrong, and a folder that holds them."""
+"""Evaluation of a trained network on labelled photos: metrics, errors, and a folder that holds both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnnhw import evaluation, files, outputs, system
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.errors import DataError, UnknownNameError, WeightsError
 from cnnhw.evaluation import calibration
 from cnnhw.models.blocks import Classifier
@@ -31,7 +31,7 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What a network makes of labelled photos.
+    """The predictions of a network on labelled photos, and the metrics of these.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Assessment:
     labels : Tensor of shape (N,), int64
         Their true classes, indices into `classes`.
     logits : Tensor of shape (N, K), float32
-        The network's answers.
+        The network's logits.
     """
 
     model: Classifier
@@ -66,7 +66,7 @@ class Assessment:
 
     @cached_property
     def predictions(self) -> Tensor:
-        """The likeliest classes: Tensor of shape (N,), int64."""
+        """The most probable classes: Tensor of shape (N,), int64."""
         return self.logits.argmax(1)
 
     @cached_property
@@ -76,7 +76,7 @@ class Assessment:
 
     @cached_property
     def errors(self) -> list[int]:
-        """The photos predicted wrong, indices into `names`, those first that the network is surest of."""
+        """The misclassified photos, indices into `names`, the most confident predictions first."""
         wrong = (self.predictions != self.labels).nonzero().flatten()
         order = self.probabilities[wrong].amax(1).argsort(descending=True, stable=True)
         return wrong[order].tolist()
@@ -107,11 +107,11 @@ class Assessment:
             {"name": name, "precision": _defined(p), "recall": _defined(r), "f1": _defined(f), "photos": int(count)}
             for name, p, r, f, count in zip(self.classes, *shares, strict=True)
         ]
-        right = int(self.confusion.trace())
+        correct = int(self.confusion.trace())
         filled = [dataclasses.asdict(one) for one in self.bins]
         return {
             "accuracy": evaluation.accuracy(self.predictions, self.labels),
-            "accuracy_interval": evaluation.wilson_interval(right, len(self.names)),
+            "accuracy_interval": evaluation.wilson_interval(correct, len(self.names)),
             "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
             "errors": len(self.errors),
             "per_class": per_class,
@@ -158,7 +158,7 @@ class Assessment:
     def save(self, path: str | Path) -> Path:
         """Write figures, errors and pictures to a folder.
 
-        It holds ``evaluation.json``, ``errors.csv`` (a line a photo that is predicted wrong, the surest first),
+        It holds ``evaluation.json``, ``errors.csv`` (the misclassified photos, the most confident first),
         ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
 
         Parameters
@@ -202,7 +202,7 @@ class Assessment:
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
-    """Let a network predict labelled photos.
+    """Evaluate a network on labelled photos.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     Returns
     -------
     Assessment
-        The network's answers.
+        Predictions and metrics.
 
     Raises
     ------
@@ -226,32 +226,30 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     DataError
         If size or classes of the data are not those of the network.
     WeightsError
-        If the network answers with numbers that are not finite.
+        If the logits are not finite.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> found = assess(cnnhw.models.create("q1_shallow", size=16), photos)
+    >>> found.confusion.shape, len(found.errors) == 10 - int(found.confusion.trace())
+    (torch.Size([5, 5]), True)
     """
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     classes, places = _matched(model, photos)
     evaluation.check_fits(model, photos.size, len(photos.classes))
-    split = _joined(photos) if part == "all" else getattr(photos, part)
+    split = join(*photos.splits) if part == "all" else getattr(photos, part)
     logits = evaluation.predict(model, split)
     if not logits.isfinite().all():
-        raise WeightsError("the network answers with numbers that are not finite: its weights cannot be used")
+        raise WeightsError("the logits of the network are not finite: its weights cannot be used")
     return Assessment(model, photos, part, classes, split.names, places[split.labels], logits)
 
 
 def check_unused(folder: Path) -> None:
-    """Refuse a folder that holds anything, be it an evaluation, a run or what is not ours.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; it need not exist.
-
-    Raises
-    ------
-    OccupiedError
-        If it holds anything already.
-    """
+    """Raise OccupiedError if a folder holds anything; it need not exist."""
     outputs.check_folder(folder, _FILES, "choose another folder (--out)")
 
 
@@ -274,17 +272,6 @@ def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tens
             "Name the class folders as the network names its classes"
         )
     return classes, torch.tensor([classes.index(name) for name in photos.classes])
-
-
-def _joined(photos: PhotoSet) -> Split:
-    parts = (photos.train, photos.validation, photos.test)
-    return Split(
-        photos.train.store,
-        torch.cat([split.index for split in parts]),
-        torch.cat([split.labels for split in parts]),
-        sum((split.names for split in parts), ()),
-        sum((split.digests for split in parts), ()),
-    )
 
 
 def _defined(value: float) -> float | None:

@@ -1,7 +1,7 @@
-"""Looking a labelled photo set over before one trusts it: labels that look wrong, and photos that are there twice.
+"""Audit of a labelled data set: label errors and near-duplicates.
 
 A label is suspicious if a classifier that has not seen it finds another class more probable (confident learning,
-Northcutt et al. 2021). Photos that are in training and test alike make a test accuracy too high.
+Northcutt et al. 2021). Photos in both training and test set make the test accuracy too high.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw import evaluation, features, system
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.augment import luminance
+from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.data.splits import PARTS, natural
 from cnnhw.errors import DataError
 from cnnhw.models.blocks import Classifier
@@ -28,7 +29,6 @@ __all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "su
 
 DISTANCE = 6
 _CHUNK = 500
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _TIE = 0.01  # grey levels of 255: less is rounding
 _STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
 _MOST_PAIRS = 200
@@ -36,7 +36,7 @@ _MOST_PAIRS = 200
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """What classifiers that have not seen a photo think of its label.
+    """Out-of-fold predictions for the labels of a data set.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Pair:
 
 
 def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return by how much the label given is more probable than the most probable other class.
+    """Return the normalized margin of each label: its probability minus that of the most probable other class.
 
     Parameters
     ----------
@@ -111,8 +111,13 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (N,)
-        The normalized margin of Northcutt et al. (2021), -1 to 1: -1 for a label that is surely wrong, 1 for one that
-        is surely right.
+        The margins of Northcutt et al. (2021), from -1 (certainly wrong) to 1 (certainly correct).
+
+    Examples
+    --------
+    >>> import torch
+    >>> margins(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
+    tensor([ 0.5000, -0.5000])
     """
     own = labels[:, None]
     others = probabilities.scatter(1, own, -torch.inf)
@@ -120,15 +125,15 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Suspects:
-    """Order labels by how wrong they look to classifiers that have not seen them.
+    """Rank labels by out-of-fold predictions, the most suspicious first.
 
-    Multinomial logistic regression on standardised vectors is fitted to all folds but one and asked about that one,
-    for each fold. A fold holds about the same share of each class.
+    Multinomial logistic regression on standardised vectors is fitted to all folds but one and predicts that one, for
+    each fold; folds are stratified by class.
 
     Parameters
     ----------
     vectors : Tensor of shape (N, D), float
-        A description of each photo, as from :func:`cnnhw.features.vectors`.
+        A feature vector of each photo, such as :func:`cnnhw.features.embeddings` returns.
     labels : Tensor of shape (N,), int64
         The labels given, 0 to K - 1.
     folds : int
@@ -146,6 +151,14 @@ def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: 
     DataError
         If there are fewer than two classes, a class has fewer photos than there are folds, or the vectors are not
         finite or not one for each label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vectors = torch.cat([torch.zeros(10, 2), torch.ones(10, 2)]) + torch.arange(20)[:, None] / 100
+    >>> labels = torch.tensor([0] * 9 + [1] + [1] * 10)  # the tenth is wrong
+    >>> suspicious_labels(vectors, labels).order[0]
+    tensor(9)
     """
     if vectors.ndim != 2 or labels.ndim != 1 or len(vectors) != len(labels):
         shapes = tuple(vectors.shape), tuple(labels.shape)
@@ -200,15 +213,20 @@ def dhash(images: Tensor) -> NDArray[np.uint64]:
     ------
     DataError
         If the photos have another shape or type.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ramp = torch.arange(0, 90, 10, dtype=torch.uint8).expand(1, 3, 8, 9)  # brighter to the right
+    >>> hex(dhash(ramp)[0])
+    '0xffffffffffffffff'
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise DataError(f"photos must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
     down, across = _areas(images.shape[2], 8), _areas(images.shape[3], 9)
-    luma = torch.tensor(_LUMA)
     hashes = []
     for some in images.split(_CHUNK):
-        grey = torch.einsum("nchw,c->nhw", some.float(), luma)
-        cells = down @ grey @ across.T  # (N, 8, 9)
+        cells = down @ luminance(some.float()) @ across.T  # (N, 8, 9)
         bits = (cells.diff(dim=2) > _TIE).flatten(1)  # (N, 64)
         hashes.append(np.packbits(bits.numpy(), axis=1).view(">u8")[:, 0].astype(np.uint64))
     return np.concatenate(hashes)
@@ -244,6 +262,13 @@ def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance
     ------
     DataError
         If `distance` is out of range.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=32, train=50, test=10, progress=False)
+    >>> len(near_duplicates(photos, photos, distance=0))
+    60
     """
     if not 0 <= distance <= 64:
         raise DataError(f"distance is {distance}: a hash has 64 bits, give 0 to 64")
@@ -285,7 +310,7 @@ def _listing(photos: PhotoSet) -> _Listing:
     parts: list[str] = []
     labels: list[str] = []
     hashes = []
-    for part, split in zip(PARTS, _splits(photos), strict=True):
+    for part, split in zip(PARTS, photos.splits, strict=True):
         names += split.names
         parts += [part] * len(split)
         labels += [photos.classes[label] for label in split.labels.tolist()]
@@ -293,10 +318,6 @@ def _listing(photos: PhotoSet) -> _Listing:
     bytes_ = np.concatenate(hashes).view(np.uint8).reshape(-1, 8)
     signs = 2 * np.unpackbits(bytes_, axis=1).astype(np.float32) - 1
     return _Listing(names, parts, labels, signs)
-
-
-def _splits(photos: PhotoSet) -> tuple[Split, Split, Split]:
-    return photos.train, photos.validation, photos.test
 
 
 def run(
@@ -308,16 +329,16 @@ def run(
     distance: int = DISTANCE,
     credits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Look a data set over: all its photos, whatever part they are in.
+    """Audit all photos of a data set, of all its parts.
 
     Parameters
     ----------
     photos : PhotoSet
         The data set.
     model : Classifier
-        The network whose features are used, as for :func:`cnnhw.features.vectors`.
+        The network whose features are used, as for :func:`cnnhw.features.embeddings`.
     against : PhotoSet, optional
-        Another data set, some of whose photos may be in the first, too.
+        Another data set, in which to look for photos of the first.
     most : int
         How many suspicious labels to list at most.
     distance : int
@@ -339,12 +360,12 @@ def run(
         As :func:`suspicious_labels`, with up to five folds.
     """
     credits = credits or {}
-    labels = torch.cat([split.labels for split in _splits(photos)])
-    names = [name for split in _splits(photos) for name in split.names]
-    parts = [part for part, split in zip(PARTS, _splits(photos), strict=True) for _ in range(len(split))]
+    everything = join(*photos.splits)
+    labels, names = everything.labels, everything.names
+    parts = [part for part, split in zip(PARTS, photos.splits, strict=True) for _ in range(len(split))]
     folds = max(2, min(5, *torch.bincount(labels).tolist()))
     found = suspicious_labels(
-        torch.cat([features.vectors(model, split) for split in _splits(photos) if len(split)]), labels, folds=folds
+        torch.cat([features.embeddings(model, split) for split in photos.splits if len(split)]), labels, folds=folds
     )
     wrong = [row for row in found.order.tolist() if found.margins[row] < 0]
     predicted = found.predicted.tolist()
@@ -386,7 +407,7 @@ def _facts(photos: PhotoSet) -> dict[str, Any]:
         "fingerprint": photos.fingerprint,
         "size": photos.size,
         "classes": list(photos.classes),
-        "photos": {part: len(split) for part, split in zip(PARTS, _splits(photos), strict=True)},
+        "photos": {part: len(split) for part, split in zip(PARTS, photos.splits, strict=True)},
         "note": photos.note,
         "licence": photos.licence,
     }

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: bins of confidence, expected calibration error, Brier score."""
+"""Calibration: reliability bins, expected calibration error, Brier score."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Bin:
     confidence : float
         The mean of their top probabilities, 0 to 1; NaN if there are none.
     accuracy : float
-        The share of them that is predicted right, 0 to 1; NaN if there are none.
+        The share of them that is predicted correctly, 0 to 1; NaN if there are none.
     """
 
     low: float
@@ -35,7 +35,7 @@ class Bin:
 
 
 def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:
-    """Sort photos into bins of equal width by their top probability (Guo et al. 2017, section 2).
+    """Return reliability bins: photos by top probability, in bins of equal width (Guo et al. 2017, section 2).
 
     Parameters
     ----------
@@ -50,31 +50,43 @@ def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:
     -------
     list of Bin
         All bins from 0 to 1, empty ones too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> probabilities = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+    >>> [(one.count, one.accuracy) for one in bins(probabilities, torch.tensor([0, 1, 1]), count=2)]
+    [(0, nan), (3, 0.6666666666666666)]
     """
     confidence, predictions = probabilities.double().max(1)
-    right = (predictions == labels).double()
+    correct = (predictions == labels).double()
     edges = torch.arange(count + 1, dtype=torch.float64) / count
     where = torch.bucketize(confidence, edges[1:-1])  # an edge belongs to the bin below it
     within = [where == number for number in range(count)]
     return [
-        Bin(low, high, int(chosen.sum()), float(confidence[chosen].mean()), float(right[chosen].mean()))
+        Bin(low, high, int(chosen.sum()), float(confidence[chosen].mean()), float(correct[chosen].mean()))
         for low, high, chosen in zip(edges[:-1].tolist(), edges[1:].tolist(), within, strict=True)
     ]
 
 
 def expected_calibration_error(filled: Sequence[Bin]) -> float:
-    """Return how far confidence and accuracy lie apart, on average (Naeini et al. 2015; Guo et al. 2017, eq. 3).
+    """Return the expected calibration error (Naeini et al. 2015; Guo et al. 2017, eq. 3).
 
     Parameters
     ----------
     filled : sequence of Bin
-        What :func:`bins` returned.
+        The result of :func:`bins`.
 
     Returns
     -------
     float
         The mean over bins of ``|accuracy - confidence|``, weighted by their photos, 0 to 1; NaN for no photos. It
         depends on the number of bins, and with few photos it is above 0 even for perfect probabilities.
+
+    Examples
+    --------
+    >>> expected_calibration_error([Bin(0.5, 1.0, count=10, confidence=0.75, accuracy=0.5)])
+    0.25
     """
     total = sum(one.count for one in filled)
     if not total:
@@ -83,7 +95,7 @@ def expected_calibration_error(filled: Sequence[Bin]) -> float:
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean squared distance of probabilities from what came true (Brier 1950).
+    """Return the Brier score, the mean squared error of the probabilities (Brier 1950).
 
     Parameters
     ----------
@@ -96,7 +108,13 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
     -------
     float
         The sum over classes of squared differences, averaged over photos, as Brier defined it: from 0, all certain and
-        right, to 2, all certain and wrong. Always guessing 1 / K gives 1 - 1 / K. NaN for no photos.
+        correct, to 2, all certain and wrong. Always guessing 1 / K gives 1 - 1 / K. NaN for no photos.
+
+    Examples
+    --------
+    >>> import torch
+    >>> brier_score(torch.full((1, 4), 0.25), torch.tensor([2]))
+    0.75
     """
     true = torch.nn.functional.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - true).square().sum(1).mean())

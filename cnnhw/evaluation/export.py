@@ -1,4 +1,4 @@
-"""Trained networks for other programs: ONNX files, checked against the network that they came from."""
+"""Export of trained networks to ONNX files, checked against the original network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnnhw.models.blocks import Classifier
 __all__ = ["TOLERANCE", "Check", "to_onnx"]
 
 TOLERANCE = 1e-4
-"""How far logits may differ, as a share of the greatest logit."""
+"""Largest difference of logits allowed, relative to the largest logit."""
 
 _OPSET = 18  # runtimes know it since 2023
 _BATCHES = (1, 3)
@@ -30,7 +30,7 @@ _BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class Check:
-    """How an exported network compares with the one that it came from, on random photos.
+    """Comparison of an exported network with the original, on random photos.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ def to_onnx(model: Classifier, path: str | Path) -> Check:
 
 
 def _forget_origin(written: Any) -> None:
-    """Leave out what the exporter notes of its own work: names of Python files and lines beside each node."""
+    """Remove the exporter's metadata: names of Python files and lines beside each node."""
     graph = written.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")

@@ -1,8 +1,6 @@
-"""How good a network is: logits of a whole split, accuracy, confusion matrix and intervals."""
+"""Logits of a whole split, accuracy, confusion matrix and intervals."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ from torch import Tensor
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import DataError
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
 __all__ = [
     "accuracy",
@@ -25,7 +23,7 @@ __all__ = [
 
 
 def check_fits(model: Classifier, size: int, num_classes: int) -> None:
-    """Refuse photos or classes that a model is not made for.
+    """Raise an error if photos or classes do not fit a model.
 
     Parameters
     ----------
@@ -40,6 +38,14 @@ def check_fits(model: Classifier, size: int, num_classes: int) -> None:
     ------
     DataError
         If either differs from the model's.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.evaluation.check_fits(cnnhw.models.create("q1_shallow", size=32), size=64, num_classes=5)
+    Traceback (most recent call last):
+        ...
+    cnnhw.errors.DataError: the photos are 64 pixels wide, the model is made for 32: ...
     """
     if size != model.size:
         raise DataError(
@@ -70,27 +76,38 @@ def predict(model: Classifier, split: Split, batch_size: int = 250) -> Tensor:
     -------
     Tensor of shape (N, num_classes), float32
         The logits, on the CPU.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> cnnhw.evaluation.predict(cnnhw.models.create("q1_shallow", size=16), photos.test).shape
+    torch.Size([10, 5])
     """
-    was_training = model.training
-    model.eval()
     device = device_of(model)
-    try:
+    with evaluating(model):
         logits = [
             model(to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)).cpu()
             for rows in torch.arange(len(split)).split(batch_size)
         ]
-    finally:
-        model.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, model.num_classes)
 
 
 def loss(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean cross-entropy, in nats, of logits (N, K) against labels (N,)."""
+    """Return the mean cross-entropy, in nats, of logits (N, K) against labels (N,).
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> round(cnnhw.evaluation.loss(torch.zeros(2, 5), torch.tensor([0, 3])), 4)  # log 5
+    1.6094
+    """
     return float(F.cross_entropy(logits, labels))
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:
-    """Return the share of right predictions, 0 to 1.
+    """Return the share of correct predictions, 0 to 1.
 
     Parameters
     ----------
@@ -101,12 +118,18 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float:
     -------
     float
         Accuracy; NaN for no photos.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.accuracy(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]))
+    0.75
     """
     return float((predictions == labels).double().mean())
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count how often each class was taken for each.
+    """Return the confusion matrix.
 
     Parameters
     ----------
@@ -119,35 +142,56 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> T
     -------
     Tensor of shape (K, K), int64
         Rows are the true classes, columns the predicted ones.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), num_classes=2)
+    tensor([[1, 1],
+            [0, 1]])
     """
     cells = labels * num_classes + predictions
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def balanced_accuracy(confusion: Tensor) -> float:
-    """Return the mean over classes of the share of its photos found, 0 to 1, from a confusion matrix (K, K)."""
+    """Return the mean recall over classes, 0 to 1, from a confusion matrix (K, K).
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> cnnhw.evaluation.balanced_accuracy(torch.tensor([[9, 1], [1, 1]]))
+    0.699999988079071
+    """
     counts = confusion.sum(1)
     return float((confusion.diagonal() / counts)[counts > 0].mean())
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return an interval for a share, for the sampling of photos alone.
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of an accuracy, which accounts for the sampling of photos alone.
 
     Parameters
     ----------
     correct, total : int
-        Right predictions among how many photos.
-    z : float
-        Normal quantile; the default gives 95 %.
+        Number of correct predictions, and of photos.
+    confidence : float
+        Confidence level, 0 to 1.
 
     Returns
     -------
     tuple of float
-        Lower and upper end, 0 to 1 (Wilson 1927).
+        Lower and upper end, 0 to 1 (Wilson 1927); 0 and 1 for no photos.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> low, high = cnnhw.evaluation.wilson_interval(81, 263)
+    >>> round(low, 4), round(high, 4)
+    (0.2553, 0.3662)
     """
+    from scipy.stats import binomtest  # takes half a second to import
+
     if total == 0:
         return 0.0, 1.0
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""How a network takes changes of a photo: shifts, blur, other colours."""
+"""Robustness to shifts, blur and recolouring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANGES = ("blurred", "recoloured")
 
 
 def changed(images: Tensor, kind: str) -> Tensor:
-    """Return photos as a network was not trained on them: a test of what holds outside its own photos.
+    """Return blurred or recoloured photos, which networks were not trained on.
 
     Parameters
     ----------
@@ -38,6 +38,12 @@ def changed(images: Tensor, kind: str) -> Tensor:
     ------
     UnknownNameError
         If there is no such kind of change.
+
+    Examples
+    --------
+    >>> import torch
+    >>> changed(torch.zeros(1, 3, 40, 40, dtype=torch.uint8), "blurred").shape
+    torch.Size([1, 3, 40, 40])
     """
     from torchvision.transforms import functional as tv  # takes a second to import
 
@@ -51,7 +57,7 @@ def changed(images: Tensor, kind: str) -> Tensor:
 
 
 def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
-    """Return how often a small shift of the photo leaves the predicted class as it is (Zhang 2019).
+    """Return the shift consistency: how often a small shift leaves the predicted class unchanged (Zhang 2019).
 
     Parameters
     ----------
@@ -65,8 +71,16 @@ def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
     Returns
     -------
     float
-        Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Shifted and unshifted photo
-        are both cut from one that is continued at its edges by reflection.
+        Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Both are cut from a photo
+        that is padded by reflection.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> 0 <= shift_consistency(cnnhw.models.create("q1_shallow", size=16), photos.test) <= 1
+    True
     """
     images = split.images.float()
     side = images.shape[-1]

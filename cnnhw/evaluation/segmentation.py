@@ -1,7 +1,7 @@
-"""A tiny encoder and decoder that finds the object in a scene, with and without long connections between the two.
+"""Segmentation of the object in a scene by a small encoder-decoder, with and without long skip connections.
 
-Such connections (Ronneberger et al. 2015) are as long as the network. They are there to bring back where things are,
-and not for the gradient.
+Such connections (Ronneberger et al. 2015) are as long as the network. They carry spatial detail; the gradient does not
+need them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["Found", "find_objects"]
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """How well objects were found in test scenes.
+    """Segmentation quality on test scenes.
 
     Attributes
     ----------
     overlap : float
         Intersection over union of all object pixels, 0 to 1.
     edge : float
-        Share of the pixels near an object's edge that were told right, 0 to 1.
+        Pixel accuracy near an object's edge, 0 to 1.
     masks : Tensor of shape (N, S, S), bool
-        What was taken for the object.
+        The predicted masks.
     """
 
     overlap: float
@@ -39,7 +39,7 @@ class Found:
 
 
 def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, epochs: int = 8) -> Found:
-    """Train an encoder and decoder on scenes, and look at what it finds in others.
+    """Train an encoder-decoder on scenes, and measure its segmentation of others.
 
     Parameters
     ----------

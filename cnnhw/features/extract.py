@@ -1,6 +1,6 @@
-"""Looking into any torch model: the maps of its layers, its filters, and what in a photo it answers to.
+"""Feature maps and top activations of any torch model.
 
-The model is put into evaluation mode and back; its parameters' gradients are left as they were.
+The model runs in evaluation mode, and gets its own mode back; the gradients of its parameters stay as they were.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+from cnnhw.models.blocks import evaluating
 
-__all__ = ["dead", "first_convolution", "largest", "layers", "maps", "resolve"]
+__all__ = ["dead", "first_convolution", "layers", "maps", "resolve", "top_activations"]
 
 _BATCH = 100
 _GREY = 0.45  # about the mean of photographs
 
 
 def first_convolution(model: nn.Module) -> str:
-    """Return the name of the layer that sees the photo.
+    """Return the name of the first convolution.
 
     Parameters
     ----------
@@ -34,12 +35,19 @@ def first_convolution(model: nn.Module) -> str:
     Returns
     -------
     str
-        The first module with a ``weight`` of shape (C, 3, k, k); one that is called ``conv1`` goes before others.
+        The first module with a ``weight`` of shape (C, 3, k, k); a module called ``conv1`` takes precedence.
 
     Raises
     ------
     CnnhwError
         If there is none.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.first_convolution(model)
+    'features.conv1'
     """
     found = []
     for name, module in model.named_modules():
@@ -61,8 +69,8 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
     model : nn.Module
         Any model.
     layer : str, optional
-        Name of a module, as ``model.named_modules()`` has it, or its last part if no other name ends like it. Not
-        given, the first convolution is meant.
+        Name of a module, as in ``model.named_modules()``, or the last part of it if that is unique. The first
+        convolution by default.
 
     Returns
     -------
@@ -75,6 +83,13 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
         If there is no such layer; the message suggests the nearest name.
     CnnhwError
         If the name could mean more than one layer, or no layer is given and there is no such convolution.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.resolve(model, "relu2")
+    'features.relu2'
     """
     if layer is None:
         return first_convolution(model)
@@ -94,7 +109,7 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
 
 
 def layers(model: nn.Module, size: int | None = None) -> list[str]:
-    """Return the names of the layers that have maps.
+    """Return the names of the layers whose outputs are feature maps.
 
     Parameters
     ----------
@@ -106,13 +121,20 @@ def layers(model: nn.Module, size: int | None = None) -> list[str]:
     Returns
     -------
     list of str
-        The modules without parts whose output has shape (N, C, H, W), in the order of their first calls.
+        The modules without submodules whose output has shape (N, C, H, W), in the order of their first calls.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.layers(model)[:3]
+    ['features.conv1', 'features.pool1', 'features.relu1']
     """
     return _with_maps(model, _blank(model, 1, size))
 
 
 def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
-    """Return what a layer makes of photos.
+    """Return the feature maps of a layer.
 
     Parameters
     ----------
@@ -132,6 +154,13 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     ------
     UnknownNameError
         If there is no such layer, or its output is not a map.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.maps(model, torch.rand(2, 3, 32, 32), layer="conv2").shape
+    torch.Size([2, 32, 16, 16])
     """
     name = resolve(model, layer)
     module = model.get_submodule(name)
@@ -140,9 +169,9 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
 
     def keep(_: nn.Module, __: Any, out: Any) -> None:
         if isinstance(out, Tensor) and out.dim() == 4:
-            seen["map"] = out.clone()  # a later layer may work in place
+            seen["map"] = out.clone()  # a later layer may change it in place
 
-    with _evaluation(model), _hook(module, keep), torch.no_grad():
+    with evaluating(model), _hook(module, keep), torch.no_grad():
         for part in images.split(_BATCH):
             model(_input(model, part))
             if "map" not in seen:
@@ -152,7 +181,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
 
 
 def dead(maps: Tensor) -> Tensor:
-    """Say which channels tell nothing.
+    """Return which channels are dead: constant over all positions and photos.
 
     Parameters
     ----------
@@ -162,35 +191,43 @@ def dead(maps: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (C,), bool
-        Whether the channel has the same value at all positions of all photos.
+        Whether the channel is dead.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> maps = torch.rand(4, 3, 8, 8)
+    >>> maps[:, 1] = 0
+    >>> cnnhw.features.dead(maps)
+    tensor([False,  True, False])
     """
     flat = maps.transpose(0, 1).flatten(1)
     return flat.amax(1) == flat.amin(1)
 
 
-def largest(
+def top_activations(
     model: nn.Module, photos: Split | Tensor, layer: str, channel: int, count: int = 9
 ) -> list[tuple[int, int, int, float]]:
-    """Return where in a data set a channel is largest.
+    """Return the top activations of a channel: the photos and positions where it is largest.
 
     Parameters
     ----------
     model : nn.Module
         Any model that takes a batch of photos in 0..1.
     photos : Split or Tensor of shape (N, 3, S, S)
-        The photos, which are looked at in batches.
+        The photos, which are processed in batches.
     layer : str
         As for :func:`resolve`.
     channel : int
         Which channel, from 0.
     count : int
-        How many places.
+        How many photos to return.
 
     Returns
     -------
     list of (int, int, int, float)
         Number of the photo, row and column in the map, and value; the largest first. Each photo counts once, with its
-        largest value: otherwise one photo and its neighbouring positions might fill the list.
+        largest value.
 
     Raises
     ------
@@ -198,6 +235,15 @@ def largest(
         As for :func:`maps`.
     DataError
         If there is no such channel.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> photos = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    >>> found = cnnhw.features.top_activations(model, photos, "conv1", channel=3, count=2)
+    >>> len(found), found[0][3] >= found[1][3]
+    (2, True)
     """
     found: list[tuple[int, int, int, float]] = []
     for rows in torch.arange(len(photos)).split(_BATCH):
@@ -238,7 +284,7 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
 
         return hook
 
-    with _evaluation(model), contextlib.ExitStack() as hooks, torch.no_grad():
+    with evaluating(model), contextlib.ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             if name and not any(True for _ in module.children()):
                 hooks.enter_context(_hook(module, note(name)))
@@ -249,17 +295,6 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
 def _input(model: nn.Module, images: Tensor) -> Tensor:
     parameter = next(model.parameters(), None)
     return to_float(images) if parameter is None else to_float(images).to(parameter.device)
-
-
-@contextlib.contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # one by one, as some may have been frozen
-            module.training = training
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The filters of a convolution as small pictures."""
+"""The filters of a convolution."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     ------
     UnknownNameError
         If there is no such layer, or it is no convolution.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.filters(model).shape
+    torch.Size([16, 3, 3, 3])
     """
     name = resolve(model, layer)
     module = model.get_submodule(name)

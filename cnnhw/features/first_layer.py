@@ -1,4 +1,4 @@
-"""Is a first layer an edge detector? Its maps against Sobel's, its filters on gratings, its channels on objects."""
+"""How much of an edge detector a first layer is: Sobel correlation, orientation selectivity, figure-ground."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnhw import features
+from cnnhw.data.augment import luminance
 from cnnhw.errors import DataError
 
 __all__ = [
@@ -21,26 +22,32 @@ __all__ = [
     "sobel",
 ]
 
-_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R Recommendation BT.601
 _FREQUENCIES = 8
 
 
 def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the slopes of the luminance by Sobel's operator.
+    """Return the gradient of the luminance, by the Sobel operator.
 
     Parameters
     ----------
     images : Tensor of shape (N, 3, H, W), uint8 or float
-        RGB photos in 0..255, or in 0..1; continued at their edges by reflection.
+        RGB photos in 0..255, or in 0..1; padded by reflection.
 
     Returns
     -------
     tuple of Tensor of shape (N, H, W), float32
-        The slope to the right, the slope downwards, and the length of both together, in eight times the difference
-        between neighbouring pixels, these in 0..1.
+        The horizontal and the vertical derivative, and the gradient's magnitude; in 0..8, for pixels in 0..1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ramp = torch.linspace(0, 1, 5).expand(1, 3, 5, 5)
+    >>> gx, gy, magnitude = sobel(ramp)
+    >>> gx[0, 2, 1:4].round(decimals=3), gy.abs().max() < 1e-6
+    (tensor([2., 2., 2.]), tensor(True))
     """
     pixels = images if images.is_floating_point() else images / 255
-    grey = torch.einsum("nchw,c->nhw", pixels, pixels.new_tensor(_LUMINANCE))
+    grey = luminance(pixels)
     across = grey.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gx, gy = F.conv2d(
         F.pad(grey[:, None], (1, 1, 1, 1), mode="reflect"), torch.stack([across, across.T])[:, None]
@@ -49,7 +56,7 @@ def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def edge_correlation(maps: Tensor, images: Tensor) -> dict[str, Tensor]:
-    """Return how closely maps follow the slopes of the luminance.
+    """Return the correlation of feature maps with the gradient of the luminance.
 
     Parameters
     ----------
@@ -62,8 +69,8 @@ def edge_correlation(maps: Tensor, images: Tensor) -> dict[str, Tensor]:
     -------
     dict of str to Tensor of shape (C,), float64
         For each channel the absolute Pearson correlation over all positions of all photos: ``"gx"`` and ``"gy"``
-        between the map and the slopes, ``"magnitude"`` between the map's absolute value and the length of the slope;
-        0 to 1. A channel that is constant gives 0.
+        between the map and the derivatives, ``"magnitude"`` between the map's absolute value and the gradient's
+        magnitude; 0 to 1. A constant channel gives 0.
 
     Raises
     ------
@@ -79,11 +86,11 @@ def edge_correlation(maps: Tensor, images: Tensor) -> dict[str, Tensor]:
 
 
 def orientation_selectivity(weight: Tensor, orientations: int = 16) -> Tensor:
-    """Return how much a filter prefers some orientations of a grating.
+    """Return the orientation selectivity of filters.
 
-    The response r to a full-field grey sine grating is the largest over its phases: the length of the responses to a
-    sine and a cosine. It is taken at the spatial frequency that the filter answers to most, of eight from half a cycle
-    a filter to half a cycle a pixel.
+    The response r to a full-field grey sine grating is its maximum over phases: the norm of the responses to a sine and
+    a cosine. It is taken at the filter's preferred spatial frequency, of eight from half a cycle per filter to half a
+    cycle per pixel.
 
     Parameters
     ----------
@@ -96,10 +103,17 @@ def orientation_selectivity(weight: Tensor, orientations: int = 16) -> Tensor:
     -------
     Tensor of shape (C,), float64
         One minus the circular variance of the tuning curve, abs(sum r exp(2i theta)) / sum r (Ringach et al. 2002): 0
-        for a filter that answers alike to all orientations, or to no grey grating at all; 1 for one that answers to a
-        single one. An ideal directional derivative has 1/3.
+        for a filter that responds equally to all orientations, or to no grey grating at all; 1 for one that responds
+        to a single orientation. An ideal directional derivative has 1/3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> slope = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).expand(1, 3, 3, 3)
+    >>> round(float(orientation_selectivity(slope)), 2)
+    0.38
     """
-    grey = weight.detach().double().sum(1)  # (C, k, k): what a grey photo meets
+    grey = weight.detach().double().sum(1)  # (C, k, k): the filter as it acts on grey photos
     side = grey.shape[-1]
     at = torch.arange(side, dtype=torch.float64, device=grey.device) - (side - 1) / 2
     theta = torch.arange(orientations, dtype=torch.float64, device=grey.device) * math.pi / orientations
@@ -111,13 +125,13 @@ def orientation_selectivity(weight: Tensor, orientations: int = 16) -> Tensor:
     tuning = response[torch.arange(len(grey)), best]  # (C, orientation)
     total = tuning.sum(1)
     vector = torch.hypot((tuning * (2 * theta).cos()).sum(1), (tuning * (2 * theta).sin()).sum(1))
-    # a filter of pure colour meets nothing but rounding here
+    # for a pure colour filter only rounding is left here
     answers = total > 1e-6 * orientations * weight.detach().double().abs().sum((1, 2, 3))
     return torch.where(answers, vector / total.clamp(min=1e-300), 0.0)
 
 
 def dc_share(weight: Tensor) -> Tensor:
-    """Return how much filters answer to a uniform grey photo.
+    """Return how strongly filters respond to a uniform grey photo, as a share of the largest possible response.
 
     Parameters
     ----------
@@ -128,13 +142,19 @@ def dc_share(weight: Tensor) -> Tensor:
     -------
     Tensor of shape (C,), float64
         abs(sum w) / sum abs(w): 0 for a derivative, 1 for an average, 0 for a filter of zeros.
+
+    Examples
+    --------
+    >>> import torch
+    >>> dc_share(torch.ones(1, 3, 3, 3))
+    tensor([1.], dtype=torch.float64)
     """
     flat = weight.detach().double().flatten(1)
     return flat.sum(1).abs() / flat.abs().sum(1).clamp(min=1e-300)
 
 
 def opponent_share(weight: Tensor) -> Tensor:
-    """Return how much of filters sets colours against each other.
+    """Return the share of filters that is colour-opponent.
 
     Parameters
     ----------
@@ -144,8 +164,15 @@ def opponent_share(weight: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (C,), float64
-        The share of the squared weights that is left once the mean over the three colours is taken away at each
-        position: 0 for a grey filter, 1 for one that no grey photo moves, 2/3 on average for independent weights.
+        The share of the squared weights that is left after subtracting the mean over the three colours at each
+        position: 0 for a grey filter, 1 for one that does not respond to grey, 2/3 on average for independent weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> grey = torch.ones(1, 3, 3, 3)
+    >>> opponent_share(grey)
+    tensor([0.], dtype=torch.float64)
     """
     filters = weight.detach().double()
     apart = filters - filters.mean(1, keepdim=True)
@@ -153,7 +180,7 @@ def opponent_share(weight: Tensor) -> Tensor:
 
 
 def area_under_curve(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return how well a channel's values alone tell the object from the ground.
+    """Return how well single channels separate object and background: the area under the ROC curve.
 
     Parameters
     ----------
@@ -165,13 +192,20 @@ def area_under_curve(maps: Tensor, masks: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (C,), float64
-        For each channel the area under the ROC curve over all positions of all photos, or 1 minus it if that is
-        larger, as a channel may as well mark the ground: 0.5 to 1. Equal values count half (Mann and Whitney 1947).
+        For each channel the area over all positions of all photos, or 1 minus it if that is larger, for channels that
+        mark the background: 0.5 to 1. Ties count half (Mann and Whitney 1947).
 
     Raises
     ------
     DataError
-        If the masks do not fit the maps, or hold no object, or nothing else.
+        If the masks do not fit the maps, or hold no object or no background.
+
+    Examples
+    --------
+    >>> import torch
+    >>> masks = torch.tensor([[[True, False], [True, False]]])
+    >>> area_under_curve(masks[:, None].float(), masks)
+    tensor([1.], dtype=torch.float64)
     """
     if masks.shape != maps[:, 0].shape:
         raise DataError(f"masks of shape {tuple(masks.shape)} do not fit maps of shape {tuple(maps.shape)}")
@@ -194,8 +228,7 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
     Parameters
     ----------
     model : nn.Module
-        Any model; :func:`cnnhw.features.first_convolution` tells which layer is looked at. Whatever the model does to
-        photos before that layer is done.
+        Any model; its layer is that of :func:`cnnhw.features.first_convolution`.
     images : Tensor of shape (N, 3, S, S), uint8 or float
         Photos in 0..255, or in 0..1.
     masks : Tensor of shape (N, S, S), bool, optional
@@ -204,11 +237,18 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
     Returns
     -------
     dict of str to float
-        Means over channels, 0 to 1: ``"edge correlation"`` (the larger of those with the slopes to the right and
-        downwards), ``"magnitude correlation"``, ``"orientation selectivity"``, ``"dc share"``, ``"opponent share"``;
+        Means over channels, 0 to 1: ``"edge correlation"`` (the larger of those with the horizontal and the vertical
+        derivative), ``"magnitude correlation"``, ``"orientation selectivity"``, ``"dc share"``, ``"opponent share"``;
         with masks ``"figure-ground"``, the mean area under the ROC curve, and ``"figure-ground best"``, that of the
-        best channel. If maps are smaller than photos, slopes and masks are averaged to their size, or cropped if it is
-        for want of padding.
+        best channel. If maps are smaller than photos, derivatives and masks are averaged to their size, or cropped if
+        only the padding is missing.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> sorted(scores(model, torch.rand(2, 3, 32, 32)))
+    ['dc share', 'edge correlation', 'magnitude correlation', 'opponent share', 'orientation selectivity']
     """
     name = features.first_convolution(model)
     weight = model.get_submodule(name).weight

@@ -1,4 +1,4 @@
-"""What of a photo a cell of a layer can see."""
+"""The receptive field of a unit, found by computation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["receptive_box"]
 def receptive_box(
     model: nn.Module, layer: str | None, row: int, column: int, size: int | None = None
 ) -> tuple[int, int, int, int]:
-    """Return the part of the photo that a unit sees.
+    """Return the receptive field of a unit.
 
-    Pixels are made "not a number", which all arithmetic passes on, whatever the weights are: the box ends where more
-    of such pixels, from that side, would reach the unit. This is exact for any model made of convolutions, poolings,
-    norms and activations, and needs no gradient. Whole rows and columns are tried by bisection.
+    Rows and columns of the photo are set to NaN, which all arithmetic passes on whatever the weights are; bisection
+    finds how many can be set, from each side, before NaN reaches the unit. This is exact for any model made of
+    convolutions, poolings, norms and activations, and needs no gradient.
 
     Parameters
     ----------
@@ -43,6 +43,13 @@ def receptive_box(
         As for :func:`maps`.
     DataError
         If the map has no such position, or it does not depend on the photo.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.receptive_box(model, "conv2", row=8, column=8)
+    (13, 13, 21, 21)
     """
     photos = _blank(model, 4, size)
     side = photos.shape[-1]
@@ -51,15 +58,15 @@ def receptive_box(
         raise DataError(f"the map has {height} x {width} positions; there is no ({row}, {column})")
 
     def reached(covered: list[int]) -> list[bool]:
-        """Say whether the unit sees the first so many rows, columns, last rows, last columns."""
+        """Return whether NaN in the first rows, first columns, last rows and last columns reaches the unit."""
         tried = photos.clone()
         top, left, bottom, right = covered
         tried[0, :, :top] = tried[1, :, :, :left] = torch.nan
         tried[2, :, side - bottom :] = tried[3, :, :, side - right :] = torch.nan
-        with torch.backends.nnpack.flags(enabled=False):  # its tiles would pass "not a number" on to neighbours
+        with torch.backends.nnpack.flags(enabled=False):  # its tiles would spread NaN to neighbours
             return maps(model, tried, layer)[:, :, row, column].isnan().any(1).tolist()
 
-    few, many = [0] * 4, [side] * 4  # the unit is not reached by `few`, and is by `many`
+    few, many = [0] * 4, [side] * 4  # `few` rows do not reach the unit, `many` do
     if not all(reached(many)):
         raise DataError(f"layer {layer!r} does not depend on the photo at ({row}, {column})")
     while any(b - a > 1 for a, b in zip(few, many, strict=True)):

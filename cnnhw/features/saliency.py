@@ -1,4 +1,4 @@
-"""What in a photo a class depends on: gradients, and parts that are covered."""
+"""Which pixels a class depends on: saliency by gradients, and occlusion."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from cnnhw.errors import DataError
-from cnnhw.features.extract import _BATCH, _GREY, _evaluation, _input, _label
+from cnnhw.features.extract import _BATCH, _GREY, _input, _label
+from cnnhw.models.blocks import evaluating
 
 __all__ = ["occlusion", "saliency"]
 
 
 def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tensor:
-    """Return how strongly each pixel moves a class's logit, by its gradient (Simonyan et al. 2014).
+    """Return a saliency map: the gradient of a class's logit with respect to each pixel (Simonyan et al. 2014).
 
     Parameters
     ----------
@@ -32,8 +33,15 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     ------
     DataError
         If there is no such class.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.saliency(model, torch.rand(3, 32, 32)).shape
+    torch.Size([32, 32])
     """
-    with _evaluation(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         pixels = _input(model, image[None]).detach().clone().requires_grad_()
         logits = model(pixels)
         (gradient,) = torch.autograd.grad(logits[0, _label(logits, label)], pixels)
@@ -41,7 +49,7 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
 
 
 def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window: int = 8, step: int = 4) -> Tensor:
-    """Return how much each part of a photo matters to a class, by covering it (Zeiler and Fergus 2014).
+    """Return an occlusion map: how much a class depends on each part of a photo (Zeiler and Fergus 2014).
 
     Parameters
     ----------
@@ -52,19 +60,26 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     label : int, optional
         The class; the predicted one if not given.
     window : int
-        Side of the grey square that covers, in pixels.
+        Side of the grey square that occludes, in pixels.
     step : int
         Pixels from one square to the next, 1 to `window`; the last ones end at the photo's edge.
 
     Returns
     -------
     Tensor of shape (H, W), float32
-        By how much the class's probability drops, the mean over the squares that cover the pixel: -1 to 1.
+        The drop of the class's probability, averaged over the squares that cover the pixel: -1 to 1.
 
     Raises
     ------
     DataError
         If there is no such class, or the squares do not fit.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.occlusion(model, torch.rand(3, 32, 32), label=0, window=16, step=8).shape
+    torch.Size([32, 32])
     """
     height, width = image.shape[-2:]
     if not 1 <= step <= window <= min(height, width):
@@ -74,7 +89,7 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     tops, lefts = (sorted({*range(0, side - window + 1, step), side - window}) for side in (height, width))
     corners = [(top, left) for top in tops for left in lefts]
     drops, covers = torch.zeros(height, width), torch.zeros(height, width)
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         pixels = _input(model, image[None])
         logits = model(pixels)
         label = _label(logits, label)

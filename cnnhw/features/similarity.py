@@ -1,4 +1,4 @@
-"""How alike the features of two networks are."""
+"""Embeddings, and the similarity of those of two networks."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torch import Tensor
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import DataError
-from cnnhw.features.extract import _BATCH, _evaluation
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.features.extract import _BATCH
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
-__all__ = ["cka", "vectors"]
+__all__ = ["cka", "embeddings"]
 
 
 def cka(first: Tensor, second: Tensor) -> float:
-    """Return how alike two representations of the same photos are, up to rotation and scale.
+    """Return the similarity of two representations of the same photos, up to rotation and scale.
 
     Parameters
     ----------
     first : Tensor of shape (N, D)
-        What one network says of N photos.
+        The features of N photos by one network.
     second : Tensor of shape (N, E)
-        What another says of them.
+        Their features by another network.
 
     Returns
     -------
@@ -33,7 +33,14 @@ def cka(first: Tensor, second: Tensor) -> float:
     Raises
     ------
     DataError
-        If they are of other numbers of photos, or one of them is the same for all photos.
+        If the numbers of photos differ, or one representation is the same for all photos.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> first = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]])
+    >>> round(cnnhw.features.cka(first, 3 * first.flip(1)), 6)
+    1.0
     """
     if len(first) != len(second):
         raise DataError(f"representations of {len(first)} and of {len(second)} photos cannot be compared")
@@ -44,8 +51,8 @@ def cka(first: Tensor, second: Tensor) -> float:
     return float((y.T @ x).square().sum() / scale)
 
 
-def vectors(model: Classifier, split: Split) -> Tensor:
-    """Return what the extractor says of photos: the mean of each channel of its last map.
+def embeddings(model: Classifier, split: Split) -> Tensor:
+    """Return embeddings of photos: the extractor's last map, averaged over all positions.
 
     Parameters
     ----------
@@ -57,18 +64,27 @@ def vectors(model: Classifier, split: Split) -> Tensor:
     Returns
     -------
     Tensor of shape (N, C), float32
-        A vector a photo, on the CPU.
+        One embedding for each photo, on the CPU.
 
     Raises
     ------
     DataError
         If there are no photos, or they are too small for the network.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=32, train=50, test=10, progress=False)
+    >>> model = cnnhw.models.create("q1_shallow", size=32)
+    >>> cnnhw.features.embeddings(model, photos.test).shape
+    torch.Size([10, 64])
     """
     if not len(split):
-        raise DataError("there are no photos to compute vectors of: give a split that holds some")
+        raise DataError("there are no photos to compute embeddings of: give a split that is not empty")
     device, side = device_of(model), split.store.shape[-1]
     found = []
-    with _evaluation(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for rows in torch.arange(len(split)).split(_BATCH):
             photos = to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)
             try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "glorot_"]
+__all__ = ["Classifier", "evaluating", "glorot_", "linear_head"]
 
 
 class Classifier(nn.Module):
@@ -36,6 +39,13 @@ class Classifier(nn.Module):
     new_head : dict of str to bool, int, float or str
         The fields of the :class:`cnnhw.transfer.Head` that took the place of the head it was created with; empty if
         none did.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=32)
+    >>> model(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
     """
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
@@ -66,6 +76,13 @@ class Classifier(nn.Module):
         -------
         Tensor of shape (N, C, H, W)
             The feature maps that the head sees.
+
+        Examples
+        --------
+        >>> import cnnhw, torch
+        >>> model = cnnhw.models.create("q1_shallow", size=32)
+        >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 64, 4, 4])
         """
         return self.features(x if self.pixel_scale == 1 else x * self.pixel_scale)
 
@@ -81,6 +98,13 @@ class Classifier(nn.Module):
         -------
         Tensor of shape (N, num_classes)
             Logits; softmax over the last axis gives probabilities.
+
+        Examples
+        --------
+        >>> import cnnhw, torch
+        >>> model = cnnhw.models.create("q1_shallow", size=32)
+        >>> model.forward_head(torch.rand(2, 64, 4, 4)).shape
+        torch.Size([2, 5])
         """
         return self.head(features)
 
@@ -100,6 +124,14 @@ class Classifier(nn.Module):
         ------
         ValueError
             If `num_classes` is less than 1.
+
+        Examples
+        --------
+        >>> import cnnhw
+        >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=32)
+        >>> model.reset_classifier(num_classes=3)
+        >>> model.num_classes
+        3
         """
         if num_classes < 1:
             raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
@@ -135,6 +167,25 @@ def glorot_(module: nn.Module) -> nn.Module:
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
     return module
+
+
+def linear_head(channels: int, num_classes: int) -> nn.Sequential:
+    """Return global average pooling and one linear layer: maps (N, C, H, W) to logits (N, num_classes)."""
+    return nn.Sequential(
+        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
+    )
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode; afterwards give each of its submodules the mode it had before."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:  # one by one, as some may be frozen
+            part.training = training
 
 
 def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:

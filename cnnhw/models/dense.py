@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["TRANSITIONS", "DenseLayer", "dense", "transition_layer"]
 
@@ -101,5 +101,4 @@ def dense(
             parts[f"dense{block}_{layer}"] = DenseLayer(channels, growth)
             channels += growth
     parts |= {"norm": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
-    head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
-    return Classifier(nn.Sequential(parts), nn.Sequential(head), size)
+    return Classifier(nn.Sequential(parts), linear_head(channels, num_classes), size)

@@ -12,7 +12,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Residual", "Signs", "Standardise", "best", "fast"]
 
@@ -103,10 +103,7 @@ def _build(num_classes: int, size: int, width: int, blocks: tuple[int, ...]) -> 
         for j in range(1, residuals + 1):
             layers[f"residual{i}_{j}"] = Residual(out)
         channels = out
-    head = nn.Sequential(
-        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
-    )
-    return Classifier(nn.Sequential(layers), head, size)
+    return Classifier(nn.Sequential(layers), linear_head(channels, num_classes), size)
 
 
 def _unit(channels: int, out: int) -> tuple[nn.Module, nn.Module, nn.Module]:

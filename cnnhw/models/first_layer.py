@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.data.augment import LUMINANCE
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Bank", "bank", "first_layer"]
 
 KERNELS = 16  # of the first layer
-GREY = (0.299, 0.587, 0.114)  # luminance of red, green and blue (Rec. 601)
 
 
 def bank(side: int) -> Tensor:
@@ -39,7 +39,11 @@ def bank(side: int) -> Tensor:
     edges = [(x * angle.cos() + y * angle.sin()) * gauss for angle in angles]
     round_ = (x**2 + y**2) * gauss
     laplace = gauss / gauss.sum() - round_ / round_.sum()
-    grey, red_green, blue_yellow = torch.tensor(GREY), torch.tensor([1.0, -1.0, 0.0]), torch.tensor([-0.5, -0.5, 1.0])
+    grey, red_green, blue_yellow = (
+        torch.tensor(LUMINANCE),
+        torch.tensor([1.0, -1.0, 0.0]),
+        torch.tensor([-0.5, -0.5, 1.0]),
+    )
     filters = [grey[:, None, None] * shape for shape in (*edges, gauss, laplace)]
     for opponent in (red_green, blue_yellow):
         filters += [opponent[:, None, None] * shape for shape in (gauss, edges[0], edges[4])]
@@ -103,5 +107,4 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
         layers[f"conv{number}"] = nn.Conv2d(channels, out, 3, padding=1, bias=False)  # (N, out, S/2^i, S/2^i)
         channels = out
     layers |= {"norm3": nn.BatchNorm2d(channels), "relu3": nn.ReLU(), "pool3": nn.MaxPool2d(2)}
-    head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
-    return Classifier(nn.Sequential(layers), nn.Sequential(head), size)
+    return Classifier(nn.Sequential(layers), linear_head(channels, num_classes), size)

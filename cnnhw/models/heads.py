@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from cnnhw.models.blocks import Classifier, device_of, glorot_
+from cnnhw.models.blocks import Classifier, device_of, evaluating, glorot_
 
 __all__ = ["Head", "replace_head"]
 
@@ -113,14 +113,11 @@ def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0)
         If `num_classes` is less than 1, or the extractor leaves nothing of photos of that size.
     """
     size = size or model.size
-    device, was_training = device_of(model), model.training
-    model.eval()
+    device = device_of(model)
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             maps = model.forward_features(torch.zeros(1, 3, size, size, device=device))
     except RuntimeError as error:
         raise ValueError(f"size={size} is too small for the extractor of {model.name}: {error}") from error
-    finally:
-        model.train(was_training)
     model.head = head.build(maps.shape[1], maps.shape[-1], num_classes).to(device)
     model.size, model.classes, model.new_head = size, (), asdict(head)

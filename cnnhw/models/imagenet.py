@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["MBConv", "SamePad", "Standardise", "efficientnet_lite0", "mobilenet_v3_small", "resnet18"]
 
@@ -141,7 +141,7 @@ def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
     layers["top"] = nn.Sequential(
         OrderedDict(conv=nn.Conv2d(channels, 1280, 1, bias=False), norm=_norm(1280), relu=nn.ReLU6())
     )
-    return Classifier(nn.Sequential(layers), _head(linear=nn.Linear(1280, num_classes)), size)
+    return Classifier(nn.Sequential(layers), linear_head(1280, num_classes), size)
 
 
 def resnet18(num_classes: int = 5, size: int = 224) -> Classifier:

@@ -42,7 +42,14 @@ _DEEP = ("residual", "resnet")
 
 
 def names() -> list[str]:
-    """Return the names of all the book's own models, sorted."""
+    """Return the names of all the book's own models, sorted.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.models.names()[:3]
+    ['best', 'dense', 'fast']
+    """
     return sorted(_BUILDERS)
 
 
@@ -104,6 +111,13 @@ def create(
         If there is no such model.
     ValueError
         If the model cannot be built for that `size` or `num_classes`, or has no such option.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, seed=0)
+    >>> cnnhw.models.count_parameters(model)
+    1072549
     """
     build = builder(name)
     known = list(inspect.signature(build).parameters)[2:]

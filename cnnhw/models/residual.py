@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Span", "residual"]
 
@@ -86,8 +86,7 @@ def residual(
             layers[f"stage{stage}_block{block}"] = Span(width, length, norm, skip=span > 0)
     layers["norm"] = nn.BatchNorm2d(width) if norm else nn.Identity()
     layers["relu"] = nn.ReLU()
-    head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(width, num_classes))
-    return Classifier(nn.Sequential(layers), nn.Sequential(head), size)
+    return Classifier(nn.Sequential(layers), linear_head(width, num_classes), size)
 
 
 def _unit(channels: int, out: int, norm: bool, stride: int = 1) -> list[nn.Module]:

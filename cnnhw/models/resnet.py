@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Shortcut", "q1_deep_residual", "resnet"]
 
@@ -120,8 +120,7 @@ def resnet(
             layers[f"stage{stage}_block{block}"] = Shortcut(branch, shortcut if shortcuts else None)
             layers[f"stage{stage}_relu{block}"] = nn.ReLU()
             channels = out
-    head = OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(channels, num_classes))
-    return Classifier(nn.Sequential(layers), nn.Sequential(head), size)
+    return Classifier(nn.Sequential(layers), linear_head(channels, num_classes), size)
 
 
 def _unit(channels: int, out: int, norm: bool, stride: int = 1) -> list[nn.Module]:

@@ -108,6 +108,13 @@ def load(weights: str | Path) -> Classifier:
     ------
     WeightsError
         If there is neither such a file nor such a name, or the file was not written by cnnhw, or it is damaged.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> model = cnnhw.load("fast")
+    >>> model.classes, model.size
+    (('bird', 'dog', 'fruit', 'insect', 'other'), 64)
     """
     path = _find(weights)
     metadata, tensors = _read(path)

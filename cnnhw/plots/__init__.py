@@ -1,4 +1,4 @@
-"""Figures: functions return a figure, or SVG text; none of them trains, and none knows of studies."""
+"""Figures: all functions return a matplotlib figure, or SVG text."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cnnhw.plots.charts import (
     confusion,
     costs,
     curves,
-    dots,
-    effects,
+    forest,
     lines,
     per_class,
     plane,
     reliability,
     scaling,
     shares,
+    strip,
     time_to_accuracy,
     trained,
 )
@@ -35,10 +35,9 @@ __all__ = [
     "costs",
     "curves",
     "diagram",
-    "dots",
-    "effects",
     "feature_maps",
     "filters",
+    "forest",
     "lines",
     "maps",
     "per_class",
@@ -48,6 +47,7 @@ __all__ = [
     "save",
     "scaling",
     "shares",
+    "strip",
     "time_to_accuracy",
     "trained",
 ]

@@ -1,13 +1,14 @@
-"""Every figure that pages and saved runs show. Functions return a figure, or SVG text; none of them trains.
+"""Charts of histories, matrices and other numbers; each takes the figure's `title`.
 
-Figures of runs say what they show in words, by their label (``figure.get_label()``), computed from what is drawn:
-pages take it for the alternative text.
+A figure's label (``figure.get_label()``) describes it in words, computed from what is drawn: pages use it as the
+alternative text.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import ticker
@@ -27,14 +28,14 @@ __all__ = [
     "confusion",
     "costs",
     "curves",
-    "dots",
-    "effects",
+    "forest",
     "lines",
     "per_class",
     "plane",
     "reliability",
     "scaling",
     "shares",
+    "strip",
     "time_to_accuracy",
     "trained",
 ]
@@ -54,19 +55,25 @@ def curves(
     Parameters
     ----------
     runs : mapping of str to history, or to several histories
-        One colour a name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
-        epoch; of several (one a seed) the mean is drawn, with a band from the lowest to the highest.
+        One colour per name. A history has ``loss``, ``accuracy``, ``validation_loss`` and ``validation_accuracy`` per
+        epoch; of several (one per seed) the mean is drawn, with a band from the lowest to the highest.
     reported : mapping of str to history, optional
         What the original report printed under the same names, drawn with dots.
     best_epoch : int, optional
         Marked by a vertical line.
-    title : str
-        Title of the figure.
 
     Returns
     -------
     Figure
         Two axes: loss in nats, and accuracy.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> history = {"loss": [1.6, 1.1], "accuracy": [0.2, 0.6]}
+    >>> history |= {f"validation_{name}": values for name, values in history.items()}
+    >>> plots.curves({"one run": history}).get_label()[:34]
+    'Loss and accuracy by epoch. one ru'
     """
     figure = _figure(10, 4.2, title)
     axes = figure.subplots(1, 2)
@@ -98,12 +105,19 @@ def confusion(
     classes : sequence of str, or mapping of str to sequence of str
         The class names, the same for all matrices or by title.
     columns : int
-        Matrices a row.
+        Matrices per row.
 
     Returns
     -------
     Figure
-        One axes a matrix; the colour is the share of the row, the number the count (or mean count).
+        One axes per matrix; the colour is the share of the row, the number the count (or mean count).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> plots.confusion({"test": torch.tensor([[3, 1], [0, 4]])}, ["cats", "dogs"]).get_label()
+    'Confusion matrices, with the share on the diagonal. test 0.88.'
     """
     largest = max(len(matrix) for matrix in matrices.values())
     side = max(3.8, 0.62 * largest + 1.4)
@@ -128,12 +142,12 @@ def trained(
     best_epoch: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw what there is to see of a trained model: curves, confusion matrix and time.
+    """Draw learning curves, confusion matrix and training time of a model.
 
     Parameters
     ----------
     histories : sequence of history
-        One a run of the same model: see :func:`curves`.
+        One per run of the same model: see :func:`curves`.
     confusions : sequence of Tensor of shape (K, K)
         Test confusion matrix of each run; rows are the true classes.
     seconds : sequence of float
@@ -176,16 +190,14 @@ def trained(
 
 
 def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
-    """Draw the share of each class's photos that was found.
+    """Draw the recall of each class.
 
     Parameters
     ----------
     shares : mapping of str to sequence of sequence of float
-        For each name one row a run, each with one share (0 to 1) a class.
+        For each name one row per run, each with one share (0 to 1) per class.
     classes : sequence of str
         The class names.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -214,14 +226,12 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
-    """Draw accuracy against confidence, and how many photos there are of each (Niculescu-Mizil and Caruana 2005).
+    """Draw a reliability diagram, with a histogram of the confidence (Niculescu-Mizil and Caruana 2005).
 
     Parameters
     ----------
     bins : sequence of Bin
-        What :func:`cnnhw.evaluation.calibration.bins` returned.
-    title : str
-        Title of the figure.
+        The result of :func:`cnnhw.evaluation.calibration.bins`.
 
     Returns
     -------
@@ -237,7 +247,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     accuracies = [one.accuracy for one in filled]
     axis.bar(lows, accuracies, color=COLOURS[0], alpha=0.6, label="accuracy", **style)
     axis.plot([one.confidence for one in filled], accuracies, ".", color="black", label="at the mean confidence")
-    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="as sure as right")
+    axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="perfect calibration")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.set_ylabel("accuracy")
@@ -256,14 +266,12 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     Parameters
     ----------
     runs : mapping of str to sequence of (sequence of float, int)
-        One colour a name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
-    title : str
-        Title of the figure.
+        One colour per name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
 
     Returns
     -------
     Figure
-        One line a run; a ring marks its chosen epoch.
+        One line per run; a ring marks its chosen epoch.
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -273,11 +281,8 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
             axis.plot(range(1, len(values) + 1), values, ".-", color=colour, linewidth=0.8, markersize=4, label=label)
             axis.plot(chosen, values[chosen - 1], "o", color=colour, markerfacecolor="none", markersize=10)
     axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("test accuracy")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right")
+    _finish(axis, "epoch", "test accuracy", loc="lower right")
     told = []
     for name, curves in runs.items():
         epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
@@ -295,16 +300,14 @@ def lines(
     across: str = "epoch",
     ticks: Sequence[str] = (),
 ) -> Figure:
-    """Draw figures by epoch, by step, or by anything else that has an order.
+    """Draw curves by epoch, by step, or by anything else that has an order.
 
     Parameters
     ----------
     series : mapping of str to sequence of sequence of float
-        One colour a name; for each run one value an epoch. The mean is drawn, with a band from lowest to highest.
+        One colour per name; for each run one value per epoch. The mean is drawn, with a band from lowest to highest.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
     log : bool
         Whether the values are on a logarithmic scale.
     start : int
@@ -318,6 +321,12 @@ def lines(
     -------
     Figure
         One axes.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.lines({"loss": [[1.6, 1.2, 0.9]]}, "nats").get_label()
+    'Nats by epoch, means at the first and the last. loss from 1.6 to 0.9.'
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -329,13 +338,10 @@ def lines(
         low, high = axis.get_ylim()
         few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
         axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if ticks:
         axis.set_xticks(range(start, start + len(ticks)), list(ticks))
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize="small")
+    _finish(axis, across, axis_label, fontsize="small")
     means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
     told = [f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items()]
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
@@ -352,8 +358,6 @@ def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: s
         What the places are.
     axis_label : str
         What the heights are.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -378,11 +382,9 @@ def against(
     Parameters
     ----------
     series : mapping of str to sequence of sequence of (float, float)
-        One colour a name; for each run the pairs of abscissa and ordinate.
+        One colour per name; for each run the pairs of abscissa and ordinate.
     across, axis_label : str
-        What abscissa and ordinate are.
-    title : str
-        Title of the figure.
+        Labels of the axes, with units.
 
     Returns
     -------
@@ -395,10 +397,7 @@ def against(
         for number, run in enumerate(runs):
             x, y = zip(*run, strict=True)
             axis.plot(x, y, ".-", color=colour, linewidth=1, markersize=5, label=name if number == 0 else None)
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize="small")
+    _finish(axis, across, axis_label, fontsize="small")
     told = []
     for name, runs in series.items():
         points = sorted(point for run in runs for point in run)
@@ -407,22 +406,26 @@ def against(
     return _label(figure, title, f"{axis_label} against {across}", "; ".join(told))
 
 
-def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
-    """Draw figures of single runs, a line for each group.
+def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
+    """Draw a strip plot: one dot for each run, in a row for each group.
 
     Parameters
     ----------
     groups : mapping of str to sequence of float
-        One figure a run.
+        One figure per run.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
     Figure
         One axes; a dot a run, a stroke for the mean.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.strip({"a": [0.5, 0.7], "b": [0.4]}, "accuracy").get_label()
+    'Accuracy of each run, means and ranges. a 0.6 (0.5 to 0.7), b 0.4 (0.4 to 0.4).'
     """
     figure = _figure(9, 0.32 * len(groups) + 1.5, title)
     axis = figure.subplots()
@@ -437,22 +440,19 @@ def dots(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = ""
 
 
 def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
-    """Draw what is gained against what it costs, and the front of the best.
+    """Draw a measure against its cost on a logarithmic scale, with the Pareto front.
 
     Parameters
     ----------
     points : mapping of str to (float, sequence of float)
-        For each name its cost, and one figure a run.
+        For each name its cost, and one figure per run.
     across, axis_label : str
-        What the cost and the figure are.
-    title : str
-        Title of the figure.
+        Labels of the axes, with units.
 
     Returns
     -------
     Figure
-        One axes, with a logarithmic scale of cost; a bar from the lowest to the highest run, and a line through those
-        that nothing cheaper surpasses, which alone are named.
+        One axes; a bar from the lowest to the highest run, and a line along the Pareto front, whose points are named.
     """
     figure = _figure(9, 4.6, title)
     axis = figure.subplots()
@@ -468,11 +468,8 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     axis.set_xscale("log")
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(ticker.FormatStrFormatter("%g"))
-    axis.set_xlabel(across)
-    axis.set_ylabel(axis_label)
     axis.margins(x=0.2)
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right")
+    _finish(axis, across, axis_label, loc="lower right")
     told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
     best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
     return _label(
@@ -488,11 +485,9 @@ def time_to_accuracy(
     Parameters
     ----------
     runs : mapping of str to sequence of curves
-        One colour a name; each curve is a sequence of (seconds, accuracy), one pair an epoch.
+        One colour per name; each curve is a sequence of (seconds, accuracy), one pair per epoch.
     levels : sequence of float
         Accuracies to mark by a horizontal line.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -513,10 +508,7 @@ def time_to_accuracy(
         )
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.set_xlabel("seconds of training")
-    axis.set_ylabel("test accuracy")
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="lower right", fontsize="small")
+    _finish(axis, "seconds of training", "test accuracy", loc="lower right", fontsize="small")
     told = []
     for name, curves in runs.items():
         seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
@@ -526,8 +518,8 @@ def time_to_accuracy(
     return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
 
 
-def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
-    """Draw effects with their intervals, one a line.
+def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
+    """Draw a forest plot: effects with their intervals, one a row.
 
     Parameters
     ----------
@@ -535,13 +527,17 @@ def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, tit
         For each name the effect and the lower and upper end of its interval.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
     Figure
         One axes, with a line at 0.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.forest({"a minus b": (1.5, -0.5, 3.5)}, "points").get_label()
+    'Points, with intervals. a minus b +1.5 (-0.5 to +3.5).'
     """
     figure = _figure(8, 0.36 * len(rows) + 1.4, title)
     axis = figure.subplots()
@@ -557,14 +553,12 @@ def effects(rows: Mapping[str, tuple[float, float, float]], axis_label: str, tit
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
-    """Draw how a whole is shared out, one bar a line.
+    """Draw shares of a whole as stacked bars.
 
     Parameters
     ----------
     rows : mapping of str to mapping of str to float
         For each name the share, 0 to 1, of each kind.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -595,7 +589,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
 def scaling(
     panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
 ) -> Figure:
-    """Draw how something grows, on logarithmic scales.
+    """Draw scaling curves, on logarithmic scales.
 
     Parameters
     ----------
@@ -603,13 +597,11 @@ def scaling(
         For each panel, named after what is varied, the values along both axes by name.
     axis_label : str
         What is measured, with its unit.
-    title : str
-        Title of the figure.
 
     Returns
     -------
     Figure
-        One axes a panel.
+        One axes per panel.
     """
     figure = _figure(5 * len(panels), 3.8, title)
     for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -621,10 +613,7 @@ def scaling(
         axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
         axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_xlabel(varied)
-        axis.set_ylabel(axis_label)
-        axis.grid(alpha=0.25)
-        axis.legend(frameon=False, fontsize="small")
+        _finish(axis, varied, axis_label, fontsize="small")
     told = [
         f"by {across}: "
         + ", ".join(
@@ -643,15 +632,13 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     ----------
     planes : mapping of str to Plane
         One panel a name.
-    title : str
-        Title of the figure.
     names : sequence of str
         What the three networks of each plane are.
 
     Returns
     -------
     Figure
-        One axes a plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
+        One axes per plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
     """
     figure = _figure(4.6 * len(planes) + 1, 4.8, title)
     axes = figure.subplots(1, len(planes), squeeze=False)[0]
@@ -676,15 +663,23 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     return figure
 
 
+def _finish(axis: Axes, across: str, up: str, **legend: Any) -> None:
+    """Name both axes, and add a grid and the legend."""
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, **legend)
+
+
 def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:
-    """Say in a figure's label what it shows."""
+    """Describe a figure in its label."""
     head = f"{title.rstrip('.')}: {what}. " if title else f"{what[0].upper()}{what[1:]}. "
     figure.set_label(" ".join((head + ". ".join(told) + ".").split()))
     return figure
 
 
 def _told(histories: Sequence[History], name: str = "") -> str:
-    """Say in words where the mean curves of some runs begin and end."""
+    """Describe in words where the mean curves of some runs begin and end."""
     mean = {measure: np.mean([history[measure] for history in histories], axis=0) for measure in histories[0]}
     words = {"loss": "training loss", "validation_loss": "validation loss"}
     words |= {"accuracy": "training accuracy", "validation_accuracy": "validation accuracy"}
@@ -696,7 +691,7 @@ def _told(histories: Sequence[History], name: str = "") -> str:
 
 
 def _found(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """Say in words what a confusion matrix shows."""
+    """Describe a confusion matrix in words."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     found, mistakes = shares.diagonal(), shares - np.diag(shares.diagonal())
     true, taken = divmod(int(mistakes.argmax()), len(matrix))

@@ -28,6 +28,13 @@ def diagram(model: Classifier) -> Svg:
     -------
     Svg
         The picture, a str.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import plots
+    >>> plots.diagram(cnnhw.models.create("q1_shallow"))[:4]
+    '<svg'
     """
     graph, modules = trace(model)
     total = max(1, count_parameters(model))

@@ -1,4 +1,4 @@
-"""What all figures share: colours, a bare figure, saving."""
+"""Colours, an empty figure, and saving of figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos, maps and filters in sheets."""
+"""Sheets of photos, feature maps and filters; each takes the figure's `title`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["contact_sheet", "feature_maps", "filters", "maps", "receptive_fields
 def maps(
     panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
 ) -> Figure:
-    """Draw photos as points of a plane, coloured by class.
+    """Draw embeddings of photos in a plane, coloured by class.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def maps(
     Returns
     -------
     Figure
-        One axes a panel, without scales: t-SNE has none.
+        One axes per panel, without scales: t-SNE has none.
     """
     figure = _figure(10, 5, "")
     for axis, (title, (across, up)) in zip(
@@ -61,16 +61,22 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     images : Tensor of shape (N, 3, H, W), uint8
         RGB photos.
     captions : sequence of str
-        One a photo.
+        One per photo.
     columns : int
-        Photos a row.
-    title : str
-        Title of the figure.
+        Photos per row.
 
     Returns
     -------
     Figure
-        One axes a photo.
+        One axes per photo.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> figure = plots.contact_sheet(torch.zeros(3, 3, 16, 16, dtype=torch.uint8), ["a", "b", "c"], columns=3)
+    >>> len(figure.axes)
+    3
     """
     rows = math.ceil(len(images) / columns)
     figure = _figure(1.9 * columns, 2.2 * rows, title)
@@ -85,7 +91,7 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
 def feature_maps(
     maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw the maps of a layer, all on one scale, so that weak channels look weak.
+    """Draw the feature maps of a layer, all on one colour scale.
 
     Parameters
     ----------
@@ -93,16 +99,20 @@ def feature_maps(
         The channels for one photo.
     image : Tensor of shape (3, S, S), uint8 or float, optional
         The photo, shown first.
-    title : str
-        Title of the figure.
     names : sequence of str, optional
-        One a channel; its number, from 0, if not given.
+        One per channel; its number, from 0, if not given.
 
     Returns
     -------
     Figure
         One axes with the maps and one with their scale, which is symmetric about 0 if any value is negative. A channel
         that is constant is marked as dead.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import plots
+    >>> plots.save(plots.feature_maps(torch.rand(8, 16, 16), title="conv1"), "maps.png")
     """
     maps = maps.detach().cpu().float()
     most = float(maps.abs().max()) or 1.0
@@ -126,14 +136,12 @@ def feature_maps(
 
 
 def filters(weight: Tensor, title: str = "") -> Figure:
-    """Draw filters of photos as small photos, all on one scale.
+    """Draw the filters of a first layer in colour, all on one scale.
 
     Parameters
     ----------
     weight : Tensor of shape (K, 3, k, k)
         The filters.
-    title : str
-        Title of the figure.
 
     Returns
     -------
@@ -144,6 +152,12 @@ def filters(weight: Tensor, title: str = "") -> Figure:
     ------
     DataError
         If the filters do not have three channels.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import plots
+    >>> plots.save(plots.filters(cnnhw.features.filters(cnnhw.models.create("q1_shallow"))), "filters.png")
     """
     if weight.dim() != 4 or weight.shape[1] != 3:
         raise DataError(f"filters of shape {tuple(weight.shape)} have no colours: give those of shape (K, 3, k, k)")
@@ -153,7 +167,7 @@ def filters(weight: Tensor, title: str = "") -> Figure:
 
 
 def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
-    """Draw what units see of a photo.
+    """Draw the receptive fields of units in a photo.
 
     Parameters
     ----------
@@ -161,8 +175,6 @@ def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int
         The photo.
     boxes : mapping of str to (int, int, int, int)
         For each name top, left, bottom and right in pixels, as :func:`cnnhw.features.receptive_box` returns them.
-    title : str
-        Title of the figure.
 
     Returns
     -------

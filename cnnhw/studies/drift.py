@@ -39,7 +39,7 @@ class Drift:
         self.model, self.path = model, folder / self._FILE
         rows = torch.arange(min(_PHOTOS, len(photos.validation)))
         self.photos = dataclasses.replace(photos.validation, index=photos.validation.index[rows], labels=rows)
-        self.vectors = features.vectors(model, self.photos)
+        self.embeddings = features.embeddings(model, self.photos)
         self.weights = self._weights()
 
     def _weights(self) -> torch.Tensor:
@@ -49,7 +49,7 @@ class Drift:
         """Add a row: linear CKA with the first features, and the distance of the weights relative to their norm."""
         moved = (self._weights() - self.weights).norm() / self.weights.norm()
         row = {
-            "similarity": round(features.cka(features.vectors(self.model, self.photos), self.vectors), 6),
+            "similarity": round(features.cka(features.embeddings(self.model, self.photos), self.embeddings), 6),
             "distance": round(float(moved), 6),
         }
         files.write_json(self.path, self.read(self.path.parent) | {str(epoch): row})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cnnhw.errors import CnnhwError, UnknownNameError
-from cnnhw.studies.statistics import Comparison, compare, of_values, right
+from cnnhw.studies.statistics import Comparison, compare, correct, of_values
 from cnnhw.studies.store import Record
 
 __all__ = [
@@ -71,7 +71,7 @@ class Measure:
     def compare(self, first: Sequence[Record], second: Sequence[Record]) -> Comparison:
         """Return the effect of an arm over another, whose runs have the same seeds in the same order."""
         if self.by_photo:
-            both = right([*first, *second])
+            both = correct([*first, *second])
             return compare(both[: len(first)], both[len(first) :])
         return of_values([self(record) for record in first], [self(record) for record in second])
 

@@ -129,8 +129,8 @@ def run(
             )
     todo = pending(jobs, where)
     if todo:  # better now than after an hour
-        files.check_folder(where or store.folder())
-        files.check_folder(files.cache_folder() / "studies")
+        files.check_writable(where or store.folder())
+        files.check_writable(files.cache_folder() / "studies")
     for name, size in dict.fromkeys((job.data, job.size) for job in todo):
         data.load(name, size=size, progress=progress)  # decoded once, and not by all processes at the same time
     epochs = sum(job.arm.epochs for job in todo)
@@ -206,7 +206,7 @@ def run_job(
         checkpoints.parent.mkdir(parents=True, exist_ok=True)
         held = lock.acquire(timeout=-1 if wait else 0)
     with held:
-        files.check_folder(checkpoints)  # now: another process may have finished the job, and deleted it
+        files.check_writable(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
         if done and (_weights(job).exists() or not job.is_source):
             outputs.remove_checkpoints(checkpoints, drift.FILES)

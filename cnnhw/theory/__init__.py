@@ -1,4 +1,4 @@
-"""What can be computed of a network without training it: budgets, receptive fields, paths and pooling."""
+"""What can be computed without training: layer budgets, receptive fields, paths and pooling."""
 
 from __future__ import annotations
 

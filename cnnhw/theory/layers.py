@@ -46,7 +46,7 @@ class Layer:
 
 
 def layers(model: Classifier) -> list[Layer]:
-    """List what each layer of a network costs and sees.
+    """List cost and receptive field of each layer of a network.
 
     A window of k cells that lie j pixels apart adds (k - 1) j pixels to the receptive field, and a stride of s makes
     the cells s times as far apart; where paths meet, the widest one counts. A convolution of C into K channels with
@@ -61,6 +61,14 @@ def layers(model: Classifier) -> list[Layer]:
     -------
     list of Layer
         In the order of computation.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import theory
+    >>> first = theory.layers(cnnhw.models.create("q1_shallow"))[0]
+    >>> first.name, first.shape, first.parameters, first.macs
+    ('features.conv1', (16, 128, 128), 448, 7077888)
     """
     graph, modules = trace(model)
     seen: dict[fx.Node, tuple[float, float]] = {}
@@ -97,12 +105,12 @@ def layers(model: Classifier) -> list[Layer]:
 
 
 def warnings(found: list[Layer], size: int) -> list[str]:
-    """Return what is lopsided about a network.
+    """Return warnings about unbalanced budgets.
 
     Parameters
     ----------
     found : list of Layer
-        What :func:`layers` returned.
+        The result of :func:`layers`.
     size : int
         The photo's side in pixels.
 
@@ -111,6 +119,13 @@ def warnings(found: list[Layer], size: int) -> list[str]:
     list of str
         A sentence for each finding: a layer that holds more than nine tenths of the parameters or of the
         multiply-adds, or a last map whose cells see less than a quarter of the photo's side.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw import theory
+    >>> theory.warnings(theory.layers(cnnhw.models.create("q1_shallow")), size=128)[0][:45]
+    '98% of the parameters sit in one layer, head.'
     """
     out = []
     for what, name in (("parameters", "parameters"), ("macs", "multiply-adds")):

@@ -1,4 +1,4 @@
-"""The loss between and around trained networks, and the gradient that arrives at each convolution.
+"""The loss between and around trained networks, and the gradient norm of each convolution.
 
 A plane through three networks is a slice of the loss that needs no choice of directions and of their scale (Garipov et
 al. 2018): it is the one plane on which all three lie.
@@ -49,7 +49,7 @@ class Plane:
 
 
 def gradient_norms(model: Classifier, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure how much gradient arrives at each convolution.
+    """Measure the gradient norm of each convolution.
 
     Parameters
     ----------
@@ -65,6 +65,13 @@ def gradient_norms(model: Classifier, images: Tensor, labels: Tensor) -> dict[st
     dict of str to float
         The L2 norm of the mean cross-entropy's gradient by each convolution's weight, by the convolution's name, in
         the order of the model's modules.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> model = cnnhw.models.create("q1_shallow", size=16)
+    >>> list(gradient_norms(model, torch.rand(8, 3, 16, 16), torch.arange(8) % 5))
+    ['features.conv1', 'features.conv2', 'features.conv3']
     """
     probe = copy.deepcopy(model).requires_grad_().train()
     weights = {name: part.weight for name, part in probe.named_modules() if isinstance(part, nn.Conv2d)}
@@ -110,6 +117,14 @@ def plane(
     ------
     CnnhwError
         If the networks differ in structure, or lie on a line.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> networks = [cnnhw.models.create("q1_shallow", size=16, seed=seed) for seed in range(3)]
+    >>> found = plane(*networks, torch.rand(8, 3, 16, 16), torch.arange(8) % 5, steps=3)
+    >>> found.losses.shape, found.places[0]
+    ((3, 3), (0.0, 0.0))
     """
     origin, *others = _vectors(first, second, third)
     to_second, to_third = (other - origin for other in others)
@@ -142,6 +157,13 @@ def barrier(first: Classifier, second: Classifier, images: Tensor, labels: Tenso
     -------
     list of float
         Mean cross-entropies in nats. How far they rise above the straight line between their ends is the barrier.
+
+    Examples
+    --------
+    >>> import cnnhw, torch
+    >>> networks = [cnnhw.models.create("q1_shallow", size=16, seed=seed) for seed in range(2)]
+    >>> len(barrier(*networks, torch.rand(8, 3, 16, 16), torch.arange(8) % 5, steps=5))
+    5
     """
     start, end = _vectors(first, second)
     loss = _loss_at(first, images, labels)

@@ -1,4 +1,4 @@
-"""What pooling keeps of a signal, by formula."""
+"""How well max and average pooling preserve a signal in noise."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["average_signal", "max_signal"]
 
 
 def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
-    """Return how well the maximum of a window tells a signal from noise.
+    """Return the detectability d' of a signal in noise after max pooling.
 
     Parameters
     ----------
     active : int
-        In how many cells the signal is, 1 to `cells`.
+        Number of cells that hold the signal, 1 to `cells`.
     amplitude : float
         The signal in units of the noise's standard deviation; the noise is normal and independent.
     cells : int
@@ -26,6 +26,11 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
     float
         d', the difference of the means with and without signal, in units of the root mean square of both standard
         deviations, by numerical integration.
+
+    Examples
+    --------
+    >>> round(max_signal(active=1, amplitude=3.0), 2), round(average_signal(active=1, amplitude=3.0), 2)
+    (2.36, 1.5)
     """
     from scipy import stats  # slow to import
 
@@ -41,7 +46,7 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
 
 
 def average_signal(active: int, amplitude: float, cells: int = 4) -> float:
-    """Return how well the average of a window tells a signal from noise: amplitude times active, over sqrt(cells).
+    """Return the detectability d' of a signal in noise after average pooling: amplitude * active / sqrt(cells).
 
     Parameters
     ----------
@@ -52,5 +57,10 @@ def average_signal(active: int, amplitude: float, cells: int = 4) -> float:
     -------
     float
         d', the difference of the means in units of the standard deviation.
+
+    Examples
+    --------
+    >>> average_signal(active=4, amplitude=1.0)
+    2.0
     """
     return amplitude * active / math.sqrt(cells)

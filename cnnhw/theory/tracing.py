@@ -1,4 +1,4 @@
-"""A model as a graph of layers with the shapes of their outputs: what diagrams and budgets are made from."""
+"""A model as a graph of layers with the shapes of their outputs, for diagrams and layer budgets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from cnnhw.models.blocks import Classifier, device_of
+from cnnhw.models.blocks import Classifier, device_of, evaluating
 
 __all__ = ["trace"]
 
@@ -25,13 +25,17 @@ def trace(model: Classifier) -> tuple[fx.Graph, dict[str, nn.Module]]:
         Its nodes; ``node.meta["tensor_meta"].shape`` is the shape of a node's output for one photo.
     dict of str to nn.Module
         The modules by name, as ``node.target`` has it.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> graph, modules = trace(cnnhw.models.create("q1_shallow"))
+    >>> [node.name for node in graph.nodes][:3]
+    ['x', 'features_conv1', 'features_pool1']
     """
     traced = fx.GraphModule(model, _Tracer().trace(model))
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        ShapeProp(traced.eval()).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))
-    model.train(was_training)
+    with evaluating(traced), torch.no_grad():  # whose modules are those of the model
+        ShapeProp(traced).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))
     return traced.graph, dict(traced.named_modules())
 
 

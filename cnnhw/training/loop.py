@@ -27,7 +27,7 @@ from cnnhw import evaluation, files, system
 from cnnhw.data.augment import augment, resize, to_float
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
-from cnnhw.models.blocks import Classifier, count_parameters, device_of
+from cnnhw.models.blocks import Classifier, count_parameters, device_of, evaluating
 from cnnhw.training import distributed
 from cnnhw.training.optimizers import _matrix, _optimizers
 from cnnhw.training.recipe import Recipe
@@ -95,6 +95,16 @@ def fit(
     TrainingError
         If the loss stops being finite; if `folder` holds a run already and `resume` is not set; or if the checkpoint
         belongs to other settings or cannot be read.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
+    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), seed=0, progress=False)
+    >>> len(run.history["loss"]), run.confusion.shape
+    (2, torch.Size([5, 5]))
     """
     recipe = recipe or Recipe()
     evaluation.check_fits(model, photos.size, len(photos.classes))
@@ -407,17 +417,14 @@ def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
 
 
 def _check_side(model: Classifier, side: int) -> None:
-    training, _ = model.training, model.eval()
     try:
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             model(torch.zeros(1, 3, side, side, device=device_of(model)))
     except RuntimeError as error:
         raise TrainingError(
             f"{model.name} cannot be trained at {side} pixels, only at {model.size} ({error}): "
             "choose other resolutions in the recipe, or another model"
         ) from error
-    finally:
-        model.train(training)
 
 
 def _check_finite(loss: float, what: str, recipe: Recipe) -> None:
@@ -429,7 +436,7 @@ def _check_finite(loss: float, what: str, recipe: Recipe) -> None:
 
 
 def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
-    """Take the steps of one epoch, giving the loss, right predictions and photos of each."""
+    """Take the steps of one epoch, giving the loss, correct predictions and photos of each."""
     model, recipe, train = state.model, state.recipe, state.photos.train
     device = device_of(model)
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)

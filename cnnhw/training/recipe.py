@@ -64,6 +64,12 @@ class Recipe:
         Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
         float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
         2018). Validation and test are always in float32.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> cnnhw.Recipe(epochs=3, flip=True).changes()
+    {'epochs': 3, 'flip': True}
     """
 
     epochs: int = 15
@@ -152,8 +158,8 @@ class Recipe:
         Returns
         -------
         Recipe
-            That of :meth:`fast`, with a square of each photo covered and photos blended in pairs, so that many epochs
-            do not teach the photos by heart.
+            That of :meth:`fast`, with a square of each photo covered and photos blended in pairs, so that the
+            network overfits less in many epochs.
         """
         return dataclasses.replace(cls.fast(epochs), cutout=0.375, mixup=0.3)
 

@@ -55,6 +55,16 @@ class Run:
         The test predictions after each epoch, if they were asked for.
     trainable : int
         Number of parameters that were trained.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.data import scenes
+    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
+    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=1), seed=0, progress=False)
+    >>> 0 <= run.accuracy <= 1, run.best_epoch, run.seconds > 0
+    (True, 1, True)
     """
 
     model: Classifier
@@ -159,6 +169,17 @@ class Run:
             If the disk is full or the folder cannot be written to; what was there before is left as it was.
         OccupiedError
             If the folder holds anything but a run and its checkpoints: choose a folder of its own.
+
+        Examples
+        --------
+        >>> import cnnhw
+        >>> from cnnhw.data import scenes
+        >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
+        >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
+        >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=1), seed=0, progress=False)
+        >>> folder = run.save("runs/first")
+        >>> (folder / "weights.safetensors").exists()
+        True
         """
         from cnnhw import plots  # matplotlib takes half a second to import
 

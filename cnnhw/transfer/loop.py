@@ -82,6 +82,16 @@ def transfer(
         If there is no layer of a given name.
     TrainingError
         As for :func:`cnnhw.fit`.
+
+    Examples
+    --------
+    >>> import cnnhw
+    >>> from cnnhw.transfer import Stage
+    >>> photos = cnnhw.data.load("pets", size=64, progress=False)
+    >>> model = cnnhw.load("fast")
+    >>> runs = cnnhw.transfer.transfer(model, photos, [Stage("head", cnnhw.Recipe(epochs=2))], progress=False)
+    >>> len(runs), model.classes
+    (1, ('cats', 'dogs'))
     """
     begin(
         model, len(photos.classes), seed,
