@@ -40,6 +40,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, theory
+from cnnhw.book.registry import MEASURES
 from cnnhw.models.dense import transition_layer
 
 x = torch.randn(2, 48, 16, 16)
@@ -145,11 +146,8 @@ for kind in ("average", "max"):
 records = cnnhw.studies.records("transition")
 kinds = ("average", "average_first", "max", "max_first", "strided")
 for what, measure in (
-    ("test accuracy", lambda r: r.accuracy()),
-    (
-        "consistency under shifts",
-        lambda r: r.content["measures"]["shift consistency"],
-    ),
+    ("test accuracy", MEASURES["accuracy"]),
+    ("consistency under shifts", MEASURES["shift consistency"]),
 ):
     found = {kind: [measure(r) for r in records if r.arm == kind] for kind in kinds}
     title = f"{what.capitalize()}, by kind of transition"

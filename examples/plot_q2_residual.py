@@ -66,7 +66,7 @@ from matplotlib import pyplot as plt
 import cnnhw
 from cnnhw import plots, theory
 from cnnhw.book import figures
-from cnnhw.book.measures import MEASURES
+from cnnhw.book.registry import MEASURES
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.theory import loss_landscape

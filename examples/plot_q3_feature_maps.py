@@ -64,6 +64,7 @@ from cnnhw.data import scenes
 from cnnhw.data.augment import resize
 from cnnhw.features import first_layer
 from cnnhw.models.first_layer import bank
+from cnnhw.studies.measures import measured
 
 
 def square(name, left):
@@ -405,7 +406,7 @@ def draw(name, groups):
 
 
 for measure in ("edge correlation", "magnitude correlation", "orientation selectivity"):
-    draw(measure, by_arm(lambda r, m=measure: r.content["measures"][m], KINDS))
+    draw(measure, by_arm(measured(measure), KINDS))
     plt.show()
 
 # %%
@@ -422,7 +423,7 @@ for measure in ("edge correlation", "magnitude correlation", "orientation select
 # training. The filters of the bank were made to follow slopes; their dots lie on one another, as they are the same in each run.
 
 for measure in ("dc share", "opponent share"):
-    draw(measure, by_arm(lambda r, m=measure: r.content["measures"][m], KINDS))
+    draw(measure, by_arm(measured(measure), KINDS))
     plt.show()
 
 # %%
@@ -439,7 +440,7 @@ for measure in ("dc share", "opponent share"):
 # Subject and surroundings:
 
 for measure in ("figure-ground", "figure-ground best"):
-    draw(measure, by_arm(lambda r, m=measure: r.content["measures"][m], KINDS))
+    draw(measure, by_arm(measured(measure), KINDS))
     plt.show()
 
 # %%

@@ -11,7 +11,7 @@ kernel sizes is the reason.
 
 * With as many multiply-adds as before, networks of modules :finding:`q4-macs gain/lose`. They pay for it: they have
   :record:`q4/macs parameters` parameters instead of :record:`q4/base parameters`, and a photo takes, in milliseconds of
-  processor time, :record:`q4/macs milliseconds` instead of :record:`q4/base milliseconds`.
+  processor time, :record:`q4/macs CPU milliseconds a photo` instead of :record:`q4/base CPU milliseconds a photo`.
 * With as many parameters the difference is :effect:`q4-parameters`, and with as many channels :effect:`q4-channels`: six runs
   cannot tell.
 * Mixed kernel sizes, compared with the same module with 3x3 kernels only: :effect:`q4-one-scale`. A further branch of 7x7:
@@ -40,6 +40,7 @@ from cnnhw import features, plots, theory
 from cnnhw.book import figures
 from cnnhw.data import scenes
 from cnnhw.models.inception import InceptionModule
+from cnnhw.studies.measures import measured
 
 module = InceptionModule(64, 16)
 x = torch.rand(1, 64, 32, 32)
@@ -178,8 +179,7 @@ short = ARMS | {
 plots.costs(
     {
         short[arm]: (
-            sum(r.content["measures"]["CPU milliseconds a photo"] for r in of(arm))
-            / len(of(arm)),
+            sum(map(measured("CPU milliseconds a photo"), of(arm))) / len(of(arm)),
             [r.accuracy() for r in of(arm)],
         )
         for arm in ARMS
@@ -212,8 +212,9 @@ plots.shares(
     {
         f"module {number}": {
             name: sum(
-                r.content["measures"][f"share of module{number} branch {branch}"]
-                for r in of("channels")
+                map(
+                    measured(f"share of module{number} branch {branch}"), of("channels")
+                )
             )
             / len(of("channels"))
             for branch, name in enumerate(names, start=1)
@@ -289,7 +290,7 @@ figure = plots.against(
                 (
                     middle,
                     sum(
-                        r.content["measures"][f"accuracy on {size} objects"]
+                        measured(f"accuracy on {size} objects")(r)
                         for r in SCALES
                         if r.arm == arm
                     )

@@ -53,6 +53,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import features, plots, transfer
+from cnnhw.book.registry import MEASURES
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.studies import statistics
@@ -296,12 +297,9 @@ for measure, words, title in (
 # Kumar et al. :cite:p:`kumar2022finetuning` found that tuning all layers gains a little on photos like the training photos and loses
 # much on others. Here the test photos are blurred, or recoloured, in ways that no network was trained for.
 
-changed = "accuracy on changed photos"
+changed = MEASURES["accuracy on changed photos"]
 figure = plots.dots(
-    {
-        way: [record.content["measures"][changed] for record in of(way, 100)]
-        for way in WAYS
-    },
+    {way: [changed(record) for record in of(way, 100)] for way in WAYS},
     "accuracy on blurred and recoloured test photos",
     "Six ways, tested on blurred and recoloured photos",
 )

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from cnnhw import book
 from cnnhw.book import registry
-from cnnhw.book.measures import MEASURES
-from cnnhw.book.statements import CLAIMS
+from cnnhw.book.registry import CLAIMS, MEASURES
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import claims, queue
-from cnnhw.studies.claims import ACCURACY, Claim, holm, judge, measured
+from cnnhw.studies.claims import alike, higher, holm, judge
+from cnnhw.studies.measures import measured
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 
 
 def claim(**change):
-    base = Claim("c", "A is better.", "s", "a", "b", ACCURACY, "greater", 0.0, "B being better", "2026-11-24")
+    base = higher("c", "a", "b", "A is better.", study="s", registered="2026-11-24")
     return dataclasses.replace(base, **change)
 
 
@@ -105,20 +110,18 @@ def test_claims_about_one_study_are_corrected_together():
     assert holm([]) == []
     assert holm([0.06]) == [False]
     rng = np.random.default_rng(1)
-    others = [claim(id=f"o{i}", measure=measured(f"m{i}", "points", 100.0)) for i in range(20)]
+    others = [claim(id=f"o{i}", measure=measured(f"m{i}")) for i in range(20)]
     made = [
         record(arm, seed, [True] * 9 + [False], measures={f"m{i}": rng.normal() for i in range(20)} | {"close": value})
         for arm, shift in (("a", 0.75), ("b", 0.0))
         for seed, value in enumerate(shift + 0.5 * rng.normal(size=6))
     ]
-    (alone,) = judge([claim(measure=measured("close", "points", 100.0))], made)
+    close = claim(measure=measured("close"))
+    (alone,) = judge([close], made)
     assert alone.verdict == "supported"
-    close = claim(measure=measured("close", "points", 100.0))
     together = judge([close, *others], made)[0]
     assert (together.verdict, together.plain) == ("not resolved", "supported")
-    elsewhere = judge(
-        [claim(measure=measured("close", "points", 100.0)), *(dataclasses.replace(o, study="t") for o in others)], made
-    )[0]
+    elsewhere = judge([close, *(dataclasses.replace(o, study="t") for o in others)], made)[0]
     assert elsewhere.verdict == "supported"
 
 
@@ -163,6 +166,21 @@ def test_what_was_known_in_part_is_not_beforehand():
     assert "6 seeds, known in part" in CliRunner().invoke(cli, ["claims"]).stdout
 
 
+def test_what_would_refute_a_claim_follows_from_its_margin():
+    said = {"study": "s", "registered": "2026-11-24"}
+    assert higher("c", "a", "b", "A.", **said).refuted_by == "an accuracy that is no higher"
+    more = higher("c", "a", "b", "A.", points=2, **said)
+    assert (more.refuted_by, more.margin) == ("a gain of less than 2 points", 0.02)
+    same = alike("c", "a", "b", "A.", **said)
+    assert same.refuted_by == "a difference of more than 2.5 points"
+    assert (same.direction, same.margin) == ("equivalent", 0.025)
+
+
+def test_a_note_on_a_claim_does_not_change_its_hash():
+    assert claim(known_in_part=True).hash == claim().hash
+    assert claim(margin=0.01).hash != claim().hash != claim(measure=measured("other")).hash
+
+
 @pytest.mark.parametrize(("measure", "first", "second"), [("loss area", 0.9, 0.8), ("seconds", 50.0, 60.0)])
 def test_figures_of_a_run(measure, first, second):
     made = [
@@ -177,7 +195,7 @@ def test_figures_of_a_run(measure, first, second):
 
 def test_unknown_measures_and_impossible_claims_are_refused():
     with pytest.raises(UnknownNameError, match="unknown measure 'sharpness'"):
-        judge([claim(measure=measured("sharpness", "points", 100.0))], runs(0.1))
+        judge([claim(measure=measured("sharpness"))], runs(0.1))
     with pytest.raises(ValueError, match="direction"):
         claim(direction="up")
     with pytest.raises(ValueError, match="margin"):
@@ -200,6 +218,7 @@ def test_registered_claims_are_sound():
         assert len(set(arms[one.first].seeds) & set(arms[one.second].seeds)) >= claims.SEEDS
         assert one.statement.endswith(".")
         assert one.first != one.second
+    assert all(MEASURES[one.measure.name] is one.measure for one in CLAIMS)
     for study in map(registry.get, registry.names()):
         assert bool(study.observation) != bool(study.claims)
         assert study.claims == claims.of_study(CLAIMS, study.name)
@@ -214,3 +233,44 @@ def test_command_prints_json():
     assert {one["verdict"] for one in found} <= {"supported", "refuted", "not resolved"}
     text = CliRunner().invoke(cli, ["claims"]).stdout
     assert all(one.statement in text for one in CLAIMS)
+
+
+CHAPTER = """
+from functools import partial
+
+from cnnhw.studies.claims import higher
+from cnnhw.studies.measures import measured
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
+
+WIDTH = measured("width")
+MEASURES = (WIDTH,)
+STUDIES = (
+    Study(
+        "q7", "Is wider better?", "tiny5", 32,
+        arms=tuple(Arm(name, "plain", Recipe(epochs=1), tuple(range(6))) for name in ("wide", "narrow")),
+        claims=(higher("q7-wide", "wide", "narrow", "Wide is better.", study="q7", registered="2027-01-01"),),
+    ),
+)
+"""
+
+
+def test_a_new_chapter_is_found(tmp_path):
+    (tmp_path / "q7.py").write_text(CHAPTER, encoding="utf-8")
+    (tmp_path / "notes.py").write_text("raise ImportError('no chapter')\n", encoding="utf-8")
+    script = (
+        "import sys, cnnhw.book; cnnhw.book.__path__.append(sys.argv[1])\n"
+        "from cnnhw.book import registry\n"
+        "assert registry.CLAIMS[-1].id == 'q7-wide' and registry.MEASURES['width'].unit == 'points'\n"
+        "assert registry.file('q7') == 'cnnhw/book/q7.py'\n"
+        "from cnnhw.cli.command import cli\n"
+        "cli(['study', 'list'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert "q7: Is wider better?\n  wide: plain, 1 epochs, 6 seeds on tiny5" in done.stdout
+
+
+def test_every_module_with_studies_is_a_chapter():
+    found = {chapter.__name__ for chapter in registry.chapters()}
+    for module in pkgutil.iter_modules(book.__path__, "cnnhw.book."):
+        assert hasattr(importlib.import_module(module.name), "STUDIES") == (module.name in found)

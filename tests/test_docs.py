@@ -20,11 +20,11 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
 from cnnhw.book import model_cards
-from cnnhw.book.measures import MEASURES
-from cnnhw.book.statements import CLAIMS
+from cnnhw.book.registry import CLAIMS
 from cnnhw.models import weights
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim
+from cnnhw.studies.measures import SECONDS
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 from cnnhw_docs import cards, claim_pages, inventories, live, order, prose, provenance, records, stamp, verdicts
@@ -74,7 +74,7 @@ FOUND = [record(), record(seed=1, right=(1, 4)), record(arm="b", right=(4, 4), b
         ("s/b gap@1", "0.100 (one run)"),
         ("s/b validation", "0.400 (one run)"),
         ("s/a parameters", "1,234"),
-        ("s/b photos_per_second", "10 (one run)"),
+        ("s/a loss area", "0.650 (mean of 2 runs, 0.650 to 0.650)"),
     ],
 )
 def test_record_role(text, expected):
@@ -116,6 +116,7 @@ def test_record_role_names_its_origin():
         ("s/c accuracy", "no records of c; it has a, b"),
         ("t/a accuracy", "no records of study 't'; there are of s"),
         ("s/a speed", "unknown measure 'speed'"),
+        ("s/a shift consistency", "not all runs of a have shift consistency"),
         ("s/a accuracy@3", "after epoch 3"),
         ("s/a accuracy@x", "'x' is not the number of an epoch"),
     ],
@@ -304,8 +305,9 @@ They differ: :claim:`a-b {role}`.
 def one_claim(monkeypatch):
     """Let the book claim one thing, which its records support."""
     claim = Claim(
-        "a-b", "A is better than B.", "s", "a", "b", MEASURES["seconds"], "less", 1.0, "a slower A", "2026-11-24"
-    )
+        "a-b", "a", "b", "A is better than B.", "a slower A",
+        study="s", registered="2026-11-24", measure=SECONDS, direction="less", margin=1.0,
+    )  # fmt: skip
     found = [
         Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
         for arm, value in (("a", 60.0), ("b", 90.0))
@@ -315,6 +317,7 @@ def one_claim(monkeypatch):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
     monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
+    monkeypatch.setattr(claim_pages.registry, "file", lambda name: f"cnnhw/book/{name}.py")
     monkeypatch.setattr(claim_pages.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()

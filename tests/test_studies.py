@@ -23,8 +23,8 @@ from PIL import Image
 
 import cnnhw
 from cnnhw import files, models, studies
-from cnnhw.book import measures, registry
-from cnnhw.book.plans import RATES, TRANSFER_RATES
+from cnnhw.book import q5, q6, registry
+from cnnhw.book.rates import RATES
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
 from cnnhw.studies import drift, queue, store
 from cnnhw.studies.study import Arm, Study
@@ -329,7 +329,7 @@ def test_rates_of_transfers_are_those_that_did_best_on_validation_photos():
     for record in studies.records("transfer_rates"):
         kind, _, rate = record.arm.rpartition("_")
         found.setdefault(kind, {})[float(rate)] = max(record.history["validation_accuracy"])
-    assert {kind: max(rates, key=rates.__getitem__) for kind, rates in found.items()} == TRANSFER_RATES
+    assert {kind: max(rates, key=rates.__getitem__) for kind, rates in found.items()} == q5.TRANSFER_RATES
 
 
 def test_a_source_may_be_of_another_study():
@@ -362,11 +362,11 @@ def test_drift_is_noted_by_epoch_and_survives_an_interruption(folder, tmp_path):
 def test_measures_on_changed_photos_and_of_a_plane():
     photos = make_photos(train=120)
     model = models.create("q1_shallow", 3, size=16)
-    found = measures._changes(model, photos, {}) | measures._map(model, photos, {})
+    found = q5._changes(model, photos, {}) | q6._map(model, photos, {})
     parts = [found[f"accuracy on {kind} photos"] for kind in ("blurred", "recoloured")]
     assert found["accuracy on changed photos"] == pytest.approx(sum(parts) / 2, abs=1e-5)
     assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
-    assert measures._map(model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
+    assert q6._map(model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
 
 
 @pytest.mark.parametrize("stages", [1, 2])

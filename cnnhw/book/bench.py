@@ -31,6 +31,7 @@ from cnnhw import data, evaluation, models, studies, system, training
 from cnnhw.book import original_report
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
+from cnnhw.studies.measures import ACCURACY, SECONDS
 from cnnhw.training import loop
 from cnnhw.training.presets import noise, plan
 
@@ -578,8 +579,8 @@ def _goal_lines() -> list[str]:
         runs_of_arm = [record for record in studies.records(study) if record.arm == arm]
         if not runs_of_arm:
             continue
-        accuracies = sorted(record.accuracy() for record in runs_of_arm)
-        seconds = sorted(record.content["seconds"] for record in runs_of_arm)
+        accuracies = sorted(map(ACCURACY, runs_of_arm))
+        seconds = sorted(map(SECONDS, runs_of_arm))
         middle, spent = statistics.median(accuracies), statistics.median(seconds)
         met = "met" if middle >= goal and spent <= goal_seconds else "missed"
         lines.append(

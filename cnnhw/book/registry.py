@@ -1,14 +1,42 @@
-"""All studies of the book, by name."""
+"""All that the chapters have, by name: studies, claims and measures."""
 
 from __future__ import annotations
 
-from cnnhw.book.plans import STUDIES
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+from cnnhw import book
 from cnnhw.errors import UnknownNameError
+from cnnhw.studies import measures
+from cnnhw.studies.claims import Claim
+from cnnhw.studies.measures import Measure
 from cnnhw.studies.study import Study
 
-__all__ = ["get", "names"]
+__all__ = ["CLAIMS", "MEASURES", "chapters", "file", "get", "names"]
 
-_STUDIES = {study.name: study for study in STUDIES}
+
+def chapters() -> list[ModuleType]:
+    """Return the modules of the book that define `STUDIES`; the others are not imported."""
+    files = [path for folder in book.__path__ for path in Path(folder).glob("*.py")]
+    found = {path.stem for path in files if re.search(r"^STUDIES\b", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    ordered = sorted(found, key=lambda name: (len(name), name))  # numbered chapters before those with a word
+    return [importlib.import_module(f"{book.__name__}.{name}") for name in ordered]
+
+
+_CHAPTERS = chapters()
+_STUDIES: dict[str, Study] = {study.name: study for chapter in _CHAPTERS for study in chapter.STUDIES}
+
+CLAIMS: tuple[Claim, ...] = tuple(
+    sorted((claim for study in _STUDIES.values() for claim in study.claims), key=lambda claim: claim.registered)
+)
+"""All claims, those that were registered earlier first."""
+
+MEASURES: dict[str, Measure] = measures.MEASURES | {
+    measure.name: measure for chapter in _CHAPTERS for measure in getattr(chapter, "MEASURES", ())
+}
+"""What any study has and what chapters measure, by name."""
 
 
 def names() -> list[str]:
@@ -37,3 +65,9 @@ def get(name: str) -> Study:
     if name not in _STUDIES:
         raise UnknownNameError("study", name, _STUDIES)
     return _STUDIES[name]
+
+
+def file(name: str) -> str:
+    """Return the file that defines a study, as seen from the root of the repository."""
+    chapter = next(chapter for chapter in _CHAPTERS if any(study.name == name for study in chapter.STUDIES))
+    return f"{chapter.__name__.replace('.', '/')}.py"

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from cnnhw import evaluation, studies
-from cnnhw.book import original_report, registry
+from cnnhw.book import faults, original_report
 from cnnhw.book.original_report import Experiment
 from cnnhw.errors import UnknownNameError
+from cnnhw.studies import measures
+from cnnhw.studies.measures import Measure
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Job, Study
 from cnnhw.training.recipe import Recipe
@@ -150,7 +152,7 @@ def plan(data: str, *, target: str = "", quick: bool = False, threads: int | Non
         One arm an experiment, under its name in :func:`cnnhw.book.original_report.names`.
     """
     target = target or ("flowers" if data in _STAND_INS else data)
-    reported = {arm.name: arm for arm in registry.get("report").arms}
+    reported = {arm.name: arm for arm in faults.REPORT.arms}
     # the network of Q1 that study q1 holds, and the epochs of Q4 that the book's own run leaves out
     for name, model, like, epochs in (
         ("q1_shallow", "q1_shallow", "q1_deep", 15),
@@ -242,29 +244,32 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     """
     experiment = original_report.get(name)
     history = experiment.whole_history()
-    measures: dict[str, tuple[str, Any]] = {
-        "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", _parameters),
+    shown: dict[str, tuple[str, Any]] = {
+        "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", measures.PARAMETERS),
         "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
         "share found of each class": (_shares(experiment.confusion), _shares_of),
         "largest confusion": (_largest(experiment.confusion, experiment.classes), _largest_of),
-        "seconds of training": (_seconds(experiment), _spent),
-        "seconds an epoch": (f"{statistics.median(history['seconds']):.0f}", _an_epoch),
-        "epochs": (f"{len(history['loss'])}", lambda found, epoch: _range([_last(r, epoch) for r in found], "g")),
-        "epoch of best validation accuracy": (f"{_best(history)}", _best_of),
-        "epoch of convergence": (f"{converged(history['validation_accuracy'])}", _converged_of),
+        "seconds of training": (_seconds(experiment), _SPENT),
+        "seconds an epoch": (f"{statistics.median(history['seconds']):.0f}", measures.AN_EPOCH),
+        "epochs": (f"{len(history['loss'])}", _EPOCHS),
+        "epoch of best validation accuracy": (f"{_best(history['validation_accuracy'])}", _BEST),
+        "epoch of convergence": (f"{converged(history['validation_accuracy'])}", _CONVERGED),
     }
     for number, stage in enumerate(experiment.stages[:-1], start=1):
         if stage.test_accuracy is not None:
-            measures[f"test accuracy after stage {number}"] = (f"{stage.test_accuracy:.4g}", _stage_accuracy)
+            shown[f"test accuracy after stage {number}"] = (f"{stage.test_accuracy:.4g}", measures.STAGE_ACCURACY)
         if stage.trainable is not None:
-            measures[f"trained parameters in stage {number}"] = (f"{stage.trainable:,}", _trainable)
+            shown[f"trained parameters in stage {number}"] = (f"{stage.trainable:,}", measures.TRAINABLE)
 
     def cell(of: Any, found: Sequence[Record], epoch: int | None) -> str:
-        return f"{of(found, epoch)} ({found[0].content['data']['name']})" if found else "–"
+        if not found:
+            return "–"
+        text = _range([of(r, epoch) for r in found], of.form) if isinstance(of, Measure) else of(found, epoch)
+        return f"{text} ({found[0].content['data']['name']})"
 
     return [
         Row(name, measure, experiment.dataset, reported, tuple(cell(of, found, epoch) for found, epoch in columns))
-        for measure, (reported, of) in measures.items()
+        for measure, (reported, of) in shown.items()
     ]
 
 
@@ -344,24 +349,12 @@ def _range(values: Sequence[float], form: str) -> str:
     return f"{middle:{form}}, {min(values):{form}} to {max(values):{form}}"
 
 
-def _parameters(found: Sequence[Record], epoch: int | None) -> str:
-    return f"{found[0].content['parameters']:,}"
-
-
-def _trainable(found: Sequence[Record], epoch: int | None) -> str:
-    return f"{found[0].stages[0]['trainable']:,}"
-
-
 def _accuracy(found: Sequence[Record], epoch: int | None) -> str:
     values = [record.accuracy(_last(record, epoch)) for record in found]
     photos = len(found[0].labels)
     low, high = evaluation.wilson_interval(round(statistics.fmean(values) * photos), photos)
     runs = f"{len(values)} runs" if len(values) > 1 else "1 run"
     return f"{_range(values, '.3f')}; {runs}, ±{(high - low) / 2:.3f} for the choice of photos"
-
-
-def _stage_accuracy(found: Sequence[Record], epoch: int | None) -> str:
-    return _range([record.accuracy(record.stages[0]["epochs"]) for record in found], ".3f")
 
 
 def _shares(confusion: torch.Tensor) -> str:
@@ -392,23 +385,13 @@ def _seconds(experiment: Experiment) -> str:
     return f"{experiment.seconds or sum(experiment.whole_history()['seconds']):,.0f}"
 
 
-def _spent(found: Sequence[Record], epoch: int | None) -> str:
-    return _range([sum(record.history["seconds"][: _last(record, epoch)]) for record in found], ",.0f")
-
-
-def _an_epoch(found: Sequence[Record], epoch: int | None) -> str:
-    return _range([statistics.median(record.history["seconds"]) for record in found], ".3g")
-
-
-def _best(history: Mapping[str, Sequence[float]]) -> int:
-    accuracies = list(history["validation_accuracy"])
+def _best(accuracies: Sequence[float]) -> int:
     return 1 + accuracies.index(max(accuracies))
 
 
-def _best_of(found: Sequence[Record], epoch: int | None) -> str:
-    cut = [{"validation_accuracy": r.history["validation_accuracy"][: _last(r, epoch)]} for r in found]
-    return _range([_best(history) for history in cut], "g")
-
-
-def _converged_of(found: Sequence[Record], epoch: int | None) -> str:
-    return _range([converged(r.history["validation_accuracy"][: _last(r, epoch)]) for r in found], "g")
+_SPENT = Measure("seconds of training", "s", 1.0, lambda run, epoch: sum(run.history["seconds"][:epoch]), form=",.0f")
+_EPOCHS = Measure("epochs", "epochs", 1.0, _last, form="g")
+_BEST = Measure("best", "epochs", 1.0, lambda run, epoch: _best(run.history["validation_accuracy"][:epoch]), form="g")
+_CONVERGED = Measure(
+    "converged", "epochs", 1.0, lambda run, epoch: converged(run.history["validation_accuracy"][:epoch]), form="g"
+)

@@ -136,7 +136,7 @@ def claims_command(as_json: bool, where: Path | None) -> None:
     import json
 
     from cnnhw import studies
-    from cnnhw.book.statements import CLAIMS
+    from cnnhw.book.registry import CLAIMS
     from cnnhw.studies import claims
 
     found = claims.judge(CLAIMS, studies.records(where=where))

@@ -8,95 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
-from cnnhw.errors import CnnhwError, UnknownNameError
-from cnnhw.studies.statistics import Comparison, compare, of_values, right
+from cnnhw.studies.measures import ACCURACY, Measure
+from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
 
-__all__ = [
-    "ACCURACY",
-    "KNOWN_IN_PART",
-    "SEEDS",
-    "Claim",
-    "Measure",
-    "Verdict",
-    "hashes",
-    "holm",
-    "judge",
-    "measured",
-    "of_study",
-]
+__all__ = ["SEEDS", "Claim", "Verdict", "alike", "hashes", "higher", "holm", "judge", "of_study"]
 
 SEEDS = 6
 LEVEL = 0.05
-# Of these studies a first set of runs is not kept. Its outcome was known in part when their claims were written down
-# again, before the runs that decide them.
-KNOWN_IN_PART = frozenset({"q2", "q3", "q4", "q4_scales"})
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure of one run that claims are made about.
-
-    Attributes
-    ----------
-    name : str
-        What it is called.
-    unit : str
-        The unit of its figures on a page.
-    scale : float
-        What they are multiplied by there.
-    function : callable
-        Reads it off a record.
-    by_photo : bool
-        Whether two arms are compared photo by photo, as only an accuracy on the same test photos can be.
-    """
-
-    name: str
-    unit: str
-    scale: float
-    function: Callable[[Record], float]
-    by_photo: bool = False
-
-    def compare(self, first: Sequence[Record], second: Sequence[Record]) -> Comparison:
-        """Return the effect of an arm over another, whose runs have the same seeds in the same order."""
-        if self.by_photo:
-            both = right([*first, *second])
-            return compare(both[: len(first)], both[len(first) :])
-        return of_values([self.function(record) for record in first], [self.function(record) for record in second])
-
-
-ACCURACY = Measure("accuracy", "points", 100.0, lambda record: record.accuracy(), by_photo=True)
-
-
-def measured(name: str, unit: str, scale: float) -> Measure:
-    """Return the measure of a figure that a study measures on its trained networks.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the records.
-    unit, scale
-        As of :class:`Measure`.
-
-    Returns
-    -------
-    Measure
-        Its function raises UnknownNameError for a record without such a figure, and CnnhwError if it is no single one.
-    """
-
-    def figure(record: Record) -> float:
-        known = record.content.get("measures", {})
-        if name not in known:
-            raise UnknownNameError("measure", name, known)
-        if not isinstance(known[name], int | float):
-            raise CnnhwError(f"{record.study}: {name} is not a single figure")
-        return float(known[name])
-
-    return Measure(name, unit, scale, figure)
 
 
 @dataclass(frozen=True)
@@ -107,34 +30,38 @@ class Claim:
     ----------
     id : str
         A short name, unique in the book.
-    statement : str
-        What is claimed, in one sentence.
-    study : str
-        The study that measures it.
     first, second : str
         The arms; the effect is the measure of the first minus that of the second.
+    statement : str
+        What is claimed, in one sentence.
+    refuted_by : str
+        What would refute it, in words.
+    study : str
+        The study that measures it.
+    registered : str
+        The day, as in ``"2026-11-24"``.
     measure : Measure
         What is compared.
     direction : {"greater", "less", "equivalent"}
         What the effect should be, compared with `margin`.
     margin : float
         0 or more, in units of the measure: how much greater, how much less, or within how much of each other.
-    refuted_by : str
-        What would refute it, in words.
-    registered : str
-        The day, as in ``"2026-11-24"``.
+    known_in_part : bool
+        Whether the outcome was known in part, from an earlier set of runs that is not kept.
     """
 
     id: str
-    statement: str
-    study: str
     first: str
     second: str
-    measure: Measure
-    direction: str
-    margin: float
+    statement: str
     refuted_by: str
+    _: KW_ONLY
+    study: str
     registered: str
+    measure: Measure = ACCURACY
+    direction: str = "greater"
+    margin: float = 0.0
+    known_in_part: bool = False
 
     def __post_init__(self) -> None:
         if self.direction not in ("greater", "less", "equivalent") or self.margin < 0:
@@ -144,7 +71,20 @@ class Claim:
     def hash(self) -> str:
         """16 hexadecimal digits that stand for all that decides the claim."""
         said = {field.name: getattr(self, field.name) for field in fields(self)} | {"measure": self.measure.name}
+        del said["known_in_part"]  # a note on the claim, which decides nothing
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def higher(id: str, first: str, second: str, statement: str, points: float = 0.0, **rest: Any) -> Claim:
+    """Return the claim that an arm is more accurate than another, by so many points at least; `rest` as of `Claim`."""
+    refuted_by = f"a gain of less than {points:g} points" if points else "an accuracy that is no higher"
+    return Claim(id, first, second, statement, refuted_by, margin=points / 100, **rest)
+
+
+def alike(id: str, first: str, second: str, statement: str, points: float = 2.5, **rest: Any) -> Claim:
+    """Return the claim that the accuracies of two arms lie within so many points; `rest` as of `Claim`."""
+    settings = {"refuted_by": f"a difference of more than {points:g} points", **rest}
+    return Claim(id, first, second, statement, direction="equivalent", margin=points / 100, **settings)
 
 
 @dataclass(frozen=True)
@@ -228,7 +168,7 @@ def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Verdict]:
     Raises
     ------
     UnknownNameError
-        If a claim's measure does not exist.
+        If a record does not have a claim's measure.
     """
     effects = {claim.id: _effect(claim, records) for claim in claims}
     decided: dict[str, bool] = {}
@@ -262,7 +202,7 @@ def _known(claim: Claim, records: Sequence[Record]) -> str:
     arms = [r for r in records if r.study == claim.study and r.arm in (claim.first, claim.second)]
     if any(r.content.get("claims", {}).get(claim.id) != claim.hash for r in arms):
         return "post hoc"
-    return "in part" if claim.study in KNOWN_IN_PART else "no"
+    return "in part" if claim.known_in_part else "no"
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:

@@ -124,8 +124,8 @@ def run(
     for study in dict.fromkeys(job.study for job in jobs):
         if not study.observation and not study.claims:
             raise CnnhwError(
-                f"study {study.name} has no registered claim: write one into cnnhw/statements.py before it is run, "
-                "or say in the study's `observation` why nothing is claimed"
+                f"study {study.name} has no registered claim: write one into its chapter before it is run, or "
+                "say in the study's `observation` why nothing is claimed"
             )
     todo = pending(jobs, where)
     if todo:  # better now than after an hour

@@ -114,7 +114,7 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
     )  # fmt: skip
     return nodes.paragraph(
         "", "", nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"),
-        nodes.Text("; defined in "), nodes.literal("", "cnnhw/studies/plans.py"), nodes.Text(" as a "), code,
+        nodes.Text("; defined in "), nodes.literal("", registry.file(study)), nodes.Text(" as a "), code,
         nodes.Text("; to run it again: "), nodes.literal("", f"cnnhw study run {study}"), nodes.Text("."),
     )  # fmt: skip
 

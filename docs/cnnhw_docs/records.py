@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -20,42 +20,10 @@ from sphinx.util.docutils import SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import studies
-from cnnhw.book import original_report
+from cnnhw.book import original_report, registry
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
-
-Measure = Callable[[Record, int | None], float]
-
-MEASURES: dict[str, tuple[Measure, str]] = {
-    "accuracy": (lambda r, epoch: r.accuracy(epoch), ".3f"),
-    "last": (lambda r, _: r.accuracy(len(r.history["loss"])), ".3f"),
-    "validation": (lambda r, epoch: r.history["validation_accuracy"][(epoch or r.best_epoch) - 1], ".3f"),
-    "gap": (lambda r, epoch: _at_end(r, "accuracy", epoch) - _at_end(r, "validation_accuracy", epoch), ".3f"),
-    "best_epoch": (lambda r, _: r.best_epoch, "g"),
-    "lowest_loss": (lambda r, _: 1 + r.history["validation_loss"].index(min(r.history["validation_loss"])), "g"),
-    "seconds": (lambda r, _: r.content["seconds"], ",.0f"),
-    "minutes": (lambda r, _: r.content["seconds"] / 60, ".1f"),
-    "photos_per_second": (
-        lambda r, _: r.content["data"]["photos"]["train"] * len(r.history["seconds"]) / r.content["seconds"],
-        ".0f",
-    ),
-    "parameters": (lambda r, _: r.content["parameters"], ",.0f"),
-    "loss": (lambda r, epoch: _at_end(r, "loss", epoch), ".2f"),
-    "first_loss": (lambda r, _: r.content["first_losses"][0], ",.1f"),
-    "highest_first_loss": (lambda r, _: max(r.content["first_losses"]), ",.0f"),
-    "lowest_validation": (lambda r, _: min(r.history["validation_accuracy"]), ".3f"),
-    "highest_validation": (lambda r, _: max(r.history["validation_accuracy"]), ".3f"),
-    "training": (lambda r, epoch: _at_end(r, "accuracy", epoch), ".3f"),
-    "seconds_an_epoch": (lambda r, _: statistics.median(r.history["seconds"]), ".2f"),
-    "stage_accuracy": (lambda r, _: r.accuracy(r.stages[0]["best_epoch"]), ".3f"),
-    "milliseconds": (lambda r, _: r.content["measures"]["CPU milliseconds a photo"], ".2f"),
-    "trainable": (lambda r, _: r.stages[0]["trainable"], ",.0f"),
-}
-
-
-def _at_end(record: Record, name: str, epoch: int | None) -> float:
-    return record.history[name][epoch - 1 if epoch else -1]
 
 
 def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
@@ -64,7 +32,8 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     Parameters
     ----------
     text : str
-        ``study/arm measure``, ``study/arm+arm measure@epoch``.
+        ``study/arm measure``, ``study/arm+arm measure@epoch``; the measure is one of
+        :data:`cnnhw.book.registry.MEASURES`.
     found : sequence of Record
         All records.
 
@@ -79,13 +48,16 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
         If the study, an arm, the measure or the epoch does not exist; the message says what does.
     """
     try:
-        place, what = text.split()
+        place, *what = text.split()
         study, arms = place.split("/")
+        name, _, at = " ".join(what).partition("@")
     except ValueError:
-        raise ValueError(f"{text!r} is not of the form 'study/arm measure'") from None
-    measure, _, at = what.partition("@")
-    if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}; there are {', '.join(MEASURES)}")
+        name = ""
+    if not name:
+        raise ValueError(f"{text!r} is not of the form 'study/arm measure'")
+    if name not in registry.MEASURES:
+        raise ValueError(f"unknown measure {name!r}; there are {', '.join(registry.MEASURES)}")
+    measure = registry.MEASURES[name]
     wanted = arms.split("+")
     known = {record.arm for record in found if record.study == study}
     if not known:
@@ -94,20 +66,19 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     if missing := [arm for arm in wanted if arm not in known]:
         raise ValueError(f"study {study!r} has no records of {', '.join(missing)}; it has {', '.join(sorted(known))}")
     chosen = [record for record in found if record.study == study and record.arm in wanted]
-    function, form = MEASURES[measure]
     try:
-        values = [function(record, int(at) if at else None) for record in chosen]
-    except (KeyError, IndexError):
-        raise ValueError(f"not all runs of {arms} have {measure} after epoch {at or 'the last'}") from None
+        values = [measure(record, int(at) if at else None) for record in chosen]
+    except (KeyError, IndexError, CnnhwError):
+        raise ValueError(f"not all runs of {arms} have {name} after epoch {at or 'the last'}") from None
     except ValueError:
         raise ValueError(f"{at!r} is not the number of an epoch") from None
+    form = measure.form
     origin = f"study {study}, " + ", ".join(f"{record.arm} seed {record.seed}" for record in chosen)
-    if len(set(values)) == 1 and measure in ("parameters", "trainable"):
+    if len(set(values)) == 1 and measure.unit == "parameters":
         return f"{values[0]:{form}}", origin
     if len(values) == 1:
         return f"{values[0]:{form}} (one run)", origin
-    counted = measure in ("best_epoch", "lowest_loss")
-    middle, word = (statistics.median(values), "median") if counted else (statistics.fmean(values), "mean")
+    middle, word = (statistics.median(values), "median") if form == "g" else (statistics.fmean(values), "mean")
     return f"{middle:{form}} ({word} of {len(values)} runs, {min(values):{form}} to {max(values):{form}})", origin
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 
-from cnnhw.book.statements import CLAIMS
+from cnnhw.book.registry import CLAIMS
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim, Verdict
 from cnnhw_docs import records
-
-_DIGITS = {"points": 1, "convolutions": 1, "epochs": 1, "s": 1, "ms": 2, "% of the weights' norm": 1}
 
 
 @functools.cache
@@ -56,8 +54,8 @@ def short(verdict: Verdict, link: str = ", ") -> str:
     """
     if verdict.effect is None:
         return "not measured yet"
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = _DIGITS.get(unit, 3)
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     low, high = (round(scale * end, digits) for end in verdict.effect.interval())
     sign = "" if low > 0 else "+"
     ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
@@ -86,8 +84,8 @@ def in_words(verdict: Verdict, words: str) -> str:
     low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
     if low <= 0 <= high:
         raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = _DIGITS.get(unit, 3)
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     near, far = sorted(abs(scale * end) for end in (low, high))
     size = abs(scale * verdict.effect.effect)
     words = "" if unit.startswith("(") else f" {unit}"

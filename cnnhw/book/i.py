@@ -1,0 +1,150 @@
+"""Theory i: how long a residual connection should be, and whether harder problems deserve longer ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from cnnhw import evaluation, models, theory
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.models.blocks import Classifier
+from cnnhw.studies.claims import Claim, alike, higher
+from cnnhw.studies.measures import LOSS_AREA, measured
+from cnnhw.studies.study import Arm, Study
+from cnnhw.training.recipe import Recipe
+
+SIX = (0, 1, 2, 3, 4, 5)
+# The rate was chosen on validation photos, one seed, for both spans 2 and 0 alike.
+RECIPE = Recipe(
+    epochs=8, batch_size=64, optimizer="adamw", learning_rate=2e-3, weight_decay=0.05, schedule="one_cycle", flip=True
+)
+_PHOTOS = 256  # for gradients
+_DRAWS = 8  # of blocks to delete
+
+
+def small(name: str, model: str, options: Mapping[str, Any], recipe: Any = RECIPE, **change: Any) -> Arm:
+    """Return an arm that learns from half of the training photos."""
+    settings = {"seeds": SIX, "protocols": ("half_train",), **change}
+    return Arm(name, model, recipe, options=options, **settings)
+
+
+def _path_length(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    order = torch.randperm(len(photos.train), generator=torch.Generator().manual_seed(0))[:_PHOTOS]
+    images, labels = to_float(photos.train.batch(order)), photos.train.labels[order]
+    fresh = models.create(
+        configuration["model"], len(photos.classes), seed=configuration["seed"], size=photos.size,
+        **configuration.get("options", {}),
+    )  # fmt: skip
+    return {
+        "path length at start": theory.measured_path_length(fresh, images, labels),
+        "path length": theory.measured_path_length(model, images, labels),
+    }
+
+
+def _lesions(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    span = configuration.get("options", {}).get("span", 2)
+    found = {}
+    for count in (2, 4, 6, 12):
+        if span and count % span:
+            continue
+        cut = [theory.delete_blocks(model, count, draw) for draw in range(_DRAWS)]
+        right = [evaluation.accuracy(evaluation.predict(one, photos.test).argmax(1), photos.test.labels) for one in cut]
+        found[f"accuracy without {count} convolutions"] = sum(right) / _DRAWS
+    return found
+
+
+_PATHS_AT_START = measured("path length at start", "convolutions", 1.0)
+_PATHS = measured("path length", "convolutions", 1.0)
+_LESION = measured("accuracy without 2 convolutions")
+MEASURES = (_PATHS_AT_START, _PATHS, _LESION)
+
+_claim, _higher, _alike = (partial(made, study="length", registered="2026-11-24") for made in (Claim, higher, alike))
+
+_SPAN_CLAIMS = (
+    _claim("i-two-over-one", "d24_span2", "d24_span1",
+        "In 24 convolutions with batch norm, connections over two are more accurate than connections over one.",
+        "connections over one that are at least as accurate"),
+    _alike("i-one-is-little", "d24_span1", "d24_plain",
+        "In 24 convolutions with batch norm, connections over one come within 2.5 points of none at all.",
+        refuted_by="connections over one that gain or lose more than 2.5 points"),
+    _higher("i-two-over-plain", "d24_span2", "d24_plain",
+        "In 24 convolutions with batch norm, connections over two gain at least 2 points over none.",
+        points=2),
+    _alike("i-three-like-two", "d24_span3", "d24_span2",
+        "In 24 convolutions, connections over three come within 2.5 points of connections over two."),
+    _claim("i-two-over-six", "d24_span2", "d24_span6",
+        "In 24 convolutions, connections over two are more accurate than connections over six.",
+        "connections over six that are at least as accurate"),
+    _alike("i-shallow-needs-none", "d12_span2", "d12_plain",
+        "In 12 convolutions with batch norm, connections over two come within 2.5 points of none."),
+    _alike("i-shallow-one-like-two", "d12_span1", "d12_span2",
+        "In 12 convolutions with batch norm, connections over one come within 2.5 points of connections over two."),
+    _claim("i-loss-two-plain", "d24_span2", "d24_plain",
+        "In 24 convolutions with batch norm, connections over two lower the training loss, averaged over the epochs.",
+        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
+    _claim("i-loss-two-one", "d24_span2", "d24_span1",
+        "In 24 convolutions, connections over two lower the average training loss against connections over one.",
+        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
+    _claim("i-paths-two-one", "d24_span2", "d24_span1",
+        "At the start, the paths that carry the gradient are longer with connections over two than over one.",
+        "paths that are no longer", measure=_PATHS_AT_START, margin=1.0),
+    _claim("i-paths-six-two", "d24_span6", "d24_span2",
+        "At the start, they are longer still with connections over six.",
+        "paths that are no longer", measure=_PATHS_AT_START, margin=3.0),
+    _claim("i-paths-trained", "d24_span6", "d24_span2",
+        "After training, too, the paths are longer with connections over six than over two.",
+        "paths that are no longer", measure=_PATHS),
+    _higher("i-norm-free", "d24_span2_no_norm", "d24_plain_no_norm",
+        "Without batch norm, connections over two gain at least 2 points over none in 24 convolutions.",
+        points=2),
+    _claim("i-lesion", "d24_span2", "d24_plain",
+        "Without two of its convolutions, a network with connections keeps at least 10 points more than a plain one.",
+        "an advantage of less than 10 points", measure=_LESION, margin=0.1),
+)  # fmt: skip
+
+_SCENE_CLAIMS = (
+    _claim("i-hard-scenes", "hard_span6", "hard_span2",
+        "On hard scenes, connections over six are more accurate than over two: harder problems, longer blocks.",
+        "connections over six that are no more accurate", study="length_scenes"),
+    _alike("i-easy-scenes", "easy_span1", "easy_span2",
+        "On easy scenes, connections over one come within 2.5 points of connections over two.",
+        study="length_scenes"),
+)  # fmt: skip
+
+# Depth counts the convolutions inside residual stages of 12.
+_LENGTH = Study(
+    name="length",
+    question="How long should a residual connection be, at equal parameters?",
+    data="tiny5",
+    size=32,
+    arms=tuple(
+        small(name, "residual", options)
+        for name, options in {
+            **{f"d24_span{span}": {"depth": 24, "span": span} for span in (1, 2, 3, 4, 6, 12)},
+            "d24_plain": {"depth": 24, "span": 0},
+            **{f"d12_span{span}": {"depth": 12, "span": span} for span in (1, 2, 4, 6)},
+            "d12_plain": {"depth": 12, "span": 0},
+            "d24_span2_no_norm": {"depth": 24, "span": 2, "norm": False},
+            "d24_plain_no_norm": {"depth": 24, "span": 0, "norm": False},
+        }.items()
+    ),
+    measures=(_path_length, _lesions),
+    claims=_SPAN_CLAIMS,
+)
+_LENGTH_SCENES = Study(
+    name="length_scenes",
+    question="Do harder problems deserve longer residual connections, as the original report has it?",
+    data="scenes_hard",
+    size=32,
+    arms=tuple(
+        small(f"{level}_span{span}", "residual", {"depth": 24, "span": span}, data=f"scenes_{level}")
+        for level in ("easy", "hard")
+        for span in (1, 2, 6)
+    ),
+    claims=_SCENE_CLAIMS,
+)
+STUDIES = (_LENGTH, _LENGTH_SCENES)

@@ -1,0 +1,62 @@
+"""Theory iii: how kernels, widths and head are best chosen on an equal budget."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from cnnhw.book.i import small
+from cnnhw.studies.claims import alike, higher
+from cnnhw.studies.study import Study
+
+# Widths were scaled until multiply-adds (_macs) or parameters (_parameters) came within 4 % of the 3-3-3-3 plan.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "pairs_macs": {"kernels": "33-33-33-33", "widths": "9-17-35-69"},
+    "fives_macs": {"kernels": "5-5-5-5", "widths": "9-19-37-74"},
+    "widening_macs": {"kernels": "3-5-7-7", "widths": "8-15-31-61"},
+    "narrowing_macs": {"kernels": "7-7-5-3", "widths": "8-16-33-65"},
+    "pairs_parameters": {"kernels": "33-33-33-33", "widths": "9-19-37-74"},
+    "fives_parameters": {"kernels": "5-5-5-5", "widths": "10-19-38-77"},
+    "widening_parameters": {"kernels": "3-5-7-7", "widths": "7-14-28-55"},
+    "narrowing_parameters": {"kernels": "7-7-5-3", "widths": "13-26-51-102"},
+    "constant_macs": {"widths": "32-32-32-32"},
+    "slow_growth_macs": {"widths": "23-34-52-78"},
+    "fast_growth_macs": {"widths": "11-28-69-172"},
+    "flatten": {"head": "flatten"},
+    "flatten_64": {"head": "flatten-64"},
+    "flatten_256": {"head": "flatten-256"},
+    "average_64": {"head": "average-64"},
+    "average_256": {"head": "average-256"},
+}
+
+_higher, _alike = (partial(made, study="design", registered="2026-11-24") for made in (higher, alike))
+
+_CLAIMS = (
+    _higher("iii-widening-macs", "widening_macs", "base",
+        "At equal multiply-adds, kernels that widen with depth (3-5-7-7), as the report advises, beat 3x3 throughout."),
+    _higher("iii-widening-narrowing", "widening_macs", "narrowing_macs",
+        "At equal multiply-adds, kernels that widen with depth are more accurate than kernels that narrow (7-7-5-3)."),
+    _higher("iii-pairs-fives", "pairs_macs", "fives_macs",
+        "At equal multiply-adds, pairs of 3x3 convolutions are more accurate than single 5x5 convolutions."),
+    _higher("iii-widening-parameters", "widening_parameters", "base",
+        "At equal parameters, kernels that widen with depth (3-5-7-7) beat 3x3 throughout."),
+    _higher("iii-growth", "base", "constant_macs",
+        "At equal multiply-adds, channels that double with depth are more accurate than constant ones."),
+    _alike("iii-growth-rate", "fast_growth_macs", "base",
+        "At equal multiply-adds, channels that grow by 2.5 a stage come within 2.5 points of channels that double."),
+    _alike("iii-hidden", "average_256", "base",
+        "A hidden dense layer of 256 units on the averaged map comes within 2.5 points of none."),
+    _alike("iii-flatten", "flatten_256", "base",
+        "A flattened map with 256 hidden units comes within 2.5 points of an average without any."),
+)  # fmt: skip
+
+_DESIGN = Study(
+    name="design",
+    question="How are kernels, widths and head best chosen on an equal budget?",
+    data="tiny5",
+    size=32,
+    arms=tuple(small(name, "plain", options) for name, options in _OPTIONS.items()),
+    claims=_CLAIMS,
+)
+STUDIES = (_DESIGN,)

@@ -1,0 +1,71 @@
+"""Q2: what residual connections change, with everything else the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from cnnhw.book.rates import RATES, RESNETS, deep, resnet
+from cnnhw.studies.claims import Claim, alike, higher
+from cnnhw.studies.measures import LOSS_AREA, SECONDS, Measure
+from cnnhw.studies.study import Study
+
+
+def _epochs_to(losses: Sequence[float], level: float) -> float:
+    """Return when the mean training loss of an epoch falls to a level, between epochs by a straight line.
+
+    A run that never does counts as if it did one epoch after its last.
+    """
+    for epoch, loss in enumerate(losses, start=1):
+        if loss <= level:
+            before = losses[epoch - 2] if epoch > 1 else loss
+            return epoch - ((level - loss) / (before - loss) if before > level else 0.0)
+    return len(losses) + 1.0
+
+
+_EPOCHS_TO_LOSS = Measure(
+    "epochs to a loss of 1.2", "epochs", 1.0, lambda run, _: _epochs_to(run.history["loss"], 1.2), form=".2f"
+)
+MEASURES = (_EPOCHS_TO_LOSS,)
+
+_claim, _higher, _alike = (
+    partial(made, study="q2", registered="2026-11-25", known_in_part=True) for made in (Claim, higher, alike)
+)
+
+_CLAIMS = (
+    _higher("q2-accuracy", "residual", "plain",
+        "Residual connections raise the accuracy of Q1's deeper network."),
+    _claim("q2-loss", "residual", "plain",
+        "Residual connections lower that network's training loss, averaged over the epochs.",
+        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
+    _claim("q2-steps", "residual", "plain",
+        "With residual connections, that network's training loss falls to 1.2 nats in fewer epochs.",
+        "as many epochs, or more", measure=_EPOCHS_TO_LOSS, direction="less"),
+    _claim("q2-time", "residual", "plain",
+        "With residual connections, that network trains in less time, as the report has it.",
+        "as much time, or more", measure=SECONDS, direction="less"),
+    _alike("q2-eight", "d8_residual", "d8_plain",
+        "At depth 8, with batch norm, residual connections change less than 2.5 points."),
+    _higher("q2-twenty", "d20_residual", "d20_plain",
+        "At depth 20, with batch norm, residual connections raise the accuracy."),
+    _claim("q2-twenty-loss", "d20_residual", "d20_plain",
+        "At depth 20, with batch norm, residual connections lower the average training loss.",
+        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
+    _higher("q2-twenty-no-norm", "d20_residual_no_norm", "d20_plain_no_norm",
+        "At depth 20, without batch norm, residual connections gain at least 2 points.",
+        points=2),
+)  # fmt: skip
+
+_Q2 = Study(
+    name="q2",
+    question="What do residual connections change, with everything else the same?",
+    data="tiny5",
+    size=32,
+    arms=(
+        deep("residual", "q1_deep_residual", RATES["residual"], 6),
+        deep("plain", "q1_deep", RATES["plain"], 6),
+        *(resnet(name, options, RATES[name], 5) for name, options in RESNETS.items()),
+    ),
+    claims=_CLAIMS,
+)
+STUDIES = (_Q2,)

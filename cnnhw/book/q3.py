@@ -1,0 +1,98 @@
+"""Q3: whether the first layer is an edge detector, and whether the network needs the one that it has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from cnnhw.book import i
+from cnnhw.book.rates import SEEDS
+from cnnhw.data import scenes
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.features import first_layer
+from cnnhw.models.blocks import Classifier
+from cnnhw.studies.claims import Claim, alike, higher
+from cnnhw.studies.measures import measured
+from cnnhw.studies.study import Arm, Study
+from cnnhw.transfer.stages import Stage
+
+_RECIPE = replace(i.RECIPE, epochs=5)
+_PHOTOS = 256
+
+
+def _filters(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the first layer's filters and maps are like; against the objects' masks, on generated scenes."""
+    rows = torch.randperm(len(photos.test), generator=torch.Generator().manual_seed(0))[:_PHOTOS]
+    found = first_layer.scores(model, to_float(photos.test.batch(rows)))
+    drawing = scenes.draw(100, size=photos.size, first=2_000_000)
+    shown = first_layer.scores(model, to_float(drawing.images), drawing.masks)
+    return found | {name: value for name, value in shown.items() if name.startswith("figure-ground")}
+
+
+_shared = partial(measured, unit="(of 0 to 1)", scale=1.0, digits=3)
+_EDGES = _shared("edge correlation")
+_ORIENTATION = _shared("orientation selectivity")
+_DC = _shared("dc share")
+_OPPONENT = _shared("opponent share")
+_FIGURE_GROUND = _shared("figure-ground")
+MEASURES = (_EDGES, _ORIENTATION, _DC, _OPPONENT, _FIGURE_GROUND)
+
+_claim, _higher, _alike = (
+    partial(made, study="q3", registered="2026-11-25", known_in_part=True) for made in (Claim, higher, alike)
+)
+
+_CLAIMS = (
+    _claim("q3-edges", "learnt_3", "random_3",
+        "Maps of 3x3 filters that were learnt follow the photo's slopes more closely than those of random filters.",
+        "a correlation with Sobel's slopes that is no higher", measure=_EDGES),
+    _claim("q3-edges-seven", "learnt_7", "random_7",
+        "So do maps of 7x7 filters.",
+        "a correlation with Sobel's slopes that is no higher", measure=_EDGES),
+    _claim("q3-orientation", "learnt_7", "random_7",
+        "7x7 filters that were learnt prefer one orientation of a grating more than random filters do.",
+        "a selectivity that is no higher", measure=_ORIENTATION),
+    _claim("q3-uniform", "learnt_7", "random_7",
+        "7x7 filters that were learnt answer less to a uniform surface than random filters do.",
+        "a share of the filter's sum that is no lower", measure=_DC, direction="less"),
+    _claim("q3-colour", "learnt_7", "random_7",
+        "7x7 filters that were learnt set colours against each other less than random filters do.",
+        "a share of opponent colours that is no lower", measure=_OPPONENT, direction="less"),
+    _claim("q3-figure", "learnt_3", "random_3",
+        "Maps of 3x3 filters that were learnt tell the object from its ground better than those of random filters.",
+        "an area under the curve that is no larger", measure=_FIGURE_GROUND),
+    _higher("q3-swap-random", "swapped_7", "random_7",
+        "With the rest trained anew, a frozen 7x7 first layer that was learnt gives more accuracy than a random one."),
+    _alike("q3-swap-bank", "bank_7", "swapped_7",
+        "A frozen bank of edge and colour filters comes within 2.5 points of a frozen first layer that was learnt."),
+    _alike("q3-random-three", "random_3", "learnt_3",
+        "A frozen 3x3 first layer at random comes within 2.5 points of one that is learnt with the rest."),
+)  # fmt: skip
+
+
+def _arm(side: int, name: str, first: str, recipe: Any = _RECIPE, **change: Any) -> Arm:
+    return i.small(f"{name}_{side}", "first_layer", {"side": side, "first": first}, recipe, seeds=SEEDS, **change)
+
+
+# The first layer learnt; or frozen as learnt, at random, or set by hand, and all that follows trained anew.
+_Q3 = Study(
+    name="q3",
+    question="Is the first layer an edge detector, and does the network need the one that it has learnt?",
+    data="tiny5",
+    size=48,
+    arms=tuple(
+        arm
+        for side in (3, 7)
+        for arm in (
+            *(_arm(side, first, first) for first in ("learnt", "random", "bank")),
+            _arm(side, "swapped", "learnt", (Stage("norm1", _RECIPE),), source=f"learnt_{side}", fresh_from="norm1"),
+        )
+    ),
+    measures=(_filters,),
+    claims=_CLAIMS,
+)
+STUDIES = (_Q3,)

@@ -1,0 +1,166 @@
+"""Q4: whether an Inception module in place of each convolution makes a network more accurate, and at which scales."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from cnnhw import evaluation, features
+from cnnhw.book import i, speed
+from cnnhw.book.rates import RATES, SEEDS, deep
+from cnnhw.data import scenes
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.models.blocks import Classifier
+from cnnhw.models.inception import InceptionModule
+from cnnhw.studies.claims import Claim, higher
+from cnnhw.studies.measures import measured
+from cnnhw.studies.study import Arm, Study
+
+_PHOTOS = 256
+_ROUNDS = 15  # of timing
+_SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "large": (0.7, 0.85), "huge": (0.95, 1.2)}
+_DRAWN = 500  # scenes of each scale
+
+
+@contextlib.contextmanager
+def _evaluating(model: Classifier) -> Iterator[None]:
+    """Put a network in evaluation mode for as long as it takes."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _scales(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Test on scenes that no network was trained on, whose objects have another size and nothing else changed."""
+    found = {}
+    for name, scale in _SCALES.items():
+        controls = dataclasses.replace(scenes.MIDDLE, scale=scale)
+        drawing = scenes.draw(_DRAWN, size=photos.size, controls=controls, first=2_000_000)
+        with _evaluating(model):
+            logits = torch.cat([model(to_float(part)) for part in drawing.images.split(100)])
+        found[f"accuracy on {name} objects"] = evaluation.accuracy(logits.argmax(1), drawing.labels)
+    away = [value for name, value in found.items() if name != "accuracy on middle objects"]
+    return found | {"accuracy away from the trained scale": sum(away) / len(away)}
+
+
+def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Time the network by the processor's clock, which other processes do not disturb as much as the wall's."""
+    images = to_float(photos.test.batch(torch.arange(min(100, len(photos.test)))))
+    times = []
+    with _evaluating(model):
+        for _ in range(_ROUNDS):
+            start = time.process_time()
+            model(images)
+            times.append(time.process_time() - start)
+    return {"CPU milliseconds a photo": 1000 * sorted(times)[_ROUNDS // 2] / len(images)}
+
+
+def _branches(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return each branch's share of the squared norm of its module's output, over some test photos."""
+    images = to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test)))))
+    found: dict[str, float] = {}
+    for name, module in model.features.named_children():
+        if isinstance(module, InceptionModule):
+            outputs = features.maps(model, images, f"features.{name}").chunk(len(module.branches), 1)
+            power = torch.stack([part.square().sum() for part in outputs])
+            for number, share in enumerate((power / power.sum()).tolist(), start=1):
+                found[f"share of {name} branch {number}"] = share
+    return found
+
+
+_AWAY = measured("accuracy away from the trained scale")
+_CPU = measured("CPU milliseconds a photo", "ms", 1.0, form=".2f", digits=2)
+MEASURES = (_AWAY, _CPU)
+
+_claim, _higher = (partial(made, study="q4", registered="2026-11-25", known_in_part=True) for made in (Claim, higher))
+
+_CLAIMS = (
+    _higher("q4-channels", "channels", "base",
+        "With as many channels, Inception modules raise the accuracy."),
+    _higher("q4-parameters", "parameters", "base",
+        "With as many parameters, Inception modules raise the accuracy."),
+    _higher("q4-macs", "macs", "base",
+        "With as many multiply-adds, Inception modules raise the accuracy."),
+    _higher("q4-one-scale", "channels", "one_scale",
+        "Kernels of several sides make the module more accurate than the same topology with 3x3 kernels only."),
+    _higher("q4-single", "channels", "single",
+        "Inception modules are more accurate than plain 3x3 convolutions of as many channels."),
+    _higher("q4-seven", "seven", "channels",
+        "A fourth branch of 7x7 raises the accuracy, at equal channels."),
+    _claim("q4-time", "macs", "base",
+        "With as many multiply-adds, the modules take more processor time a photo.",
+        "as little time, or less", measure=_CPU),
+)  # fmt: skip
+
+_SCALE_CLAIMS = (
+    _higher("q4-scales", "inception", "threes",
+        "On objects of other sizes than trained on, Inception modules are more accurate than 3x3 convolutions.",
+        measure=_AWAY, study="q4_scales"),
+    _higher("q4-scales-topology", "inception", "one_scale",
+        "On objects of other sizes, they are more accurate than the same topology with 3x3 kernels only.",
+        measure=_AWAY, study="q4_scales"),
+    _higher("q4-scales-sevens", "inception", "sevens",
+        "On objects of other sizes, they are more accurate than 7x7 convolutions.",
+        measure=_AWAY, study="q4_scales"),
+)  # fmt: skip
+
+# The scales of the channels bring parameters, or multiply-adds, to those of the base, q1_deep, within 1 %.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "channels": {},
+    "parameters": {"scale": 1.68},
+    "macs": {"scale": 2.5},
+    "one_scale": {"kernels": "3-3-3"},
+    "single": {"kernels": "3"},
+    "seven": {"kernels": "1-3-5-7", "scale": 0.8},
+}
+Q4 = Study(
+    name="q4",
+    question="Does an Inception module in place of each convolution make Q1's deeper network more accurate?",
+    data="tiny5",
+    size=64,
+    arms=(
+        deep("base", "q1_deep", RATES["plain"], 5),
+        *(
+            deep(name, "inception", RATES["threes" if name == "single" else "inception"], 5, options)
+            for name, options in OPTIONS.items()
+        ),
+    ),
+    measures=(_cost, _branches),
+    claims=_CLAIMS,
+    kept=("seven",),
+)
+_Q4_FAST = Study(
+    name="q4_fast",
+    observation="fewer than six runs",
+    question="What do Inception modules do to the most accurate small network, the one of the fast recipe?",
+    data="tiny5",
+    size=64,
+    arms=(Arm("fast_inception", "fast_inception", speed.RECIPE, seeds=(0, 1, 2)),),
+    measures=(_cost,),
+)
+_Q4_SCALES = Study(
+    name="q4_scales",
+    question="Trained on objects of one range of sizes, which network recognises objects of other sizes?",
+    data="scenes_middle",
+    size=48,
+    arms=tuple(
+        i.small(name, "inception", {"kernels": kernels}, dataclasses.replace(i.RECIPE, epochs=4), seeds=SEEDS)
+        for name, kernels in {
+            "inception": "1-3-5", "one_scale": "3-3-3", "threes": "3", "fives": "5", "sevens": "7"
+        }.items()
+    ),
+    measures=(_scales,),
+    claims=_SCALE_CLAIMS,
+)  # fmt: skip
+STUDIES = (Q4, _Q4_FAST, _Q4_SCALES)
