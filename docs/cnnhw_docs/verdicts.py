@@ -54,8 +54,8 @@ def short(verdict: Verdict, link: str = ", ") -> str:
     """
     if verdict.effect is None:
         return "not measured yet"
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = verdict.claim.measure.digits
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     low, high = (round(scale * end, digits) for end in verdict.effect.interval())
     sign = "" if low > 0 else "+"
     ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
@@ -84,8 +84,8 @@ def in_words(verdict: Verdict, words: str) -> str:
     low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
     if low <= 0 <= high:
         raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    digits = verdict.claim.measure.digits
+    measure = verdict.claim.measure
+    scale, unit, digits = measure.scale, measure.unit, measure.digits
     near, far = sorted(abs(scale * end) for end in (low, high))
     size = abs(scale * verdict.effect.effect)
     words = "" if unit.startswith("(") else f" {unit}"
