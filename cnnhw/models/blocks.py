@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -158,3 +160,16 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of the module's first parameter."""
     return next(module.parameters()).device
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device = torch.device("cpu")) -> Iterator[None]:
+    """Have torch's global generators begin anew inside the block, and go on as before after it."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # those of other devices are left alone
+            yield
+    else:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            yield

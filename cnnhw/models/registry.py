@@ -9,7 +9,7 @@ import torch
 
 from cnnhw.errors import UnknownNameError
 from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
-from cnnhw.models.blocks import Classifier, glorot_
+from cnnhw.models.blocks import Classifier, glorot_, seeded
 
 __all__ = ["backbones", "builder", "create", "names"]
 
@@ -111,8 +111,7 @@ def create(
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = build(num_classes=num_classes, size=size, **options)
         glorot_(model)
     if name in _DEEP:

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from cnnhw import evaluation, models
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, seeded
 from cnnhw.models.heads import Head, replace_head
 from cnnhw.training.loop import fit
 from cnnhw.training.run import Run
@@ -181,8 +179,7 @@ def begin(
     if head and not new_classifier:
         raise ValueError("a new head has a new classifier: give head or new_classifier=False, not both")
     if new_classifier:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model.reset_classifier(num_classes)
     if fresh_from:
         fresh = models.create(model.name, model.num_classes, seed=seed, size=model.size, **model.options)
@@ -195,6 +192,5 @@ def begin(
 
 
 def _new_head(model: Classifier, head: Head, num_classes: int, seed: int, size: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         replace_head(model, head, num_classes, size)
