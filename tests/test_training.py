@@ -22,6 +22,7 @@ import cnnhw
 from cnnhw import evaluation, models, training
 from cnnhw.errors import DataError, TrainingError
 from cnnhw.training.recipe import Recipe
+from cnnhw.training.state import class_weights
 
 RECIPES = {
     "adam": Recipe(epochs=3, batch_size=16),
@@ -366,7 +367,7 @@ def test_first_losses_are_those_of_the_run(photos):
 def test_class_weights_balance_the_loss():
     photos = make_photos()
     rows = torch.cat([torch.arange(60)[photos.train.labels == 0], torch.arange(60)[photos.train.labels != 0][:10]])
-    weights = training._class_weights(
+    weights = class_weights(
         cnnhw.data.PhotoSet(
             "few", photos.classes, 16,
             cnnhw.data.Split(photos.train.store, photos.train.index[rows], photos.train.labels[rows], (), ()),

@@ -163,9 +163,9 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: torch.device = torch.device("cpu")) -> Iterator[None]:
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Have torch's global generators begin anew inside the block, and go on as before after it."""
-    if device.type == "cpu":
+    if device is None or device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # those of other devices are left alone
             yield
