@@ -325,10 +325,12 @@ class SavingRun(Saving):
     stepped = range(1, 2)
 
     def __init__(self, folder: Path, url: str) -> None:
+        from matplotlib.figure import Figure
+
         from cnnhw import plots
 
         super().__init__(folder, url)
-        plots.curves = plots.confusion = lambda *_, **__: plots.Figure((2, 1))  # drawn in a fraction of the time
+        plots.curves = plots.confusion = lambda *_, **__: Figure((2, 1))  # drawn in a fraction of the time
 
     def work(self, state: Path, number: int) -> None:
         history = {name: [1.0] for name in ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")}

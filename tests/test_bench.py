@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnnhw import system, training
+from cnnhw import system
 from cnnhw.book import bench, keras_reference
 from cnnhw.errors import CnnhwError
+from cnnhw.training import loop
 
 
 def test_operations_by_hand():
@@ -118,11 +119,11 @@ def test_record_that_is_not_there(monkeypatch, tmp_path):
 
 
 def test_samples_of_py_spy_are_told_by_place():
-    source = Path(training.__file__).read_text().splitlines()
+    source = Path(loop.__file__).read_text().splitlines()
     line, backward = next((i, text.strip()) for i, text in enumerate(source, start=1) if text.endswith(".backward()"))
     stacks = (
-        f"main (x.py:1);_steps (cnnhw/training.py:{line});backward (torch/_tensor.py:3) 6\n"
-        "main (x.py:1);_steps (cnnhw/training.py:9);augment (cnnhw/data/augment.py:5);flip (torch/y.py:2) 2\n"
+        f"main (x.py:1);_steps (cnnhw/training/loop.py:{line});backward (torch/_tensor.py:3) 6\n"
+        "main (x.py:1);_steps (cnnhw/training/loop.py:9);augment (cnnhw/data/augment.py:5);flip (torch/y.py:2) 2\n"
         "main (x.py:1);load (cnnhw/data/cache.py:5) 90\n"
     )
     assert bench._innermost(stacks) == {backward: 0.75, "augment": 0.25}
@@ -165,7 +166,7 @@ def test_keras_script_trains_the_same_network(name, tmp_path):
 
 
 def test_peak_memory_counts_this_process_only():
-    code = "from cnnhw import memory; memory.keep_freed(); memory.keep_freed(); print(memory.peak_mb())"
+    code = "from cnnhw import system; system.keep_freed(); system.keep_freed(); print(system.peak_mb())"
     block = bytearray(600 * 2**20)  # not the child's
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert system.peak_mb() > 600

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cnnhw.book import measures, registry
+from cnnhw.book import registry
+from cnnhw.book.measures import MEASURES
 from cnnhw.book.statements import CLAIMS
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import claims, queue
-from cnnhw.studies.claims import Claim, holm, judge
+from cnnhw.studies.claims import ACCURACY, Claim, holm, judge, measured
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 
 
 def claim(**change):
-    base = Claim("c", "A is better.", "s", "a", "b", "accuracy", "greater", 0.0, "B being better", "2026-11-24")
+    base = Claim("c", "A is better.", "s", "a", "b", ACCURACY, "greater", 0.0, "B being better", "2026-11-24")
     return dataclasses.replace(base, **change)
 
 
@@ -38,7 +39,7 @@ def record(arm, seed, right, known=(), **content):
             "best_epoch": 1,
             "seconds": 60.0,
             "history": {"loss": [1.0, 0.5]},
-            "data": {"test_fingerprint": "t"},
+            "data": {"test_fingerprint": "t", "classes": ["wrong", "right"]},
             "test_labels": labels,
             "test_predictions": {"1": "".join("0" if good else "1" for good in right)},
             "claims": {one.id: one.hash for one in known},
@@ -104,17 +105,20 @@ def test_claims_about_one_study_are_corrected_together():
     assert holm([]) == []
     assert holm([0.06]) == [False]
     rng = np.random.default_rng(1)
-    others = [claim(id=f"o{i}", measure=f"m{i}") for i in range(20)]
+    others = [claim(id=f"o{i}", measure=measured(f"m{i}", "points", 100.0)) for i in range(20)]
     made = [
         record(arm, seed, [True] * 9 + [False], measures={f"m{i}": rng.normal() for i in range(20)} | {"close": value})
         for arm, shift in (("a", 0.75), ("b", 0.0))
         for seed, value in enumerate(shift + 0.5 * rng.normal(size=6))
     ]
-    (alone,) = judge([claim(measure="close")], made)
+    (alone,) = judge([claim(measure=measured("close", "points", 100.0))], made)
     assert alone.verdict == "supported"
-    together = judge([claim(measure="close"), *others], made)[0]
+    close = claim(measure=measured("close", "points", 100.0))
+    together = judge([close, *others], made)[0]
     assert (together.verdict, together.plain) == ("not resolved", "supported")
-    elsewhere = judge([claim(measure="close"), *(dataclasses.replace(o, study="t") for o in others)], made)[0]
+    elsewhere = judge(
+        [claim(measure=measured("close", "points", 100.0)), *(dataclasses.replace(o, study="t") for o in others)], made
+    )[0]
     assert elsewhere.verdict == "supported"
 
 
@@ -166,14 +170,14 @@ def test_figures_of_a_run(measure, first, second):
         for arm, value in (("a", first), ("b", second))
         for seed in range(6)
     ]
-    (found,) = judge([claim(measure=measure)], made)
+    (found,) = judge([claim(measure=MEASURES[measure])], made)
     assert found.effect.effect == pytest.approx(first - second)
     assert found.verdict == ("supported" if first > second else "refuted")
 
 
 def test_unknown_measures_and_impossible_claims_are_refused():
-    with pytest.raises(UnknownNameError, match="seconds"):
-        judge([claim(measure="second")], runs(0.1))
+    with pytest.raises(UnknownNameError, match="unknown measure 'sharpness'"):
+        judge([claim(measure=measured("sharpness", "points", 100.0))], runs(0.1))
     with pytest.raises(ValueError, match="direction"):
         claim(direction="up")
     with pytest.raises(ValueError, match="margin"):
@@ -197,8 +201,8 @@ def test_registered_claims_are_sound():
         assert one.statement.endswith(".")
         assert one.first != one.second
     for study in map(registry.get, registry.names()):
-        assert bool(study.observation) != bool(claims.of_study(CLAIMS, study.name))
-        assert set(study.measures) <= set(measures.names())
+        assert bool(study.observation) != bool(study.claims)
+        assert study.claims == claims.of_study(CLAIMS, study.name)
 
 
 def test_command_prints_json():

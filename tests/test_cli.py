@@ -16,6 +16,7 @@ from PIL import Image
 
 import cnnhw
 from cnnhw import plots
+from cnnhw.book import registry
 from cnnhw.errors import CnnhwError
 
 
@@ -87,7 +88,7 @@ def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch
 
 
 def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
-    from cnnhw import training
+    from cnnhw import evaluation
     from cnnhw.training import presets
 
     def interrupt(*_, **__):
@@ -95,7 +96,7 @@ def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
 
     monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 12 / 54)
     with monkeypatch.context() as patch:
-        patch.setattr(training.evaluation, "predict", interrupt)
+        patch.setattr(evaluation, "predict", interrupt)
         code, _, _ = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
     assert code == 130
     monkeypatch.setattr(presets.training, "speed", interrupt)
@@ -125,13 +126,13 @@ def test_a_finished_run_is_not_written_over(folder, run):
 
 SLOWLY = """
 import time
-from cnnhw import cli, training
+from cnnhw import cli, evaluation
 
-def slowly(*values, predict=training.evaluation.predict, **more):
+def slowly(*values, predict=evaluation.predict, **more):
     time.sleep(0.3)
     return predict(*values, **more)
 
-training.evaluation.predict = slowly
+evaluation.predict = slowly
 cli.main()
 """
 
@@ -230,7 +231,7 @@ def test_errors_of_our_own_have_no_traceback(run, monkeypatch):
         raise CnnhwError("it is so")
 
     monkeypatch.setattr(plots, "save", fail)
-    monkeypatch.setattr(cnnhw.studies, "names", fail.__get__(0))
+    monkeypatch.setattr(registry, "names", fail.__get__(0))
     code, _, err = run("study", "list")
     assert (code, err) == (2, "error: it is so\n")
 
@@ -261,9 +262,9 @@ def test_transfer_to_own_photos_then_predict(folder, run):
 
 def test_an_interrupted_transfer_goes_on(folder, run, monkeypatch):
     words = ("transfer", "fast", "--data", "pets", "--head-epochs", 2, "--epochs", 2, "--head", "hidden", "--hidden", 8)
-    from cnnhw import transfer
+    from cnnhw.transfer import loop
 
-    original = transfer.fit
+    original = loop.fit
 
     def interrupt(*given, on_epoch, **named):
         def stop(epoch, row):
@@ -273,11 +274,11 @@ def test_an_interrupted_transfer_goes_on(folder, run, monkeypatch):
 
         return original(*given, on_epoch=stop, **named)
 
-    monkeypatch.setattr(transfer, "fit", interrupt)
+    monkeypatch.setattr(loop, "fit", interrupt)
     code, _, err = run(*words)
     assert code == 130
     assert "--resume" in err
-    monkeypatch.setattr(transfer, "fit", original)
+    monkeypatch.setattr(loop, "fit", original)
     code, _, err = run(*words)
     assert code == 2
     assert "holds an interrupted run" in err

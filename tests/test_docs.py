@@ -30,6 +30,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils  # noqa: E40
 
 from cnnhw import studies  # noqa: E402
 from cnnhw.book import model_cards  # noqa: E402
+from cnnhw.book.measures import MEASURES  # noqa: E402
 from cnnhw.book.statements import CLAIMS  # noqa: E402
 from cnnhw.models import weights  # noqa: E402
 from cnnhw.studies import claims  # noqa: E402
@@ -56,7 +57,7 @@ def record(arm="a", seed=0, right=(2, 3), best=2):
             "validation_loss": [1.2, 1.1],
             "seconds": [60.0, 60.0],
         },
-        "data": {"photos": {"train": 600}},
+        "data": {"photos": {"train": 600}, "classes": ["cat", "dog"]},
         "test_labels": "0011",
         "test_predictions": predictions,
     }
@@ -312,7 +313,9 @@ They differ: :claim:`a-b {role}`.
 @pytest.fixture
 def one_claim(monkeypatch):
     """Let the book claim one thing, which its records support."""
-    claim = Claim("a-b", "A is better than B.", "s", "a", "b", "seconds", "less", 1.0, "a slower A", "2026-11-24")
+    claim = Claim(
+        "a-b", "A is better than B.", "s", "a", "b", MEASURES["seconds"], "less", 1.0, "a slower A", "2026-11-24"
+    )
     found = [
         Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
         for arm, value in (("a", 60.0), ("b", 90.0))
@@ -321,8 +324,8 @@ def one_claim(monkeypatch):
     for name in ("a", "b"):
         assert len([r for r in found if r.arm == name]) == 6
     monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
-    monkeypatch.setattr(verdicts.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(verdicts.studies, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
+    monkeypatch.setattr(verdicts.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
     yield claim
     verdicts.verdicts.cache_clear()
     records.every.cache_clear()

@@ -11,7 +11,7 @@ import cnnhw
 
 
 def test_public_names():
-    assert set(cnnhw.__all__) >= {"Recipe", "Run", "data", "fit", "load", "models", "report", "studies"}
+    assert set(cnnhw.__all__) >= {"Recipe", "Run", "data", "features", "fit", "load", "models", "studies", "transfer"}
     for name in cnnhw.__all__:
         assert hasattr(cnnhw, name)
 

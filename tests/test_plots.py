@@ -87,7 +87,7 @@ def test_trained_marks_the_epoch_of_a_single_run():
 
 def test_trained_refuses_what_does_not_go_together():
     for records in ([], [record(0, 1.0), record(1, 1.0, epochs=4)]):
-        with pytest.raises(ValueError, match="the records of one arm"):
+        with pytest.raises(ValueError, match="runs with the same epochs and classes"):
             figures.trained(records)
 
 

@@ -49,13 +49,14 @@ def refuse(*args, **more):
     raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
 import torch, cnnhw
-for name, which in cnnhw.book.model_cards.NETWORKS.items():
+from cnnhw.book import model_cards
+for name, which in model_cards.NETWORKS.items():
     model = cnnhw.load(name)
     with torch.inference_mode():
         out = model(torch.rand(2, 3, model.size, model.size))
     assert out.shape == (2, len(model.classes)) and out.isfinite().all(), name
     assert model.name == which.model and not model.training, name
-    assert cnnhw.book.model_cards.card(name)["licence"] == model.licence != "", name
+    assert model_cards.card(name)["licence"] == model.licence != "", name
     print(name)
 assert "matplotlib" not in sys.modules
 """

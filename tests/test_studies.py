@@ -26,7 +26,7 @@ from cnnhw import files, models, studies
 from cnnhw.book import measures, registry
 from cnnhw.book.plans import RATES, TRANSFER_RATES
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
-from cnnhw.studies import queue, store
+from cnnhw.studies import drift, queue, store
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -64,11 +64,11 @@ def tiny_study(folder, tmp_path, monkeypatch):
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         textwrap.dedent(f"""
-        import cnnhw.studies as studies
+        from cnnhw.book import registry
         from cnnhw.studies import Arm, Study
         from cnnhw.training import Recipe
         from cnnhw.transfer import Stage
-        studies._STUDIES["tiny"] = {study!r}
+        registry._STUDIES["tiny"] = {study!r}
         """)
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))))
@@ -121,7 +121,7 @@ def test_queue_runs_what_is_missing_and_records_it(tiny_study, tmp_path):
     assert record.content["code"] == tiny_study.jobs()[0].code
     assert not record.repeated
     assert 0 <= record.accuracy(1) <= 1
-    assert queue.canary(record) < 1e-6
+    assert queue.canary(tiny_study.jobs()[0], record) < 1e-6
 
 
 def test_canary_that_passes_is_noted_in_the_record(tiny_study, tmp_path):
@@ -172,11 +172,12 @@ def test_a_transfer_runs_its_source_first_and_both_are_recorded(folder, tmp_path
     assert {len(values) for values in found["moved"].history.values()} == {4}
     assert len(found["moved"].content["test_predictions"]) == 4
     assert found["base"].stages == []
-    assert all(queue.canary(record) < 1e-6 for record in found.values())
+    jobs = {job.arm.name: job for job in study.jobs()}
+    assert all(queue.canary(jobs[arm], record) < 1e-6 for arm, record in found.items())
     for weights in (files.cache_folder() / "studies" / "weights").glob("*.safetensors"):
         weights.unlink()
-    assert queue.canary(found["moved"]) is None
-    assert queue.canary(found["base"]) < 1e-6
+    assert queue.canary(moved, found["moved"]) is None
+    assert queue.canary(base, found["base"]) < 1e-6
 
 
 def test_key_of_a_transfer_depends_on_its_source_and_on_what_is_done_to_it(folder):
@@ -342,30 +343,30 @@ def test_a_source_may_be_of_another_study():
 def test_drift_is_noted_by_epoch_and_survives_an_interruption(folder, tmp_path):
     photos = make_photos()
     model = models.create("q1_shallow", 3, size=16)
-    watched = measures.Drift(model, photos, tmp_path)
+    watched = drift.Drift(model, photos, tmp_path)
     watched.note(1)
-    assert measures.Drift.read(tmp_path) == {"1": {"similarity": 1.0, "distance": 0.0}}
+    assert drift.Drift.read(tmp_path) == {"1": {"similarity": 1.0, "distance": 0.0}}
     with torch.no_grad():
         for parameter in model.features.parameters():
             parameter.mul_(1.5)
     watched.note(2)
-    row = measures.Drift.read(tmp_path)["2"]
+    row = drift.Drift.read(tmp_path)["2"]
     assert row["distance"] == pytest.approx(0.5, abs=1e-5)
     assert 0.5 < row["similarity"] <= 1
-    summary = measures.Drift.summary(measures.Drift.read(tmp_path), first=1)
+    summary = drift.Drift.summary(drift.Drift.read(tmp_path), first=1)
     assert summary["early weight distance"] == 0
     assert summary["weight distance"] == row["distance"]
-    assert measures.Drift.read(tmp_path / "nowhere") == {}
+    assert drift.Drift.read(tmp_path / "nowhere") == {}
 
 
 def test_measures_on_changed_photos_and_of_a_plane():
     photos = make_photos(train=120)
     model = models.create("q1_shallow", 3, size=16)
-    found = measures.compute(("changes", "map"), model, photos, {})
+    found = measures._changes(model, photos, {}) | measures._map(model, photos, {})
     parts = [found[f"accuracy on {kind} photos"] for kind in ("blurred", "recoloured")]
     assert found["accuracy on changed photos"] == pytest.approx(sum(parts) / 2, abs=1e-5)
     assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
-    assert measures.compute(("map",), model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
+    assert measures._map(model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
 
 
 @pytest.mark.parametrize("stages", [1, 2])

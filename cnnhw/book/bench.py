@@ -31,6 +31,7 @@ from cnnhw import data, evaluation, models, studies, system, training
 from cnnhw.book import original_report
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
+from cnnhw.training import loop
 from cnnhw.training.presets import noise, plan
 
 __all__ = [
@@ -379,7 +380,7 @@ def _innermost(stacks: str) -> dict[str, float]:
 
     A place is a function, or, within the loop over the steps itself, a line of its source.
     """
-    source = Path(training.__file__).read_text(encoding="utf-8").splitlines()
+    source = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
     counts: dict[str, int] = {}
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.store import Record
@@ -56,6 +55,8 @@ class Comparison:
         """
         if self.error == 0:
             return self.effect, self.effect
+        from scipy import stats  # slow to import
+
         half = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.effect - half, self.effect + half
 
@@ -63,6 +64,8 @@ class Comparison:
         """Return the one-sided p-value of the hypothesis that the effect is at most `margin`."""
         if self.error == 0:
             return float(self.effect <= margin)
+        from scipy import stats  # slow to import
+
         return float(stats.t.sf((self.effect - margin) / self.error, self.freedom))
 
     def p_below(self, margin: float) -> float:

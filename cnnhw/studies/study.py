@@ -19,7 +19,7 @@ from cnnhw.studies.store import Record, configuration_key
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
-__all__ = ["Arm", "Job", "Measurement", "Study"]
+__all__ = ["Arm", "Job", "Study"]
 
 Measurement = Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, float | list[float]]]
 """Measures a trained network: takes it, the photos and the configuration, and returns figures by name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 __all__ = ["average_signal", "max_signal"]
 
@@ -28,6 +27,7 @@ def max_signal(active: int, amplitude: float, cells: int = 4) -> float:
         d', the difference of the means with and without signal, in units of the root mean square of both standard
         deviations, by numerical integration.
     """
+    from scipy import stats  # slow to import
 
     def moments(shifted: int) -> tuple[float, float]:
         grid = np.linspace(-8, amplitude + 8, 8001)
