@@ -347,10 +347,12 @@ def test_a_file_that_comes_at_the_last_moment_stays(tmp_path, monkeypatch, links
 @pytest.fixture
 def trained(monkeypatch):
     """Return a run that is drawn in no time."""
+    from matplotlib.figure import Figure
+
     from cnnhw import plots
 
-    monkeypatch.setattr(plots, "curves", lambda *_, **__: plots.Figure((2, 1)))
-    monkeypatch.setattr(plots, "confusion", lambda *_, **__: plots.Figure((2, 1)))
+    monkeypatch.setattr(plots, "curves", lambda *_, **__: Figure((2, 1)))
+    monkeypatch.setattr(plots, "confusion", lambda *_, **__: Figure((2, 1)))
     return cnnhw.fit(models.create("q1_shallow", 3, size=16), make_photos(), Recipe(epochs=1), progress=False)
 
 

@@ -130,8 +130,9 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
     Returns
     -------
     Run
-        The last stage's run with the history of all; its recipe has the last stage's fields, the number of all epochs,
-        and ``stages``: what :meth:`Stage.changes` says of each, with its epochs.
+        The last stage's run with the history of all, and `runs` as its ``stages``, of which the last is kept. Its
+        recipe has the last stage's fields, the number of all epochs, and ``stages``: what :meth:`Stage.changes` says
+        of each, with its epochs.
     """
     last = runs[-1]
     before = sum(len(run.history["loss"]) for run in runs[:-1])
@@ -143,6 +144,8 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
         history={name: [value for run in runs for value in run.history[name]] for name in last.history},
         best_epoch=before + last.best_epoch,
         first_losses=runs[0].first_losses,
+        stages=list(runs),
+        kept=len(runs),
     )
 
 
