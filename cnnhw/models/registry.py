@@ -42,12 +42,42 @@ _DEEP = ("residual", "resnet")
 
 
 def names() -> list[str]:
-    """Return the names of all the book's own models, sorted."""
+    """Return the names of all the book's own models, sorted.
+
+    Returns
+    -------
+    list of str
+        For :func:`create`.
+
+    See Also
+    --------
+    backbones : Networks of others.
+
+    Examples
+    --------
+    >>> "q1_shallow" in names()
+    True
+    """
     return sorted(_BUILDERS)
 
 
 def backbones() -> list[str]:
-    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted."""
+    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted.
+
+    Returns
+    -------
+    list of str
+        For :func:`create` and :func:`cnnhw.models.pretrained.load`.
+
+    See Also
+    --------
+    names : The book's own.
+
+    Examples
+    --------
+    >>> backbones()
+    ['efficientnet_lite0', 'mobilenet_v3_small', 'resnet18']
+    """
     return sorted(_BACKBONES)
 
 
@@ -68,6 +98,15 @@ def builder(name: str) -> Callable[..., Classifier]:
     ------
     UnknownNameError
         If there is no such model; the message suggests the nearest name.
+
+    See Also
+    --------
+    create : Builds a model and draws its weights.
+
+    Examples
+    --------
+    >>> builder("fast").__name__
+    'fast'
     """
     known = _BUILDERS | _BACKBONES
     if name not in known:
@@ -104,6 +143,18 @@ def create(
         If there is no such model.
     ValueError
         If the model cannot be built for that `size` or `num_classes`, or has no such option.
+
+    See Also
+    --------
+    cnnhw.load : A trained model.
+    names : What there is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = create("resnet", num_classes=5, seed=0, size=32, depth=8)
+    >>> model(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
     """
     build = builder(name)
     known = list(inspect.signature(build).parameters)[2:]

@@ -39,7 +39,7 @@ _IMPORT = ast.Import | ast.ImportFrom
 Source = Callable[[str], str | None]
 
 
-def source(module: str) -> str | None:
+def _source(module: str) -> str | None:
     """Return the source text of a module of the package, or None if there is no such module."""
     place = Path(__file__).resolve().parents[2].joinpath(*module.split("."))
     for path in (place.with_suffix(".py"), place / "__init__.py"):
@@ -85,8 +85,8 @@ class Code:
     [('cnnhw.a', 'h'), ('cnnhw.b', 'f')]
     """
 
-    def __init__(self, source: Source = source, ends: Iterable[str] = _ENDS) -> None:
-        self._source = source
+    def __init__(self, source: Source | None = None, ends: Iterable[str] = _ENDS) -> None:
+        self._source = source or _source
         self._ends = frozenset(ends)
         self._modules: dict[str, _Module | None] = {}
         self._texts: dict[tuple[str, str], _Text] = {}

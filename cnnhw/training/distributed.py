@@ -79,6 +79,15 @@ def device(name: str = "auto") -> torch.device:
     ------
     TrainingError
         If there is no such device here.
+
+    See Also
+    --------
+    session : Joins several processes.
+
+    Examples
+    --------
+    >>> device("cpu")
+    device(type='cpu')
     """
     found = torch.accelerator.current_accelerator(check_available=True)
     here = "cpu" if found is None else f"cpu and {found.type}"
@@ -114,6 +123,16 @@ def session(where: torch.device) -> Iterator[None]:
     ------
     TrainingError
         If another process ends before the block does.
+
+    See Also
+    --------
+    launched : Whether there are several.
+
+    Examples
+    --------
+    >>> with session(torch.device("cpu")):
+    ...     count()
+    1
     """
     if not launched():
         yield
@@ -161,6 +180,15 @@ def share(total: int) -> slice:
     -------
     slice
         The shares of all processes are next to each other and differ by one at most; one may be empty.
+
+    See Also
+    --------
+    used : What a process computes of a batch.
+
+    Examples
+    --------
+    >>> share(7)
+    slice(0, 7, None)
     """
     return slice(total * rank() // count(), total * (rank() + 1) // count())
 
@@ -260,6 +288,11 @@ def gathered(part: Tensor) -> Tensor:
     -------
     Tensor of shape (sum of all N, ...)
         The same in all processes.
+
+    Examples
+    --------
+    >>> gathered(torch.arange(3))
+    tensor([0, 1, 2])
     """
     if count() == 1:
         return part

@@ -80,6 +80,21 @@ def transfer(
         If there is no layer of a given name.
     TrainingError
         As for :func:`cnnhw.fit`.
+
+    See Also
+    --------
+    cnnhw.transfer.adapt : The usual two stages, of which the better is kept.
+    cnnhw.transfer.joined : The stages as one run.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe
+    >>> from cnnhw.training import presets
+    >>> model = models.create("plain", num_classes=3, size=32)  # in place of a trained one
+    >>> stages = [Stage("head", Recipe(epochs=2)), Stage("all", Recipe(epochs=1))]
+    >>> runs = transfer(model, presets.noise(40, 32), stages, progress=False)
+    >>> [run.trainable for run in runs]
+    [645, 98405]
     """
     begin(
         model, len(photos.classes), seed,
@@ -133,6 +148,19 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
         The last stage's run with the history of all, and `runs` as its ``stages``, of which the last is kept. Its
         recipe has the last stage's fields, the number of all epochs, and ``stages``: what :meth:`Stage.changes` says
         of each, with its epochs.
+
+    See Also
+    --------
+    transfer : Returns the stages.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe
+    >>> from cnnhw.training import presets
+    >>> model, stages = models.create("plain", num_classes=3, size=32), [Stage("head", Recipe(epochs=2))]
+    >>> run = joined(transfer(model, presets.noise(40, 32), stages, progress=False), stages)
+    >>> run.kept, len(run.stages), run.recipe["epochs"]
+    (1, 1, 2)
     """
     last = runs[-1]
     before = sum(len(run.history["loss"]) for run in runs[:-1])
@@ -178,6 +206,17 @@ def begin(
         If the old classifier is to be kept and the head to be replaced.
     UnknownNameError
         If there is no layer of that name.
+
+    See Also
+    --------
+    transfer : Begins so.
+
+    Examples
+    --------
+    >>> model = models.create("plain", num_classes=3, size=32)
+    >>> begin(model, num_classes=7, seed=0)
+    >>> model.num_classes
+    7
     """
     if head and not new_classifier:
         raise ValueError("a new head has a new classifier: give head or new_classifier=False, not both")
