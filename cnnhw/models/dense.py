@@ -19,7 +19,7 @@ class DenseLayer(nn.Module):
 
     .. math:: x_l = H_l([x_0, x_1, \ldots, x_{l-1}])
 
-    The input is the concatenation on the right, the output that on the left of the next layer.
+    The input is the concatenation; in the output :math:`x_l` is put beside it, for the next layer.
 
     Parameters
     ----------
@@ -41,9 +41,10 @@ class DenseLayer(nn.Module):
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
+        # (N, C, S, S) to (N, 4k, S, S) to (N, k, S, S)
         self.new = nn.Sequential(
-            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 4 * growth, 1, bias=False),  # (N, 4k, S, S)
-            nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),  # (N, k, S, S)
+            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 4 * growth, 1, bias=False),
+            nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Standardise(nn.Module):
 
 
 class Signs(nn.Module):
-    r"""Put each channel beside its negative, so that a ReLU keeps both sides (Shang et al. 2016, definition 2.1).
+    r"""Put each channel beside its negative, so that a ReLU keeps both sides (Shang et al. 2016).
 
     .. math:: \rho(x) = [\max(0, x), \max(0, -x)], \quad\text{the ReLU being a layer of its own}
 

@@ -60,7 +60,7 @@ class ConcatSkip(nn.Module):
 
 
 class Inception(nn.Module):
-    r"""The report's Inception module: four branches of `out` channels each, concatenated (Szegedy et al. 2015, fig. 2b).
+    r"""The report's Inception module: four branches of equal width, concatenated (Szegedy et al. 2015, fig. 2b).
 
     .. math:: y = [\,B_3(B_1(x)),\; B_5(B_1(x)),\; B_1(\max\nolimits_{3 \times 3} x),\; B_1(x)\,]
 

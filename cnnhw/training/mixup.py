@@ -18,7 +18,7 @@ def mixup(step: Step, alpha: float, generator: torch.Generator) -> Step:
     Each photo :math:`x_i` is blended with another :math:`x_j` of its batch, to
     :math:`\lambda x_i + (1 - \lambda) x_j`, and its loss is
     :math:`\lambda \ell(z, y_i) + (1 - \lambda) \ell(z, y_j)`, as the cross-entropy is linear in its target
-    (Zhang et al. 2018, eq. 1).
+    (Zhang et al. 2018).
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ def whiten_(model: Classifier, images: Tensor) -> None:
 
     The filters are the principal components :math:`e_i` of the photos' patches, the strongest first, each divided by
     its standard deviation: :math:`w_i = e_i / \sqrt{\lambda_i + 0.01}`, where :math:`\lambda_i` is the variance along
-    it. The responses are uncorrelated and of about the same size (Jordan 2024, section 3).
+    it. The responses are uncorrelated and of about the same size (Jordan 2024).
 
     Parameters
     ----------

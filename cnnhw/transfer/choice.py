@@ -53,7 +53,7 @@ def source(weights: str | Path, *, size: int | None = None) -> Classifier:
     --------
     >>> from cnnhw import transfer
     >>> transfer.source("fast").classes
-    ('berry', 'bird', 'dog', 'flower', 'other')
+    ('bird', 'dog', 'fruit', 'insect', 'other')
     """
     names = models.backbones()
     if str(weights) in ("imagenet", *names) and not Path(weights).exists():

@@ -94,7 +94,7 @@ def transfer(
     >>> stages = [Stage("head", Recipe(epochs=2)), Stage("all", Recipe(epochs=1))]
     >>> runs = transfer(model, presets.noise(40, 32), stages, progress=False)
     >>> [run.trainable for run in runs]
-    [645, 98405]
+    [645, 98325]
     """
     begin(
         model, len(photos.classes), seed,
