@@ -264,6 +264,7 @@ def study_weights(names: Sequence[str], where: Path | None, out: Path | None) ->
         model_cards.get(name)  # a misspelt name is found before anything is trained, and a file that is there
         if out:
             outputs.check_file(out / model_cards.path(name).name)
+    system.keep_freed()
     for name in names:
         path = shipping.make(name, where, out, progress=True)
         click.echo(f"{name}: {path}, {path.stat().st_size / 1000:,.0f} kB")
