@@ -210,7 +210,7 @@ shares = {
 plt.show()
 
 # %%
-# The same from outside, by sampling which line of the package a training process is in (py-spy); what a line calls in
+# The same from outside, by sampling where in the package a training process is (py-spy); what is called from there in
 # other packages is counted to it. In ``fast``, the optimiser's step is the price of Muon: its matrix products.
 
 for row in result["profile"]:
@@ -220,7 +220,8 @@ for row in result["profile"]:
 
 # %%
 # Two things that are not arithmetic were found by profiling, and mended. Memory that a step had freed was given back to
-# the system, which had to clear fresh pages for the next step; now it is kept (:func:`cnnhw.system.keep_freed`). And in
+# the system, which had to clear fresh pages for the next step; now the commands keep it, and so can a script
+# (:func:`cnnhw.system.keep_freed`). And in
 # ``q1_shallow``, ReLU now comes after max pooling: the two can be exchanged without changing any result, and so it
 # has a quarter of the work.
 #

@@ -57,6 +57,7 @@ def training() -> None:
     import cnnhw
     from cnnhw.data import scenes
 
+    cnnhw.system.keep_freed()  # for both sides
     photos = scenes.load(train=1600, test=100, progress=False)
     batches = len(photos.train) // 32
     x, y = torch.rand(32, 3, 128, 128), torch.randint(0, 5, (32,))

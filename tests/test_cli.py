@@ -295,10 +295,10 @@ def test_mistakes_in_a_transfer_are_told_and_leave_nothing(folder, run, words, m
 
 
 def test_a_second_stage_that_makes_it_worse_is_not_kept(folder, run, monkeypatch):
-    from cnnhw import transfer
+    from cnnhw.transfer import stages
 
-    recipe = transfer.recipe(1, learning_rate=30.0)
-    monkeypatch.setattr(transfer, "recipe", lambda *_, **__: recipe)
+    recipe = stages.recipe(1, learning_rate=30.0)
+    monkeypatch.setattr(stages, "recipe", lambda *_, **__: recipe)
     code, out, err = run("transfer", "fast", "--data", "pets", "--head-epochs", 60, "--epochs", 1)
     assert code == 0, err
     assert "the features are left as they were" in out

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from cnnhw import evaluation, models, training
 from cnnhw.data.augment import augment
 from cnnhw.errors import TrainingError
-from cnnhw.training import distributed, loop
+from cnnhw.training import distributed
+from cnnhw.training.checkpoint import read
 from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 
@@ -51,14 +52,15 @@ def launch(processes: int, script: str, folder: Path, *arguments: str) -> None:
 GRADIENTS = """
     import json, torch
     from safetensors.torch import save_file
-    from cnnhw import Recipe, distributed, models, training
+    from cnnhw import Recipe, models
+    from cnnhw.training import distributed, loop
     from conftest import make_photos
 
     recipes, out = json.loads(sys.argv[1]), sys.argv[2]
     with distributed.session(torch.device("cpu")):
         for name, changes in recipes.items():
             model = models.create("q1_shallow", 3, seed=1, size=16)
-            state = loop._State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
+            state = loop.State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
             tensors, losses = {}, []
             for step, (loss, correct, count) in enumerate(loop._steps(state, 1)):
                 losses.append([loss, correct, count])
@@ -107,7 +109,8 @@ def test_a_part_of_a_batch_is_changed_as_the_whole_is():
 
 SHARES = """
     import torch
-    from cnnhw import distributed, evaluation, models, training
+    from cnnhw import evaluation, models
+    from cnnhw.training import distributed, loop
     from conftest import make_photos
 
     photos = make_photos(train=75)
@@ -173,7 +176,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, f
     checkpoint = tmp_path / "run" / training.CHECKPOINT
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
-        if checkpoint.exists() and loop._read_checkpoint(checkpoint)[0]["epoch"] >= 1:
+        if checkpoint.exists() and read(checkpoint)[0]["epoch"] >= 1:
             break
         time.sleep(0.05)
     ids = workers(process.pid)
@@ -185,7 +188,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path, victim, f
     assert "--resume" in errors
     assert not (tmp_path / "run" / "run.json").exists()
     assert not any(Path(f"/proc/{pid}").exists() for pid in ids)
-    reached = loop._read_checkpoint(checkpoint)[0]["epoch"]
+    reached = read(checkpoint)[0]["epoch"]
     assert reached >= 1
 
     resumed = torchrun(*arguments, "--resume", folder=tmp_path)
@@ -229,7 +232,8 @@ def test_two_machines_train_one_network_and_the_first_one_writes(tmp_path, figur
 def test_a_run_of_two_processes_is_not_resumed_by_one(tmp_path):
     script = """
         import torch
-        from cnnhw import Recipe, distributed, fit, models
+        from cnnhw import Recipe, fit, models
+        from cnnhw.training import distributed
         from conftest import make_photos
         with distributed.session(torch.device("cpu")):
             fit(models.create("q1_shallow", 3, size=16), make_photos(), Recipe(epochs=1), folder=sys.argv[1],
@@ -318,7 +322,7 @@ def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
         return models.create("fast", 3, seed=2, size=16)
 
     whole = fit(make(), make_photos(), recipe, folder=tmp_path / "whole", progress=False)
-    note, _ = loop._read_checkpoint(tmp_path / "whole" / training.CHECKPOINT)
+    note, _ = read(tmp_path / "whole" / training.CHECKPOINT)
     assert note["scaler"]["scale"] > 1
     assert whole.history["loss"][1] < whole.history["loss"][0]
 

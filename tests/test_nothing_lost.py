@@ -21,7 +21,7 @@ from cnnhw.errors import OccupiedError
 from cnnhw.evaluation import export
 from cnnhw.models import weights
 from cnnhw.studies import queue
-from cnnhw.training import loop
+from cnnhw.training import checkpoint
 from cnnhw.training.recipe import Recipe
 
 RUN, FOLDER, RECORDS, ONE, FILE, READ = "run", "folder", "records", "one of a folder", "file", "read"
@@ -224,16 +224,16 @@ def test_two_outputs_of_one_name_are_refused(place, run):
 @contextlib.contextmanager
 def interrupted(monkeypatch, epochs):
     """Interrupt after so many epochs in all."""
-    save, left = loop._State.save, [epochs + 1]
+    save, left = checkpoint.save, [epochs + 1]
 
-    def saving(self, path):
-        save(self, path)
-        left[0] -= self.epoch > 0
+    def saving(state, path):
+        save(state, path)
+        left[0] -= state.epoch > 0
         if left[0] == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._State, "save", saving)
+        patch.setattr(checkpoint, "save", saving)
         yield
 
 

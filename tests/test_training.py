@@ -6,13 +6,16 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_photos
@@ -21,8 +24,10 @@ from safetensors.torch import load_file
 import cnnhw
 from cnnhw import evaluation, models, training
 from cnnhw.errors import DataError, TrainingError
-from cnnhw.training import loop
+from cnnhw.training.optimizers import Update
 from cnnhw.training.recipe import Recipe
+from cnnhw.training.state import class_weights
+from cnnhw.training.step import step
 
 RECIPES = {
     "adam": Recipe(epochs=3, batch_size=16),
@@ -367,7 +372,7 @@ def test_first_losses_are_those_of_the_run(photos):
 def test_class_weights_balance_the_loss():
     photos = make_photos()
     rows = torch.cat([torch.arange(60)[photos.train.labels == 0], torch.arange(60)[photos.train.labels != 0][:10]])
-    weights = loop._class_weights(
+    weights = class_weights(
         cnnhw.data.PhotoSet(
             "few", photos.classes, 16,
             cnnhw.data.Split(photos.train.store, photos.train.index[rows], photos.train.labels[rows], (), ()),
@@ -376,6 +381,56 @@ def test_class_weights_balance_the_loss():
     )  # fmt: skip
     counts = torch.bincount(photos.train.labels[rows], minlength=3)
     assert torch.allclose(weights * counts, torch.full((3,), len(rows) / 3))
+
+
+class Process:
+    """What a process has that training could change for all others in it."""
+
+    def __init__(self):
+        self.state = {
+            "torch generator": torch.get_rng_state().tolist(),
+            "numpy generator": [str(part) for part in np.random.get_state()],  # noqa: NPY002
+            "random generator": random.getstate(),
+            "threads": torch.get_num_threads(),
+            "type": torch.get_default_dtype(),
+            "device": torch.get_default_device(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "gradients": torch.is_grad_enabled(),
+            "autocast": (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
+            "matrix products": torch.get_float32_matmul_precision(),
+            "oneDNN": (torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.enabled),
+            "denormals": float(torch.tensor(1e-40) * 1.0),
+            "warnings": list(warnings.filters),
+            "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
+            "environment": dict(os.environ),
+            "folder": Path.cwd(),
+        }
+
+
+@pytest.mark.parametrize("kind", [*RECIPES, "mixup", "transfer"])
+def test_training_changes_nothing_in_the_process(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(cnnhw.system, "keep_freed", lambda: pytest.fail("memory is for the caller to set"))
+    photos, name = subject(kind) if kind in RECIPES else (make_photos(), "q1_shallow")
+    recipe = RECIPES.get(kind, Recipe(epochs=1, mixup=0.4))
+    model = fresh(photos, name)
+    before = Process().state
+    if kind == "transfer":
+        head = cnnhw.transfer.Head(hidden=4, dropout=0.5)
+        cnnhw.transfer.adapt(model, photos, head=head, head_epochs=1, epochs=1, progress=False)
+    else:
+        cnnhw.fit(model, photos, recipe, folder=tmp_path, progress=False)
+    after = Process().state
+    assert [part for part in before if before[part] != after[part]] == []
+
+
+def test_a_step_whose_loss_is_not_finite_changes_no_weights(photos):
+    model = fresh(photos)
+    before = [parameter.clone() for parameter in model.parameters()]
+    x, y = torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
+    loss, logits = step(x, y, model, lambda logits, y: logits.sum() * math.inf, Update(model, Recipe()))
+    assert not loss.isfinite()
+    assert logits.shape == (4, 3)
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_the_model_that_comes_out_carries_the_classes(photos):

@@ -391,3 +391,70 @@ def test_licences_of_source_and_photos_are_kept(tmp_path):
     (run,) = transfer.transfer(loaded, photos, [HEAD], progress=False)
     assert run.licence == "of the photos; of the source"
     assert cnnhw.load(run.save(tmp_path / "run")).licence == run.licence
+
+
+def adapted(photos, **changes):
+    """Return a run of `adapt`, from a network with fixed weights, and the network as it was before."""
+    model = network("fast", size=16, classes=4)
+    before = copy.deepcopy(model.state_dict())
+    options = {"head_epochs": 2, "epochs": 2, "progress": False, "seed": 3} | changes
+    return transfer.adapt(model, photos, **options), before
+
+
+def test_adapting_is_the_two_stages_of_which_the_better_is_kept():
+    photos, told = make_photos(size=16), []
+    run, _ = adapted(photos, on_epoch=lambda epoch, row: told.append(epoch))
+    model = network("fast", size=16, classes=4)
+    stages = transfer.two_stages(transfer.recipe(2, shift=1), head_epochs=2)
+    runs = transfer.transfer(model, photos, stages, head=Head(), seed=3, progress=False)
+    assert told == [1, 2, 3, 4]
+    assert [stage.history["loss"] for stage in run.stages] == [one.history["loss"] for one in runs]
+    assert [stage["train"] for stage in run.recipe["stages"]] == ["head", "all"]
+    better = 1 if runs[0].validation_accuracy > runs[1].validation_accuracy else 2
+    assert run.kept == run.summary()["kept_stage"] == better
+    assert run.predictions.equal(runs[better - 1].predictions)
+
+
+def test_a_second_stage_that_makes_it_worse_is_left_out(monkeypatch, tmp_path):
+    wild = dataclasses.replace(transfer.recipe(1), learning_rate=30.0)
+    monkeypatch.setattr(transfer.stages, "recipe", lambda *_, **__: wild)
+    photos = make_photos(size=16)
+    run, before = adapted(photos, head_epochs=30, epochs=1)
+    assert run.stages[0].validation_accuracy > run.stages[1].validation_accuracy
+    assert run.kept == 1
+    features = {name: value for name, value in run.model.state_dict().items() if name.startswith("features")}
+    assert all(torch.equal(value, before[name]) for name, value in features.items())
+    assert cnnhw.evaluation.predict(run.model, photos.test).argmax(1).equal(run.predictions)
+    page = (run.save(tmp_path / "run") / "report.html").read_text()
+    assert "all layers for 1 epochs (which made it worse, and is left out)" in page
+
+
+def test_adapting_without_a_second_stage_keeps_the_features():
+    run, before = adapted(make_photos(size=16), epochs=0, head=None)
+    assert (len(run.stages), run.kept, run.best_epoch <= 2) == (1, 1, True)
+    assert torch.equal(run.model.features.stage1[0].weight, before["features.stage1.0.weight"])
+    assert run.model.num_classes == 3
+
+
+def test_adapting_goes_on_where_it_was_interrupted(tmp_path):
+    photos = make_photos(size=16)
+    whole, _ = adapted(photos)
+
+    def stop(epoch, row):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapted(photos, folder=tmp_path, on_epoch=stop)
+    assert {path.name for path in (tmp_path / ".cnnhw-stages").iterdir()} == {"head", "all"}
+    with pytest.raises(TrainingError, match="already holds a run"):
+        adapted(photos, folder=tmp_path)
+    resumed, _ = adapted(photos, folder=tmp_path, resume=True)
+    assert all(map(torch.equal, whole.model.state_dict().values(), resumed.model.state_dict().values()))
+    assert resumed.kept == whole.kept
+    resumed.save(tmp_path)  # beside the checkpoints
+
+
+def test_a_network_to_adapt_can_be_named():
+    run = transfer.adapt("fast", make_photos(size=32), head_epochs=1, epochs=0, progress=False)
+    assert (run.model.name, run.model.size, run.model.num_classes) == ("fast", 32, 3)

@@ -32,7 +32,6 @@ from cnnhw.book import original_report
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.measures import ACCURACY, SECONDS
-from cnnhw.training import loop
 from cnnhw.training.presets import noise, plan
 
 __all__ = [
@@ -377,19 +376,19 @@ class _Bench:
 
 
 def _innermost(stacks: str) -> dict[str, float]:
-    """Return the share of samples within training steps by the innermost place in this package, the largest first.
+    """Return the share of samples within training steps by the innermost function of this package, the largest first.
 
-    A place is a function, or, within the loop over the steps itself, a line of its source.
+    For a step itself, what it calls in other packages is told apart: ``step: backward``.
     """
-    source = Path(loop.__file__).read_text(encoding="utf-8").splitlines()
     counts: dict[str, int] = {}
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
-        ours = [frame for frame in stack.split(";") if "cnnhw/" in frame.replace("\\", "/")]
-        if any(frame.startswith("_steps ") for frame in ours):
-            name, _, place = ours[-1].partition(" ")
-            if name == "_steps":
-                name = source[int(place.rstrip(")").rpartition(":")[2]) - 1].strip()
+        frames = [frame.replace("\\", "/") for frame in stack.split(";")]
+        ours = [number for number, frame in enumerate(frames) if "cnnhw/" in frame]
+        if any(frames[number].startswith("_steps ") for number in ours):
+            name, *called = (frame.partition(" ")[0] for frame in frames[ours[-1] : ours[-1] + 2])
+            if name == "step" and called:
+                name = f"step: {called[0]}"
             counts[name] = counts.get(name, 0) + int(count)
     total = sum(counts.values())
     return {name: count / total for name, count in sorted(counts.items(), key=lambda item: -item[1])}
@@ -645,6 +644,7 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--one-resolution", action="store_true")
     parser.add_argument("--precision")
     options = parser.parse_args(arguments)
+    system.keep_freed()
     chosen = plan(options.name, size=options.size, epochs=options.epochs)
     recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
     recipe = replace(recipe, precision=options.precision or recipe.precision)

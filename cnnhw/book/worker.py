@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from cnnhw import system
 from cnnhw.book.registry import get
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.queue import BUSY, run_job
@@ -15,6 +16,7 @@ from cnnhw.studies.queue import BUSY, run_job
 
 def main(study: str, key: str, where: str = "") -> int:
     """Run the job of `study` with that `key`; return the exit code."""
+    system.keep_freed()
     job = next(job for job in get(study).jobs() if job.key == key)
     try:
         run_job(job, Path(where) if where else None, on_epoch=_tell)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cnnhw import outputs
+from cnnhw import outputs, system
 from cnnhw.book import model_cards
 from cnnhw.cli.command import cli
 from cnnhw.cli.options import _ROOT, _FloatRange, _time, _write
@@ -102,6 +102,7 @@ def reproduce(
         photos = data.load(source, size=size)
         if len(photos.classes) != 5:
             raise click.UsageError(f"{source} has {len(photos.classes)} classes; the report's experiments need 5.")
+    system.keep_freed()
     if todo:
         click.echo("Measuring how fast this machine is ...")
         for job, seconds in queue.estimate(todo, seconds=5 if quick else 20).items():
@@ -192,6 +193,7 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
     jobs = queue.pending([job for name in names for job in registry.get(name).jobs()], where)
     processes = processes or os.cpu_count() or 1
     if plan:
+        system.keep_freed()  # as in the processes that train
         costs = queue.estimate(jobs)
         for job, seconds in costs.items():
             click.echo(f"{job!s:30} {seconds / 60:6.1f} min")
@@ -262,6 +264,7 @@ def study_weights(names: Sequence[str], where: Path | None, out: Path | None) ->
         model_cards.get(name)  # a misspelt name is found before anything is trained, and a file that is there
         if out:
             outputs.check_file(out / model_cards.path(name).name)
+    system.keep_freed()
     for name in names:
         path = shipping.make(name, where, out, progress=True)
         click.echo(f"{name}: {path}, {path.stat().st_size / 1000:,.0f} kB")

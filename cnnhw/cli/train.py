@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnhw import models, outputs
+from cnnhw import models, outputs, system
 from cnnhw.cli.command import cli
 from cnnhw.cli.options import _DEVICE, _ROOT, _SEED, _counts, _FloatRange, _one_voice, _save, _source, _where
 from cnnhw.errors import TrainingError, UnknownNameError
@@ -76,6 +76,7 @@ def train(
         raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
     if distributed.launched() and model == "best" and not epochs:
         raise click.UsageError("best plans by measuring one process: with several, give --epochs.")
+    system.keep_freed()
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     device = distributed.device(device_name)
     with distributed.session(device), _one_voice():
@@ -213,9 +214,9 @@ def transfer(
     from cnnhw import data
     from cnnhw import transfer as transfers
 
+    system.keep_freed()
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
     outputs.check_run(folder, resume=resume, stages=True)
-    checkpoints = folder / outputs.STAGES
     device = distributed.device(device_name)
     model = _source(weights, size).to(device)
     if kind == "own" and size not in (None, model.size):
@@ -224,25 +225,14 @@ def transfer(
     head = None if kind == "own" else transfers.Head(
         hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
     )  # fmt: skip
-    recipe = transfers.recipe(
-        max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
-    )
-    features_rate = 0.1 if model.name in models.backbones() else 1.0  # large networks forget more easily
-    both = transfers.two_stages(
-        recipe, head_epochs=head_epochs, head_rate=3e-2 if kind == "linear" else 3e-3, features_rate=features_rate
-    )
-    stages = both[: 2 if epochs else 1]
     parameters = models.count_parameters(model.features)
     click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
     click.echo(_counts(photos))
-    common: dict[str, Any] = {"seed": seed, "resume": resume}
     try:
-        done = transfers.transfer(model, photos, stages[:1], head=head, folder=checkpoints / "head", **common)
-        after_head = {name: value.clone() for name, value in model.state_dict().items()}
-        if epochs:
-            done += transfers.transfer(
-                model, photos, stages[1:], new_classifier=False, folder=checkpoints / "all", **common
-            )
+        run = transfers.adapt(
+            model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
+            class_weights=class_weights, seed=seed, folder=folder, resume=resume,
+        )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(
             "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
@@ -250,15 +240,14 @@ def transfer(
         sys.exit(130)
     except ValueError as error:
         raise click.UsageError(f"{weights}: {error}") from error
-    reached = [run.history["validation_accuracy"][run.best_epoch - 1] for run in done]
-    for number, (run, accuracy) in enumerate(zip(done, reached, strict=True), start=1):
+    for number, stage in enumerate(run.stages, start=1):
         what = "all layers" if number == 2 else "the head alone"
-        click.echo(f"Stage {number}, {what}: {run.trainable:,} parameters trained; validation accuracy {accuracy:.3f}.")
-    run = transfers.joined(done, stages)
-    if reached[0] > reached[-1]:
+        click.echo(
+            f"Stage {number}, {what}: {stage.trainable:,} parameters trained; "
+            f"validation accuracy {stage.validation_accuracy:.3f}."
+        )
+    if run.kept < len(run.stages):
         click.echo("Training all layers made it worse on the validation photos: the features are left as they were.")
-        model.load_state_dict(after_head)
-        run = dataclasses.replace(run, predictions=done[0].predictions, best_epoch=done[0].best_epoch)
     model.cpu()
     place = _save(run.save, folder)
     outputs.remove_stages(folder)

@@ -40,12 +40,20 @@ class Classifier(nn.Module):
         The fields of the :class:`cnnhw.transfer.Head` that took the place of the head it was created with; empty if
         none did.
 
+    See Also
+    --------
+    cnnhw.models.create : Makes one by name.
+    cnnhw.transfer.Head : Another head.
+
     Examples
     --------
-    >>> import cnnhw, torch
-    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=32)
-    >>> model(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 5])
+    >>> import torch
+    >>> features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+    >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    >>> model = Classifier(features, head, size=32)
+    >>> maps = model.forward_features(torch.rand(2, 3, 32, 32))
+    >>> maps.shape, model.forward_head(maps).shape
+    (torch.Size([2, 8, 32, 32]), torch.Size([2, 5]))
     """
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
@@ -84,7 +92,9 @@ class Classifier(nn.Module):
         >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 64, 4, 4])
         """
-        return self.features(x if self.pixel_scale == 1 else x * self.pixel_scale)
+        if self.pixel_scale != 1:
+            x = x * self.pixel_scale  # (N, 3, S, S) in 0..255
+        return self.features(x)  # (N, C, H, W)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return the logits of all that comes after the last map.
@@ -106,11 +116,12 @@ class Classifier(nn.Module):
         >>> model.forward_head(torch.rand(2, 64, 4, 4)).shape
         torch.Size([2, 5])
         """
-        return self.head(features)
+        return self.head(features)  # (N, K)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, Tensor of shape (N, num_classes), for photos, Tensor of shape (N, 3, S, S) in 0..1."""
-        return self.forward_head(self.forward_features(x))
+        features = self.forward_features(x)  # (N, C, H, W)
+        return self.forward_head(features)  # (N, K)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last linear layer by a new one, initialised anew from torch's global generator.
@@ -125,11 +136,15 @@ class Classifier(nn.Module):
         ValueError
             If `num_classes` is less than 1.
 
+        See Also
+        --------
+        cnnhw.transfer.begin : Does it with a seed of its own.
+
         Examples
         --------
-        >>> import cnnhw
-        >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=32)
-        >>> model.reset_classifier(num_classes=3)
+        >>> from cnnhw import models
+        >>> model = models.create("plain", num_classes=5, size=32)
+        >>> model.reset_classifier(3)
         >>> model.num_classes
         3
         """
@@ -147,9 +162,10 @@ class Classifier(nn.Module):
 
 
 def glorot_(module: nn.Module) -> nn.Module:
-    """Initialise convolutions and linear layers as Keras does by default, in place.
+    r"""Initialise convolutions and linear layers as Keras does by default, in place.
 
-    Weights are uniform on ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16), biases zero.
+    Weights are uniform on :math:`\pm\sqrt{6 / (n_i + n_o)}` for :math:`n_i` inputs and :math:`n_o` outputs of a unit
+    (Glorot and Bengio 2010, eq. 16); biases are zero.
 
     Parameters
     ----------
@@ -160,6 +176,17 @@ def glorot_(module: nn.Module) -> nn.Module:
     -------
     nn.Module
         The same module.
+
+    See Also
+    --------
+    cnnhw.models.create : Draws the weights of all models so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = glorot_(nn.Linear(100, 50))
+    >>> bool(layer.weight.abs().max() <= (6 / 150) ** 0.5), bool(layer.bias.any())
+    (True, False)
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
@@ -202,6 +229,16 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
     -------
     int
         Number of scalars.
+
+    See Also
+    --------
+    cnnhw.theory : Counts them layer by layer, without making the network.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> count_parameters(models.create("q1_shallow"))
+    1072549
     """
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
 
@@ -209,3 +246,16 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of the module's first parameter."""
     return next(module.parameters()).device
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Have torch's global generators begin anew inside the block, and go on as before after it."""
+    if device is None or device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # those of other devices are left alone
+            yield
+    else:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            yield

@@ -15,7 +15,11 @@ TRANSITIONS = ("average", "max", "max_first", "strided", "average_first")
 
 
 class DenseLayer(nn.Module):
-    """Bottleneck and 3x3 convolution, whose output is put beside the input (Huang et al. 2017, section 3).
+    r"""Bottleneck and 3x3 convolution, whose output is put beside the input (Huang et al. 2017, eq. 2).
+
+    .. math:: x_l = H_l([x_0, x_1, \ldots, x_{l-1}])
+
+    The input is the concatenation; in the output :math:`x_l` is put beside it, for the next layer.
 
     Parameters
     ----------
@@ -23,10 +27,21 @@ class DenseLayer(nn.Module):
         Channels C of the input.
     growth : int
         Channels k that are added.
+
+    See Also
+    --------
+    cnnhw.models.original.ConcatSkip : What the report called a residual connection.
+
+    Examples
+    --------
+    >>> import torch
+    >>> DenseLayer(channels=24, growth=12)(torch.rand(2, 24, 8, 8)).shape
+    torch.Size([2, 36, 8, 8])
     """
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
+        # (N, C, S, S) to (N, 4k, S, S) to (N, k, S, S)
         self.new = nn.Sequential(
             nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 4 * growth, 1, bias=False),
             nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
@@ -34,7 +49,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [x, H(x)], Tensor of shape (N, C + k, S, S)."""
-        return torch.cat([x, self.new(x)], 1)
+        new = self.new(x)  # H(x): (N, k, S, S)
+        return torch.cat([x, new], 1)  # (N, C + k, S, S)
 
 
 def transition_layer(channels: int, out: int, kind: str) -> nn.Sequential:
@@ -52,6 +68,21 @@ def transition_layer(channels: int, out: int, kind: str) -> nn.Sequential:
     -------
     nn.Sequential
         Takes a Tensor of shape (N, channels, S, S), returns one of shape (N, out, S/2, S/2).
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+
+    See Also
+    --------
+    dense : The network that it belongs to.
+
+    Examples
+    --------
+    >>> import torch
+    >>> transition_layer(32, 16, "average")(torch.rand(2, 32, 8, 8)).shape
+    torch.Size([2, 16, 4, 4])
     """
     conv = nn.Conv2d(channels, out, 1, bias=False)
     end: dict[str, list[nn.Module]] = {
@@ -88,6 +119,23 @@ def dense(
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, C, S/8, S/8), C = 90 with the defaults.
+
+    Raises
+    ------
+    ValueError
+        If `size` is less than 8, or there is no such transition.
+
+    See Also
+    --------
+    transition_layer : What its blocks are joined by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("dense", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 90, 4, 4])
     """
     if size < 8:
         raise ValueError(f"size={size} is too small: nothing is left after the last transition")
@@ -95,10 +143,11 @@ def dense(
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False))
     for block in (1, 2, 3):
         if block > 1:
+            # (N, channels / 2, S/2^block, S/2^block)
             parts[f"transition{block}"] = transition_layer(channels, channels // 2, transition)
             channels //= 2
         for layer in range(1, layers + 1):
-            parts[f"dense{block}_{layer}"] = DenseLayer(channels, growth)
+            parts[f"dense{block}_{layer}"] = DenseLayer(channels, growth)  # (N, channels + k, S/2^block, S/2^block)
             channels += growth
     parts |= {"norm": nn.BatchNorm2d(channels), "relu": nn.ReLU()}
     return Classifier(nn.Sequential(parts), linear_head(channels, num_classes), size)

@@ -18,28 +18,57 @@ __all__ = ["Residual", "Signs", "Standardise", "best", "fast"]
 
 
 class Standardise(nn.Module):
-    """Shift and scale photos in 0..1 to about zero mean and unit variance: Tensor of shape (N, 3, S, S)."""
+    """Shift and scale photos in 0..1 to about zero mean and unit variance.
+
+    See Also
+    --------
+    cnnhw.models.imagenet.Standardise : By the figures of ImageNet.
+
+    Examples
+    --------
+    >>> [round(float(value), 1) for value in Standardise()(torch.tensor([0.0, 0.45, 1.0]))]
+    [-1.8, 0.0, 2.2]
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``(x - 0.45) / 0.25``."""
-        return (x - 0.45) * 4
+        """Return ``(x - 0.45) / 0.25``, Tensor of the shape of x."""
+        return (x - 0.45) * 4  # (N, 3, S, S)
 
 
 class Signs(nn.Module):
-    """Put each channel beside its negative, so that a ReLU keeps both sides (Shang et al. 2016)."""
+    r"""Put each channel beside its negative, so that a ReLU keeps both sides (Shang et al. 2016).
+
+    .. math:: \rho(x) = [\max(0, x), \max(0, -x)], \quad\text{the ReLU being a layer of its own}
+
+    Examples
+    --------
+    >>> Signs()(torch.ones(1, 1, 1, 1)).flatten().tolist()
+    [1.0, -1.0]
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a Tensor of shape (N, 2C, H, W) for one of shape (N, C, H, W)."""
-        return torch.cat([x, -x], 1)
+        return torch.cat([x, -x], 1)  # (N, 2C, H, W)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with batch norm and ReLU, added to their input (He et al. 2016).
+    r"""Two 3x3 convolutions with batch norm and ReLU, added to their input (He et al. 2016, eq. 1).
+
+    .. math:: y = F(x) + x
 
     Parameters
     ----------
     channels : int
         Channels C of input and output.
+
+    See Also
+    --------
+    cnnhw.models.resnet.Shortcut : With a projection where shapes differ.
+
+    Examples
+    --------
+    >>> Residual(4)(torch.rand(2, 4, 8, 8)).shape
+    torch.Size([2, 4, 8, 8])
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,7 +77,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x + inner(x)``, Tensor of shape (N, C, H, W)."""
-        return x + self.inner(x)
+        out = self.inner(x)  # F(x): (N, C, H, W)
+        return x + out  # (N, C, H, W)
 
 
 def fast(num_classes: int = 5, size: int = 64) -> Classifier:
@@ -65,6 +95,19 @@ def fast(num_classes: int = 5, size: int = 64) -> Classifier:
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+
+    See Also
+    --------
+    best : Wider and deeper.
+    cnnhw.Recipe.fast : How it is trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("fast", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 2, 2])
     """
     return _build(num_classes, size, width=32, blocks=(0, 1, 1))
 
@@ -83,6 +126,19 @@ def best(num_classes: int = 5, size: int = 64) -> Classifier:
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 256, S/16, S/16).
+
+    See Also
+    --------
+    fast : Narrower, for seconds of training.
+    cnnhw.Recipe.best : How it is trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("best", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 256, 2, 2])
     """
     return _build(num_classes, size, width=64, blocks=(1, 1, 1))
 
@@ -101,7 +157,7 @@ def _build(num_classes: int, size: int, width: int, blocks: tuple[int, ...]) -> 
         conv, norm, relu = _unit(channels, out)
         layers[f"stage{i}"] = nn.Sequential(conv, nn.MaxPool2d(2), norm, relu)  # (N, out, S/2^(i+1), S/2^(i+1))
         for j in range(1, residuals + 1):
-            layers[f"residual{i}_{j}"] = Residual(out)
+            layers[f"residual{i}_{j}"] = Residual(out)  # (N, out, S/2^(i+1), S/2^(i+1))
         channels = out
     return Classifier(nn.Sequential(layers), linear_head(channels, num_classes), size)
 

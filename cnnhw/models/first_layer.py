@@ -17,7 +17,10 @@ KERNELS = 16  # of the first layer
 
 
 def bank(side: int) -> Tensor:
-    """Return a bank of hand-made filters: edges in eight directions, blobs of brightness, and colours.
+    r"""Return a bank of hand-made filters: edges in eight directions, blobs of brightness, and colours.
+
+    With :math:`g = e^{-(x^2 + y^2) / 2 \sigma^2}` and :math:`\sigma = k / 4`, the edges are
+    :math:`(x \cos\varphi + y \sin\varphi)\, g`, derivatives of the Gaussian g to a factor.
 
     Parameters
     ----------
@@ -29,6 +32,20 @@ def bank(side: int) -> Tensor:
     Tensor of shape (16, 3, k, k)
         Eight derivatives of a Gaussian (for k = 3: Sobel's masks and those between them), a Gaussian, its Laplacian
         (zero sum), and the red-green and blue-yellow differences as blobs and as edges; each of unit norm.
+
+    Raises
+    ------
+    ValueError
+        If `side` is not odd, or less than 3.
+
+    See Also
+    --------
+    Bank : A layer of them.
+
+    Examples
+    --------
+    >>> bank(5).shape
+    torch.Size([16, 3, 5, 5])
     """
     if side < 3 or side % 2 == 0:
         raise ValueError(f"side={side} is not an odd number of at least 3")
@@ -58,6 +75,15 @@ class Bank(nn.Module):
     ----------
     side : int
         Their side k in pixels.
+
+    See Also
+    --------
+    first_layer : The network that it can be part of.
+
+    Examples
+    --------
+    >>> Bank(3)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
     """
 
     weight: Tensor
@@ -68,7 +94,7 @@ class Bank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered photos, Tensor of shape (N, 16, S, S)."""
-        return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+        return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)  # (N, 16, S, S)
 
 
 def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str = "learnt") -> Classifier:
@@ -89,6 +115,23 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 64, S/8, S/8).
+
+    Raises
+    ------
+    ValueError
+        If `first`, `side` or `size` is not possible.
+
+    See Also
+    --------
+    bank : The filters made by hand.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("first_layer", size=32, first="bank")
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 64, 4, 4])
     """
     if first not in ("learnt", "random", "bank"):
         raise ValueError(f"first={first!r} is none of learnt, random, bank")

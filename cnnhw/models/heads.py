@@ -30,6 +30,15 @@ class Head:
     zero : bool
         Whether the last layer begins at zero instead of at random: all classes then begin equally probable, and no
         gradient reaches what lies before it in the first step.
+
+    See Also
+    --------
+    cnnhw.transfer.adapt : Gives a trained network a new head.
+
+    Examples
+    --------
+    >>> [type(layer).__name__ for layer in Head(hidden=64).build(channels=8, side=4, num_classes=3)]
+    ['AdaptiveAvgPool2d', 'Flatten', 'Linear', 'ReLU', 'Linear']
     """
 
     hidden: int = 0
@@ -76,16 +85,16 @@ class Head:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         width = channels
         if self.pool == "average":
-            layers["pool"] = nn.AdaptiveAvgPool2d(1)
+            layers["pool"] = nn.AdaptiveAvgPool2d(1)  # (N, C, 1, 1)
         else:
             width *= side * side
-        layers["flatten"] = nn.Flatten()
+        layers["flatten"] = nn.Flatten()  # (N, C), or (N, C * H * W)
         if self.hidden:
             layers["hidden"], layers["relu"] = nn.Linear(width, self.hidden), nn.ReLU()
             width = self.hidden
         if self.dropout:
             layers["dropout"] = nn.Dropout(self.dropout)
-        layers["linear"] = linear = nn.Linear(width, num_classes)
+        layers["linear"] = linear = nn.Linear(width, num_classes)  # (N, K)
         head = nn.Sequential(layers)
         glorot_(head)
         if self.zero:
@@ -111,6 +120,18 @@ def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0)
     ------
     ValueError
         If `num_classes` is less than 1, or the extractor leaves nothing of photos of that size.
+
+    See Also
+    --------
+    cnnhw.transfer.begin : Does it with a seed of its own.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> model = models.create("plain", size=32)
+    >>> replace_head(model, Head(pool="flatten"), num_classes=3, size=48)
+    >>> model.size, model.head.linear.in_features  # 128 maps of 3 x 3 cells
+    (48, 1152)
     """
     size = size or model.size
     device = device_of(model)

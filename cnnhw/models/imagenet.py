@@ -36,6 +36,12 @@ class Standardise(nn.Module):
     ----------
     mean, std : tuple of three floats
         Of red, green and blue.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Standardise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(torch.ones(1, 3, 1, 1)).flatten().tolist()
+    [1.0, 1.0, 1.0]
     """
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
@@ -44,7 +50,8 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(x - mean) / std``, Tensor of shape (N, 3, S, S)."""
-        return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
+        mean, std = x.new_tensor(self.mean), x.new_tensor(self.std)  # (3,)
+        return (x - mean[:, None, None]) / std[:, None, None]  # (N, 3, S, S)
 
 
 class SamePad(nn.Module):
@@ -56,6 +63,12 @@ class SamePad(nn.Module):
     ----------
     kernel : int
         Side of the convolution's kernel, odd.
+
+    Examples
+    --------
+    >>> import torch
+    >>> SamePad(3)(torch.rand(1, 1, 8, 7)).shape
+    torch.Size([1, 1, 9, 9])
     """
 
     def __init__(self, kernel: int) -> None:
@@ -65,7 +78,7 @@ class SamePad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the padded map, Tensor of shape (N, C, H + p, W + q)."""
         high, wide = (self.kernel - 2 + side % 2 for side in x.shape[-2:])
-        return F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+        return F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))  # (N, C, H + p, W + q)
 
 
 class MBConv(nn.Module):
@@ -82,6 +95,16 @@ class MBConv(nn.Module):
         Of the convolution channel by channel.
     expand : int
         How many times as many channels it has as the input; with 1, there is no convolution before it.
+
+    See Also
+    --------
+    cnnhw.models.resnet.Shortcut : A connection around wide maps instead of narrow ones.
+
+    Examples
+    --------
+    >>> import torch
+    >>> MBConv(channels=8, out=16, kernel=3, stride=2, expand=6)(torch.rand(2, 8, 7, 7)).shape
+    torch.Size([2, 16, 4, 4])
     """
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expand: int) -> None:
@@ -102,7 +125,8 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a Tensor of shape (N, K, ceil(H / stride), ceil(W / stride))."""
-        return x + self.inner(x) if self.added else self.inner(x)
+        out = self.inner(x)  # (N, K, ceil(H / stride), ceil(W / stride))
+        return x + out if self.added else out
 
 
 def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
@@ -124,6 +148,18 @@ def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
     ------
     ValueError
         If `size` is less than 32.
+
+    See Also
+    --------
+    cnnhw.models.pretrained.load : Gives it the weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("efficientnet_lite0", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 1280, 1, 1])
     """
     _check(size)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -163,6 +199,18 @@ def resnet18(num_classes: int = 5, size: int = 224) -> Classifier:
     ------
     ValueError
         If `size` is less than 32.
+
+    See Also
+    --------
+    cnnhw.models.resnet.resnet : The one for small photos.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("resnet18", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 512, 1, 1])
     """
     from torchvision import models as zoo  # takes a second to import
 
@@ -198,6 +246,18 @@ def mobilenet_v3_small(num_classes: int = 5, size: int = 224) -> Classifier:
     ------
     ValueError
         If `size` is less than 32.
+
+    See Also
+    --------
+    MBConv : A block of the same kind.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("mobilenet_v3_small", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 576, 1, 1])
     """
     from torchvision import models as zoo
 

@@ -22,7 +22,11 @@ WIDTHS = (16, 32, 64, 128)  # of q1_deep
 
 
 class InceptionModule(nn.Module):
-    """Branches of equal width beside each other, concatenated.
+    r"""Branches of equal width beside each other, concatenated (Szegedy et al. 2015, fig. 2b).
+
+    .. math:: y = [\,B_{k_1}(x),\; B_{k_2}(B_1(x)),\; \ldots,\; B_1(\max\nolimits_{3 \times 3} x)\,]
+
+    :math:`B_k` is a k x k convolution and ReLU.
 
     Parameters
     ----------
@@ -33,6 +37,16 @@ class InceptionModule(nn.Module):
     kernels : sequence of int
         The first is the side of the branch that is one convolution; of each other there is a branch that reduces the
         input to K channels by a 1x1 convolution first. A branch of 3x3 maximum and 1x1 convolution is always there.
+
+    See Also
+    --------
+    cnnhw.models.original.Inception : The report's own, branch by branch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> InceptionModule(channels=3, out=4, kernels=(1, 3, 5))(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
     """
 
     def __init__(self, channels: int, out: int, kernels: tuple[int, ...] = (1, 3, 5)) -> None:
@@ -46,7 +60,8 @@ class InceptionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the branches' outputs, Tensor of shape (N, (n + 1) K, S, S) for n kernels."""
-        return torch.cat([branch(x) for branch in self.branches], 1)
+        outputs = [branch(x) for branch in self.branches]  # n + 1 of (N, K, S, S)
+        return torch.cat(outputs, 1)  # (N, (n + 1) K, S, S)
 
 
 def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scale: float = 1.0) -> Classifier:
@@ -70,6 +85,23 @@ def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scal
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, C, S/16, S/16).
+
+    Raises
+    ------
+    ValueError
+        If `kernels` is no list of odd sides, `scale` is not 0.1 to 10, or `size` is less than 16.
+
+    See Also
+    --------
+    cnnhw.models.original.q4_inception : The report's network for Q4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("inception", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 2, 2])
     """
     try:
         sides = tuple(map(int, kernels.split("-")))
@@ -118,6 +150,18 @@ def fast_inception(num_classes: int = 5, size: int = 64) -> Classifier:
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+
+    See Also
+    --------
+    cnnhw.models.fast.fast : The network with plain convolutions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("fast_inception", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 2, 2])
     """
     model = fast.fast(num_classes, size)
     for parent in list(model.features.modules()):

@@ -21,7 +21,11 @@ __all__ = ["ConcatSkip", "Inception", "q1_deep", "q1_shallow", "q2_concat_skip",
 
 
 class ConcatSkip(nn.Module):
-    """The report's "residual" connection: a resized, projected copy of the input is concatenated, and not added.
+    r"""The report's "residual" connection: a resized, projected copy of the input is concatenated, and not added.
+
+    .. math:: y = [\,F(x),\; \mathrm{ReLU}(W_s\, r(x))\,], \quad r\text{ resizing to the map of } F(x)
+
+    A residual connection would be :math:`F(x) + W_s x` (He et al. 2016, eq. 2).
 
     Parameters
     ----------
@@ -29,6 +33,16 @@ class ConcatSkip(nn.Module):
         The path of convolutions: (N, C, S, S) to (N, K, T, T).
     channels, out : int
         Channels C of the input and K of the projected copy.
+
+    See Also
+    --------
+    cnnhw.models.resnet.Shortcut : A connection that adds.
+
+    Examples
+    --------
+    >>> main = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2))
+    >>> ConcatSkip(main, channels=3, out=8)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 16, 15, 15])
     """
 
     def __init__(self, main: nn.Sequential, channels: int, out: int) -> None:
@@ -39,13 +53,18 @@ class ConcatSkip(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return both paths side by side, Tensor of shape (N, 2K, T, T)."""
-        long = self.main(x)
-        short = F.interpolate(x, size=long.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat([long, self.relu(self.project(short))], 1)
+        long = self.main(x)  # (N, K, T, T)
+        short = F.interpolate(x, size=long.shape[-2:], mode="bilinear", align_corners=False)  # (N, C, T, T)
+        short = self.relu(self.project(short))  # (N, K, T, T)
+        return torch.cat([long, short], 1)  # (N, 2K, T, T)
 
 
 class Inception(nn.Module):
-    """The report's Inception module: four branches of `out` channels each, concatenated (Szegedy et al. 2015, fig. 2b).
+    r"""The report's Inception module: four branches of equal width, concatenated (Szegedy et al. 2015, fig. 2b).
+
+    .. math:: y = [\,B_3(B_1(x)),\; B_5(B_1(x)),\; B_1(\max\nolimits_{3 \times 3} x),\; B_1(x)\,]
+
+    :math:`B_k` is a k x k convolution and ReLU.
 
     Parameters
     ----------
@@ -53,6 +72,15 @@ class Inception(nn.Module):
         Channels C of the input.
     out : int
         Channels K of each branch.
+
+    See Also
+    --------
+    cnnhw.models.inception.InceptionModule : With kernels of one's choice.
+
+    Examples
+    --------
+    >>> Inception(channels=3, out=4)(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -64,7 +92,11 @@ class Inception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the branches side by side, Tensor of shape (N, 4K, S, S)."""
-        return torch.cat([self.branch3(x), self.branch5(x), self.branch_pool(x), self.branch1(x)], 1)
+        middle = self.branch3(x)  # (N, K, S, S)
+        large = self.branch5(x)  # (N, K, S, S)
+        pooled = self.branch_pool(x)  # (N, K, S, S)
+        small = self.branch1(x)  # (N, K, S, S)
+        return torch.cat([middle, large, pooled, small], 1)  # (N, 4K, S, S)
 
 
 def q1_shallow(num_classes: int = 5, size: int = 128, dense: bool = True) -> Classifier:
@@ -85,6 +117,18 @@ def q1_shallow(num_classes: int = 5, size: int = 128, dense: bool = True) -> Cla
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 64, S/8, S/8).
+
+    See Also
+    --------
+    q1_deep : The report's second network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("q1_shallow", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 64, 4, 4])
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
@@ -112,6 +156,18 @@ def q1_deep(num_classes: int = 5, size: int = 128) -> Classifier:
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+
+    See Also
+    --------
+    cnnhw.models.resnet.q1_deep_residual : The same with residual connections.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("q1_deep", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 2, 2])
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
@@ -143,6 +199,18 @@ def q2_concat_skip(num_classes: int = 5, size: int = 128, skips: bool = True) ->
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 256, T, T), T = 2 for S = 128 (half the channels
         without `skips`).
+
+    See Also
+    --------
+    ConcatSkip : Its connections.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("q2_concat_skip", size=128)
+    >>> model.forward_features(torch.rand(2, 3, 128, 128)).shape
+    torch.Size([2, 256, 2, 2])
     """
     side = size
     for kernel in (3, 5, 7, 7):
@@ -188,6 +256,18 @@ def q4_inception(num_classes: int = 5, size: int = 128, dense: bool = True) -> C
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 128, S/8, S/8).
+
+    See Also
+    --------
+    Inception : Its modules.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("q4_inception", size=32, dense=False)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 4, 4])
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         inception1=Inception(3, 16), pool1=nn.AvgPool2d(2),  # (N, 64, S/2, S/2)

@@ -39,6 +39,23 @@ def plain(
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, C, S/2^n, S/2^n) for n stages.
+
+    Raises
+    ------
+    ValueError
+        If `kernels`, `widths` or `head` are no plan, or `size` is too small for it.
+
+    See Also
+    --------
+    cnnhw.models.original.q1_deep : The report's network, which widens its kernels, too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("plain", size=32, kernels="3-5", widths="16-32")
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 8, 8])
     """
     plan, channels_of = kernels.split("-"), [int(width) for width in widths.split("-")]
     if len(plan) != len(channels_of) or not all(digit in "13579" for digit in "".join(plan)):
@@ -53,6 +70,7 @@ def plain(
     for stage, (sides, out) in enumerate(zip(plan, channels_of, strict=True), start=1):
         for number, side in enumerate(map(int, sides), start=1):
             name = f"{stage}_{number}"
+            # (N, out, S/2^(stage-1), S/2^(stage-1)), from here to the pooling
             layers[f"conv{name}"] = nn.Conv2d(channels, out, side, padding=side // 2, bias=False)
             layers[f"norm{name}"] = nn.BatchNorm2d(out)
             layers[f"relu{name}"] = nn.ReLU()
@@ -61,11 +79,11 @@ def plain(
     last = size // 2 ** len(plan)
     end: OrderedDict[str, nn.Module] = OrderedDict()
     if how == "average":
-        end["average"] = nn.AdaptiveAvgPool2d(1)
+        end["average"] = nn.AdaptiveAvgPool2d(1)  # (N, C, 1, 1)
     end["flatten"] = nn.Flatten()
     numbers = channels if how == "average" else channels * last * last
     if hidden:
         end |= {"hidden": nn.Linear(numbers, int(hidden)), "relu": nn.ReLU()}
         numbers = int(hidden)
-    end["linear"] = nn.Linear(numbers, num_classes)
+    end["linear"] = nn.Linear(numbers, num_classes)  # (N, K)
     return Classifier(nn.Sequential(layers), nn.Sequential(end), size)

@@ -77,6 +77,16 @@ def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
         If the weights are not installed, or cannot be downloaded, or do not fit the network.
     ValueError
         If `size` is less than 32.
+
+    See Also
+    --------
+    cnnhw.transfer.source : Takes the shipped networks, too.
+
+    Examples
+    --------
+    >>> model = load("efficientnet_lite0", size=64)  # doctest: +SKIP
+    >>> model.num_classes  # doctest: +SKIP
+    1000
     """
     if name not in models.backbones():
         raise UnknownNameError("backbone", name, models.backbones())

@@ -9,7 +9,7 @@ import torch
 
 from cnnhw.errors import UnknownNameError
 from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
-from cnnhw.models.blocks import Classifier, glorot_
+from cnnhw.models.blocks import Classifier, glorot_, seeded
 
 __all__ = ["backbones", "builder", "create", "names"]
 
@@ -44,17 +44,40 @@ _DEEP = ("residual", "resnet")
 def names() -> list[str]:
     """Return the names of all the book's own models, sorted.
 
+    Returns
+    -------
+    list of str
+        For :func:`create`.
+
+    See Also
+    --------
+    backbones : Networks of others.
+
     Examples
     --------
-    >>> import cnnhw
-    >>> cnnhw.models.names()[:3]
-    ['best', 'dense', 'fast']
+    >>> "q1_shallow" in names()
+    True
     """
     return sorted(_BUILDERS)
 
 
 def backbones() -> list[str]:
-    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted."""
+    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted.
+
+    Returns
+    -------
+    list of str
+        For :func:`create` and :func:`cnnhw.models.pretrained.load`.
+
+    See Also
+    --------
+    names : The book's own.
+
+    Examples
+    --------
+    >>> backbones()
+    ['efficientnet_lite0', 'mobilenet_v3_small', 'resnet18']
+    """
     return sorted(_BACKBONES)
 
 
@@ -75,6 +98,15 @@ def builder(name: str) -> Callable[..., Classifier]:
     ------
     UnknownNameError
         If there is no such model; the message suggests the nearest name.
+
+    See Also
+    --------
+    create : Builds a model and draws its weights.
+
+    Examples
+    --------
+    >>> builder("fast").__name__
+    'fast'
     """
     known = _BUILDERS | _BACKBONES
     if name not in known:
@@ -112,12 +144,17 @@ def create(
     ValueError
         If the model cannot be built for that `size` or `num_classes`, or has no such option.
 
+    See Also
+    --------
+    cnnhw.load : A trained model.
+    names : What there is.
+
     Examples
     --------
-    >>> import cnnhw
-    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, seed=0)
-    >>> cnnhw.models.count_parameters(model)
-    1072549
+    >>> import torch
+    >>> model = create("resnet", num_classes=5, seed=0, size=32, depth=8)
+    >>> model(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
     """
     build = builder(name)
     known = list(inspect.signature(build).parameters)[2:]
@@ -125,8 +162,7 @@ def create(
         raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = build(num_classes=num_classes, size=size, **options)
         glorot_(model)
     if name in _DEEP:

@@ -1,7 +1,7 @@
 """A network whose residual connections can have any length: the same convolutions, joined differently.
 
-With ``span`` l, each connection skips l convolutions: x + F(x), where F is l times (norm, ReLU, 3x3 convolution), the
-pre-activation order of He et al. (2016b). With ``span`` 0 nothing is added. The parameters are the same for every span.
+With ``span`` l, each connection skips l convolutions, in the pre-activation order of He et al. (2016b): norm, ReLU, 3x3
+convolution. With ``span`` 0 nothing is added. The parameters are the same for every span.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ STAGE = 12  # convolutions a stage
 
 
 class Span(nn.Module):
-    """Some convolutions and one connection around them.
+    r"""Some convolutions and one connection around them (He et al. 2016b, eq. 3).
+
+    .. math:: x_{l+1} = x_l + F(x_l)
 
     Parameters
     ----------
@@ -30,6 +32,18 @@ class Span(nn.Module):
         Whether each of them is preceded by batch norm.
     skip : bool
         Whether the input is added to the output.
+
+    See Also
+    --------
+    cnnhw.models.resnet.Shortcut : The order of the first paper, with a projection where shapes differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = Span(channels=4, length=2, norm=True, skip=True)
+    >>> x = torch.rand(2, 4, 8, 8)
+    >>> torch.equal(block(x), x + block.branch(x))
+    True
     """
 
     def __init__(self, channels: int, length: int, norm: bool, skip: bool) -> None:
@@ -39,7 +53,8 @@ class Span(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + F(x), or F(x) alone: Tensor of shape (N, C, S, S)."""
-        return x + self.branch(x) if self.skip else self.branch(x)
+        out = self.branch(x)  # F(x): (N, C, S, S)
+        return x + out if self.skip else out  # (N, C, S, S)
 
 
 def residual(
@@ -67,6 +82,23 @@ def residual(
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, width * 2^(depth/12 - 1), T, T).
+
+    Raises
+    ------
+    ValueError
+        If `depth` is no multiple of 12, `span` does not divide 12, or `size` is too small.
+
+    See Also
+    --------
+    cnnhw.models.resnet.resnet : A residual network as published.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("residual", size=32, depth=24, span=2)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 8, 8])
     """
     if depth < STAGE or depth % STAGE:
         raise ValueError(f"depth={depth} is not a multiple of {STAGE}")
@@ -85,7 +117,7 @@ def residual(
         for block in range(1, STAGE // length + 1):
             layers[f"stage{stage}_block{block}"] = Span(width, length, norm, skip=span > 0)
     layers["norm"] = nn.BatchNorm2d(width) if norm else nn.Identity()
-    layers["relu"] = nn.ReLU()
+    layers["relu"] = nn.ReLU()  # (N, width, T, T), T = S/2^(depth/12)
     return Classifier(nn.Sequential(layers), linear_head(width, num_classes), size)
 
 

@@ -16,7 +16,9 @@ __all__ = ["Shortcut", "q1_deep_residual", "resnet"]
 
 
 class Shortcut(nn.Module):
-    """Some layers, and a shortcut that is added to what they return (He et al. 2016, eq. 1 and 2).
+    r"""Some layers, and a shortcut that is added to what they return (He et al. 2016, eq. 1 and 2).
+
+    .. math:: y = F(x) + x \qquad\text{or}\qquad y = F(x) + W_s x
 
     Parameters
     ----------
@@ -24,6 +26,17 @@ class Shortcut(nn.Module):
         The layers F: (N, C, S, S) to (N, K, T, T).
     shortcut : nn.Module or None
         What the input passes through before it is added; None adds nothing.
+
+    See Also
+    --------
+    cnnhw.models.residual.Span : The order of the second paper.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.rand(2, 4, 8, 8)
+    >>> torch.equal(Shortcut(nn.ReLU(), nn.Identity())(x), x + x)
+    True
     """
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module | None) -> None:
@@ -33,7 +46,10 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return F(x) + s(x), or F(x) alone: Tensor of shape (N, K, T, T)."""
-        return self.branch(x) if self.shortcut is None else self.branch(x) + self.shortcut(x)
+        out = self.branch(x)  # F(x): (N, K, T, T)
+        if self.shortcut is None:
+            return out
+        return out + self.shortcut(x)  # (N, K, T, T)
 
 
 def q1_deep_residual(num_classes: int = 5, size: int = 128) -> Classifier:
@@ -53,6 +69,23 @@ def q1_deep_residual(num_classes: int = 5, size: int = 128) -> Classifier:
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+
+    Raises
+    ------
+    ValueError
+        If `size` is no multiple of 16.
+
+    See Also
+    --------
+    cnnhw.models.original.q1_deep : The same network without connections.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("q1_deep_residual", size=32)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 128, 2, 2])
     """
     if size % 16 or size < 16:
         raise ValueError(f"size={size} is no multiple of 16: branch and shortcut would not meet")
@@ -103,13 +136,31 @@ def resnet(
     -------
     Classifier
         The network; ``forward_features`` gives a Tensor of shape (N, 4 width, S/4, S/4).
+
+    Raises
+    ------
+    ValueError
+        If `depth` is not 6 n + 2, or `size` no multiple of 4.
+
+    See Also
+    --------
+    cnnhw.models.residual.residual : A network whose connections can have any length.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import models
+    >>> model = models.create("resnet", size=32, depth=8)
+    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 64, 8, 8])
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"depth={depth} is not 6 n + 2: give 8, 14, 20, ...")
     if size % 4 or size < 8:
         raise ValueError(f"size={size} is no multiple of 4 of at least 8: branch and shortcut would not meet")
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*_unit(3, width, norm), nn.ReLU()))
+    stem = nn.Sequential(*_unit(3, width, norm), nn.ReLU())  # (N, width, S, S)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     channels = width
     for stage in range(1, 4):
         out = width * 2 ** (stage - 1)
@@ -118,7 +169,7 @@ def resnet(
             branch = nn.Sequential(*_unit(channels, out, norm, stride), nn.ReLU(), *_unit(out, out, norm))
             shortcut = nn.Identity() if channels == out else _projection(channels, out, norm)
             layers[f"stage{stage}_block{block}"] = Shortcut(branch, shortcut if shortcuts else None)
-            layers[f"stage{stage}_relu{block}"] = nn.ReLU()
+            layers[f"stage{stage}_relu{block}"] = nn.ReLU()  # (N, out, S/2^(stage-1), S/2^(stage-1))
             channels = out
     return Classifier(nn.Sequential(layers), linear_head(channels, num_classes), size)
 

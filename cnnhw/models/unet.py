@@ -19,6 +19,15 @@ class EncoderDecoder(nn.Module):
         parameters stays the same.
     width : int
         Channels of the first map.
+
+    See Also
+    --------
+    cnnhw.evaluation.segmentation : How good its masks are.
+
+    Examples
+    --------
+    >>> EncoderDecoder(long=True)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
     """
 
     def __init__(self, long: bool, width: int = 16) -> None:
@@ -37,7 +46,7 @@ class EncoderDecoder(nn.Module):
         second, first = (part if self.long else torch.zeros_like(part) for part in (second, first))
         up = self.up2(torch.cat([F.interpolate(middle, scale_factor=2), second], 1))  # (N, W, S/2, S/2)
         up = self.up1(torch.cat([F.interpolate(up, scale_factor=2), first], 1))  # (N, W, S, S)
-        return self.out(up)[:, 0]
+        return self.out(up)[:, 0]  # (N, S, S)
 
 
 def _conv(channels: int, out: int) -> nn.Sequential:

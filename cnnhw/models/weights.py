@@ -63,6 +63,20 @@ def save_weights(
         If a weight is too large for half precision.
     StorageError
         If the disk is full or the folder cannot be written to.
+
+    See Also
+    --------
+    load : Reads it.
+    cnnhw.Run.save : Writes a whole run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> model = models.create("plain", num_classes=3, size=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(model, Path(folder) / "weights.safetensors")
+    ...     load(folder).name
+    'plain'
     """
     metadata = dict(extra or {}) | {
         "format": _FORMAT,
@@ -109,12 +123,16 @@ def load(weights: str | Path) -> Classifier:
     WeightsError
         If there is neither such a file nor such a name, or the file was not written by cnnhw, or it is damaged.
 
+    See Also
+    --------
+    shipped : The names of the networks that come with the package.
+    cnnhw.transfer.source : Takes networks trained on ImageNet, too.
+
     Examples
     --------
-    >>> import cnnhw
-    >>> model = cnnhw.load("fast")
-    >>> model.classes, model.size
-    (('bird', 'dog', 'fruit', 'insect', 'other'), 64)
+    >>> model = load("fast")
+    >>> model.size, model.training
+    (64, False)
     """
     path = _find(weights)
     metadata, tensors = _read(path)
@@ -153,7 +171,18 @@ def load(weights: str | Path) -> Classifier:
 
 
 def shipped() -> list[str]:
-    """Return the names of the networks that come with the package, sorted; the documentation has a card of each."""
+    """Return the names of the networks that come with the package, sorted; the documentation has a card of each.
+
+    Returns
+    -------
+    list of str
+        For :func:`load`.
+
+    Examples
+    --------
+    >>> "fast" in shipped()
+    True
+    """
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
@@ -174,6 +203,15 @@ def read_header(path: Path) -> dict[str, str]:
     ------
     WeightsError
         If the file is not there, or was not written by cnnhw, or is damaged.
+
+    See Also
+    --------
+    load : The network itself.
+
+    Examples
+    --------
+    >>> read_header(SHIPPED / "fast.safetensors")["model"]
+    'fast'
     """
     if not _is_file(path):
         raise WeightsError(f"no weights at {path}")

@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cnnhw.errors import TrainingError
+from cnnhw.training.optimizers import Update
+from cnnhw.training.step import Criterion, Network, Step
 
 __all__ = [
     "average_buffers",
@@ -30,7 +32,9 @@ __all__ = [
     "rank",
     "session",
     "share",
+    "shared",
     "summed",
+    "used",
 ]
 
 _PATIENCE = datetime.timedelta(minutes=10)
@@ -75,6 +79,15 @@ def device(name: str = "auto") -> torch.device:
     ------
     TrainingError
         If there is no such device here.
+
+    See Also
+    --------
+    session : Joins several processes.
+
+    Examples
+    --------
+    >>> device("cpu")
+    device(type='cpu')
     """
     found = torch.accelerator.current_accelerator(check_available=True)
     here = "cpu" if found is None else f"cpu and {found.type}"
@@ -110,6 +123,16 @@ def session(where: torch.device) -> Iterator[None]:
     ------
     TrainingError
         If another process ends before the block does.
+
+    See Also
+    --------
+    launched : Whether there are several.
+
+    Examples
+    --------
+    >>> with session(torch.device("cpu")):
+    ...     count()
+    1
     """
     if not launched():
         yield
@@ -157,8 +180,100 @@ def share(total: int) -> slice:
     -------
     slice
         The shares of all processes are next to each other and differ by one at most; one may be empty.
+
+    See Also
+    --------
+    used : What a process computes of a batch.
+
+    Examples
+    --------
+    >>> share(7)
+    slice(0, 7, None)
     """
     return slice(total * rank() // count(), total * (rank() + 1) // count())
+
+
+def used(total: int) -> slice:
+    """Return which of `total` photos of a batch this process computes: its share, or one if that is empty.
+
+    Parameters
+    ----------
+    total : int
+        Photos of the batch, 1 or more.
+
+    Returns
+    -------
+    slice
+        A process without a photo in a small last batch takes part with one, which does not count.
+
+    See Also
+    --------
+    share : What counts.
+
+    Examples
+    --------
+    >>> used(7)
+    slice(0, 7, None)
+    """
+    own = share(total)
+    return own if own.stop > own.start else slice(0, 1)
+
+
+def shared(step: Step, weights: Tensor | None = None) -> Step:
+    """Wrap a step so that each process takes its part of it, and the gradients are those of the whole batch.
+
+    Parameters
+    ----------
+    step : callable
+        What is wrapped: see :func:`cnnhw.training.step.step`. The network it is given averages its gradients over
+        all processes (``torch.nn.parallel.DistributedDataParallel``).
+    weights : Tensor of shape (K,), optional
+        The weight of each class in the loss.
+
+    Returns
+    -------
+    callable
+        A step. It takes the classes of the whole batch, Tensor of shape (B,), with all photos or those of :func:`used`
+        alone, and returns this process's part of the loss and the logits of its :func:`share`.
+
+    See Also
+    --------
+    session : Where it is used.
+    summed : Adds the parts of the loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cnnhw import Recipe, models
+    >>> from cnnhw.training.step import step
+    >>> model = models.create("plain", num_classes=3, size=32)
+    >>> x, y = torch.rand(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> loss, logits = shared(step)(x, y, model, torch.nn.CrossEntropyLoss(), Update(model, Recipe()))
+    >>> logits.shape
+    torch.Size([6, 3])
+    """
+
+    def part(x: Tensor, y: Tensor, network: Network, criterion: Criterion, optimizer: Update) -> tuple[Tensor, Tensor]:
+        own, held = share(len(y)), used(len(y))
+
+        def network_of_part(x: Tensor) -> Tensor:
+            return network(x[held] if len(x) == len(y) else x)  # (b, K), b of B photos
+
+        def loss_of_part(logits: Tensor, labels: Tensor) -> Tensor:
+            # the mean over the batch is the sum over processes of their means, by the share of each; gradients are
+            # averaged over processes
+            return criterion(logits, labels[held]) * _portion(weights, labels, own) * count()
+
+        loss, logits = step(x, y, network_of_part, loss_of_part, optimizer)
+        return loss / count(), logits[: own.stop - own.start]
+
+    return part
+
+
+def _portion(weights: Tensor | None, labels: Tensor, own: slice) -> Tensor:
+    """Return the share of this process's photos in a batch's mean loss; classes may have weights."""
+    counted = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+    return counted[own].sum() / counted.sum()
 
 
 def gathered(part: Tensor) -> Tensor:
@@ -173,6 +288,11 @@ def gathered(part: Tensor) -> Tensor:
     -------
     Tensor of shape (sum of all N, ...)
         The same in all processes.
+
+    Examples
+    --------
+    >>> gathered(torch.arange(3))
+    tensor([0, 1, 2])
     """
     if count() == 1:
         return part

@@ -11,34 +11,33 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from cnnhw import evaluation, files, system
-from cnnhw.data.augment import augment, resize, to_float
+from cnnhw import evaluation
+from cnnhw.data.augment import augment
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
-from cnnhw.models.blocks import Classifier, count_parameters, device_of, evaluating
-from cnnhw.training import distributed
-from cnnhw.training.optimizers import _matrix, _optimizers
+from cnnhw.models.blocks import Classifier, count_parameters, device_of, evaluating, seeded
+from cnnhw.training import checkpoint, distributed
+from cnnhw.training.mixed_precision import mixed
+from cnnhw.training.mixup import mixup
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
-from cnnhw.training.whitening import whiten_
+from cnnhw.training.state import State
+from cnnhw.training.step import Step, prepare, step
 
-__all__ = ["CHECKPOINT", "first_losses", "fit", "precision", "saved_settings", "speed"]
+__all__ = ["first_losses", "fit", "speed"]
 
-CHECKPOINT = "checkpoint.safetensors"
-
-_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def fit(
@@ -96,57 +95,58 @@ def fit(
         If the loss stops being finite; if `folder` holds a run already and `resume` is not set; or if the checkpoint
         belongs to other settings or cannot be read.
 
+    See Also
+    --------
+    cnnhw.training.step.step : One step of it.
+    cnnhw.transfer.adapt : Goes on with a network that is trained already.
+    cnnhw.Run.save : Saves the result.
+
+    Notes
+    -----
+    Nothing of the process is changed but the model: torch's global generators, for example, are left as they were. One
+    setting that would gain time is therefore left to the caller: with :func:`cnnhw.system.keep_freed`, called once
+    before, memory that a step has freed is kept for the next one, which takes up to a third less time on Linux. The
+    commands do so.
+
+    In memory the model's kernels lie channels last afterwards. With ``whiten`` its first convolution is frozen, with
+    ``raw`` its `pixel_scale` is 255.
+
     Examples
     --------
     >>> import cnnhw
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
-    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), seed=0, progress=False)
+    >>> from cnnhw.training import presets
+    >>> photos = presets.noise(count=40, side=32)  # in place of cnnhw.data.load("flowers", size=32)
+    >>> model = cnnhw.models.create("plain", num_classes=5, size=32)
+    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), progress=False)
     >>> len(run.history["loss"]), run.confusion.shape
     (2, torch.Size([5, 5]))
     """
     recipe = recipe or Recipe()
-    evaluation.check_fits(model, photos.size, len(photos.classes))
-    if not len(photos.train) or not len(photos.validation):
-        raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
-    for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:
-        _check_side(model, side)
-    state = _State(model, photos, recipe, seed, rates)
-    checkpoint = Path(folder) / CHECKPOINT if folder is not None else None
-    if checkpoint is not None and distributed.broadcast(checkpoint.exists()):
+    _check_possible(model, photos, recipe)
+    state = State(model, photos, recipe, seed, rates)
+    place = None if folder is None else Path(folder) / checkpoint.CHECKPOINT
+    if place is not None and distributed.broadcast(place.exists()):
         if not resume:
             raise TrainingError(f"{folder} already holds a run: resume it, or choose another folder")
-        state.restore(checkpoint)
-    elif checkpoint is not None:
-        state.save(checkpoint)
+        checkpoint.restore(state, place)
+    elif place is not None:
+        checkpoint.save(state, place)
 
-    total = recipe.epochs * len(photos.train)
-    with tqdm(
-        total=total,
-        initial=state.epoch * len(photos.train),
-        unit="photo",
-        unit_scale=True,
-        disable=not progress or distributed.rank() > 0,
-    ) as bar:
+    total, done = recipe.epochs * len(photos.train), state.epoch * len(photos.train)
+    hidden = not progress or distributed.rank() > 0
+    with tqdm(total=total, initial=done, unit="photo", unit_scale=True, disable=hidden) as bar:
         for epoch in range(state.epoch + 1, recipe.epochs + 1):
-            row = _train_epoch(state, epoch, bar)
-            distributed.average_buffers(model)
-            logits = _predict(model, photos.validation)
-            row["validation_loss"] = evaluation.loss(logits, photos.validation.labels)
-            _check_finite(row["validation_loss"], f"the validation loss became {{}} in epoch {epoch}", recipe)
-            row["validation_accuracy"] = evaluation.accuracy(logits.argmax(1), photos.validation.labels)
-            state.close_epoch(epoch, row)
+            row = _train_epoch(state, epoch, bar) | _validate(state, epoch)
+            state.close_epoch(epoch, row)  # keeps the weights, if they are the best so far
             if test_each_epoch:
                 state.test_predictions.append(_predict(model, photos.test).argmax(1).tolist())
-            if checkpoint is not None:
-                state.save(checkpoint)
+            if place is not None:
+                checkpoint.save(state, place)
             if on_epoch is not None:
                 on_epoch(epoch, row)
 
     model.load_state_dict(state.best)
     model.classes = photos.classes
-    predictions = _predict(model, photos.test).argmax(1)
     return Run(
         model=model,
         photos=photos,
@@ -154,7 +154,7 @@ def fit(
         seed=seed,
         history=state.history,
         best_epoch=state.best_epoch,
-        predictions=predictions,
+        predictions=_predict(model, photos.test).argmax(1),
         threads=torch.get_num_threads(),
         processes=distributed.count(),
         device=device_of(model).type,
@@ -165,248 +165,13 @@ def fit(
     )
 
 
-def first_losses(
-    model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int, steps: int = 20,
-    rates: Mapping[nn.Parameter, float] | None = None,
-) -> list[float]:  # fmt: skip
-    """Train for a few steps only and return their losses: a cheap check that training still does what it did.
-
-    Parameters
-    ----------
-    model, photos, recipe, seed
-        As for :func:`cnnhw.fit`; the model is trained in place.
-    steps : int
-        How many steps, at most one epoch's.
-    rates : mapping of nn.Parameter to float, optional
-        As for :func:`cnnhw.fit`.
-
-    Returns
-    -------
-    list of float
-        The loss of each step, in nats.
-    """
-    state = _State(model, photos, recipe, seed, rates)
-    return [loss for _, (loss, _, _) in zip(range(steps), _steps(state, 1), strict=False)]
-
-
-def speed(
-    model: Classifier, photos: PhotoSet, recipe: Recipe, *, seconds: float = 5.0, epoch: int | None = None
-) -> float:
-    """Measure how fast a model is trained on this machine.
-
-    Parameters
-    ----------
-    model, photos, recipe
-        As for :func:`cnnhw.fit`; the model is trained in place.
-    seconds : float
-        How long to measure, after two steps to warm up.
-    epoch : int, optional
-        Measure as in this epoch, from 1, of a recipe whose resolution rises; by default as in the last one.
-
-    Returns
-    -------
-    float
-        Photos per second.
-    """
-    state = _State(model, photos, recipe, seed=0)
-    steps = itertools.chain.from_iterable(_steps(state, epoch or recipe.epochs) for _ in itertools.count())
-    for _ in range(2):
-        next(steps)
-    seen, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        seen += next(steps)[2]
-    return seen / (time.perf_counter() - start)
-
-
-def precision(recipe: Recipe, device: torch.device) -> str:
-    """Return the number format that a recipe means on this machine.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The recipe.
-    device : torch.device
-        Where the model is.
-
-    Returns
-    -------
-    {"float32", "bfloat16", "float16"}
-        What the recipe says; for ``"auto"``, what the hardware computes in: on MPS, float32.
-    """
-    if recipe.precision != "auto":
-        return recipe.precision
-    if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bfloat16"
-        return "float16" if torch.cuda.get_device_capability(device) >= (7, 0) else "float32"
-    if device.type != "cpu":
-        return "float32"
-    # older versions of torch cannot tell what the processor has
-    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
-
-
-def saved_settings(folder: str | Path) -> dict[str, Any]:
-    """Return what an interrupted run was started with.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder given to :func:`cnnhw.fit`.
-
-    Returns
-    -------
-    dict
-        ``model`` and ``size``, ``recipe`` (the fields that differ from the defaults), ``seed`` and more.
-
-    Raises
-    ------
-    TrainingError
-        If there is no checkpoint, or it cannot be read.
-    """
-    return _read_checkpoint(Path(folder) / CHECKPOINT)[0]["settings"]
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the JSON and the tensors of a checkpoint."""
-    try:
-        metadata, tensors = files.load_tensors(path)
-        note = json.loads(metadata["cnnhw"])
-        note["settings"]["recipe"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TrainingError(f"{path} is not a readable checkpoint ({error}): delete it to start anew") from error
-    return note, tensors
-
-
-class _State:
-    """Everything that a run carries from epoch to epoch."""
-
-    def __init__(
-        self, model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int,
-        rates: Mapping[nn.Parameter, float] | None = None,
-    ) -> None:  # fmt: skip
-        system.keep_freed()
-        self.model = model.to(memory_format=torch.channels_last)  # 1.1 to 1.4 times faster on CPUs
-        self.photos, self.recipe, self.seed = photos, recipe, seed
-        self.precision = precision(recipe, device_of(model))
-        if recipe.raw:
-            model.pixel_scale = 255.0
-        if recipe.whiten:
-            rows = torch.randperm(len(photos.train), generator=torch.Generator().manual_seed(seed))
-            whiten_(model, to_float(photos.train.batch(rows[:500])))
-        self.optimizers, self.kernels = _optimizers(model, recipe, rates or {})
-        self.weights = _class_weights(photos).to(device_of(model)) if recipe.class_weights else None
-        self.scaler = torch.amp.GradScaler(device_of(model).type, enabled=self.precision == "float16")
-        # each process updates statistics of its own; `fit` averages them after each epoch
-        self.network: nn.Module = (
-            DistributedDataParallel(model, broadcast_buffers=False) if distributed.count() > 1 else model
-        )
-        self.epoch = 0
-        self.history: dict[str, list[float]] = {}
-        self.first_losses: list[float] = []
-        self.test_predictions: list[list[int]] = []
-        self.best_epoch = 0
-        self.best = _copy(model)
-
-    def close_epoch(self, epoch: int, row: dict[str, float]) -> None:
-        """Note an epoch's figures, and its weights if it is the best so far."""
-        self.epoch = epoch
-        for name, value in row.items():
-            self.history.setdefault(name, []).append(value)
-        scores = list(
-            zip(
-                self.history["validation_accuracy"],
-                (-x for x in self.history["validation_loss"]),
-                strict=True,
-            )
-        )
-        if self.recipe.keep == "last" or scores[-1] > max(scores[:-1], default=(-1.0, 0.0)):
-            self.best_epoch, self.best = epoch, _copy(self.model)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what has to be the same for a run to be resumed."""
-        factors = [group["factor"] for optimizer in self.optimizers for group in optimizer.param_groups]
-        return {
-            "model": self.model.name,
-            "recipe": self.recipe.changes(),
-            "precision": self.precision,
-            "size": self.photos.size,
-            "seed": self.seed,
-            "data": self.photos.fingerprint,
-            **({"rates": factors} if set(factors) != {1.0} else {}),
-            **({"processes": distributed.count()} if distributed.count() > 1 else {}),
-        }
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint, in the first process: tensors and, as JSON in the header, all else."""
-        if distributed.rank() > 0:
-            return
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for which, optimizer in enumerate(self.optimizers):
-            for number, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer{which}.{number}.{name}": value for name, value in moments.items()}
-        note = {
-            "settings": self.settings(),
-            "threads": torch.get_num_threads(),
-            "epoch": self.epoch,
-            "history": self.history,
-            "first_losses": self.first_losses,
-            "test_predictions": self.test_predictions,
-            "best_epoch": self.best_epoch,
-            **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
-        }
-        files.save_tensors(path, tensors, {"cnnhw": json.dumps(note)})
-
-    def restore(self, path: Path) -> None:
-        """Go back to a checkpoint, refusing one of another run; the first process reads it for all."""
-        note, tensors = distributed.broadcast(_read_checkpoint(path) if distributed.rank() == 0 else None)
-        saved, ours = note["settings"], self.settings()
-        if saved != ours:
-            names = dict.fromkeys([*ours, *saved])
-            differ = ", ".join(
-                f"{name}: {saved.get(name)} there, {ours.get(name)} now"
-                for name in names
-                if saved.get(name) != ours.get(name)
-            )
-            raise TrainingError(f"{path} belongs to a run with other settings ({differ}): choose another folder")
-        if note["threads"] != torch.get_num_threads():
-            raise TrainingError(
-                f"{path} was trained with {note['threads']} threads, now there are {torch.get_num_threads()}: results "
-                f"would differ in the last digits; call torch.set_num_threads({note['threads']}) or set OMP_NUM_THREADS"
-            )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-
-        self.model.load_state_dict(part("model."))
-        self.best = part("best.")
-        for which, optimizer in enumerate(self.optimizers):
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in part(f"optimizer{which}.").items():
-                number, key = name.split(".", 1)
-                moments.setdefault(int(number), {})[key] = value
-            state = optimizer.state_dict()
-            state["state"] = moments
-            optimizer.load_state_dict(state)
-            # strides are not stored: bring the restored moments back to the layout of their parameters
-            for parameter, values in optimizer.state.items():
-                for key, value in values.items():
-                    if isinstance(value, Tensor) and value.dim() == 4 and parameter.dim() == 4:
-                        values[key] = value.contiguous(memory_format=torch.channels_last)
-        self.epoch, self.history, self.best_epoch = note["epoch"], note["history"], note["best_epoch"]
-        self.first_losses, self.test_predictions = note["first_losses"], note["test_predictions"]
-        if "scaler" in note:
-            self.scaler.load_state_dict(note["scaler"])
-
-
-def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
+def _train_epoch(state: State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
     """Train for one epoch; return its mean loss, accuracy and seconds."""
     bar.set_description(f"epoch {epoch}/{state.recipe.epochs}")
     total_loss = total_correct = seen = 0.0
     start = time.perf_counter()
-    for step, (loss, correct, count) in enumerate(_steps(state, epoch)):
-        _check_finite(loss, f"the loss became {{}} in epoch {epoch}, step {step + 1}", state.recipe)
+    for number, (loss, correct, count) in enumerate(_steps(state, epoch), start=1):
+        _check_finite(loss, f"the loss became {{}} in epoch {epoch}, step {number}", state.recipe)
         if epoch == 1 and len(state.first_losses) < 20:
             state.first_losses.append(loss)
         total_loss, total_correct, seen = total_loss + loss * count, total_correct + correct, seen + count
@@ -414,6 +179,76 @@ def _train_epoch(state: _State, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
         bar.update(count)
     seconds = time.perf_counter() - start
     return {"loss": total_loss / seen, "accuracy": total_correct / seen, "seconds": round(seconds, 3)}
+
+
+def _steps(state: State, epoch: int) -> Iterator[tuple[float, int, int]]:
+    """Take the steps of one epoch, giving the loss, correct predictions and photos of each."""
+    recipe, train, device = state.recipe, state.photos.train, device_of(state.model)
+    generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
+    batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
+    side = recipe.side(epoch, state.photos.size)
+    take = _wrapped(state, generator)
+    _train_mode(state.model)
+    # dropout draws from the global generator, in each process for other photos
+    with seeded(state.seed * 1_000_003 + epoch + 7_919_000_017 * distributed.rank(), device):
+        for number, rows in enumerate(batches):  # rows: (B,)
+            state.optimizer.set_rate(recipe.rate((epoch - 1) * len(batches) + number, recipe.epochs * len(batches)))
+            # of several processes, each loads its own photos alone; to blend, it needs the others', too
+            held = slice(None) if recipe.mixup else distributed.used(len(rows))
+            change = partial(
+                augment, flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout,
+                generator=generator, rows=held, of=len(rows),
+            )  # fmt: skip
+            x = prepare(train.batch(rows[held]), change, side, device)  # (B, 3, s, s)
+            y = train.labels[rows].to(device)  # (B,)
+            loss, logits = take(x, y, state.network, state.criterion, state.optimizer)  # (), (B, K)
+            correct = (logits.argmax(1) == y[distributed.share(len(y))]).sum()  # ()
+            figures = distributed.summed(torch.stack([loss, correct.float()])).tolist()
+            yield figures[0], int(figures[1]), len(rows)
+
+
+def _wrapped(state: State, generator: torch.Generator) -> Step:
+    """Return the step, wrapped in what the recipe and the machine ask for."""
+    take: Step = step
+    if state.precision in _HALF:
+        take = mixed(take, _HALF[state.precision], state.scaler)
+    if state.recipe.mixup:
+        take = mixup(take, state.recipe.mixup, generator)
+    if distributed.count() > 1:
+        take = distributed.shared(take, state.weights)
+    return take
+
+
+def _train_mode(model: Classifier) -> None:
+    """Let a model train, but not the statistics of batch norms that are frozen."""
+    model.train()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d) and not any(p.requires_grad for p in part.parameters()):
+            part.eval()
+
+
+def _validate(state: State, epoch: int) -> dict[str, float]:
+    """Return loss and accuracy on the validation photos."""
+    distributed.average_buffers(state.model)
+    logits, labels = _predict(state.model, state.photos.validation), state.photos.validation.labels
+    loss = evaluation.loss(logits, labels)
+    _check_finite(loss, f"the validation loss became {{}} in epoch {epoch}", state.recipe)
+    return {"validation_loss": loss, "validation_accuracy": evaluation.accuracy(logits.argmax(1), labels)}
+
+
+def _predict(model: Classifier, split: Split) -> Tensor:
+    """Return the logits of a split, each photo's computed by one process and known to all afterwards."""
+    own = distributed.share(len(split))
+    part = Split(split.store, split.index[own], split.labels[own], split.names[own], split.digests[own])
+    return distributed.gathered(evaluation.predict(model, part))
+
+
+def _check_possible(model: Classifier, photos: PhotoSet, recipe: Recipe) -> None:
+    evaluation.check_fits(model, photos.size, len(photos.classes))
+    if not len(photos.train) or not len(photos.validation):
+        raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
+    for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:
+        _check_side(model, side)
 
 
 def _check_side(model: Classifier, side: int) -> None:
@@ -435,84 +270,77 @@ def _check_finite(loss: float, what: str, recipe: Recipe) -> None:
         )
 
 
-def _steps(state: _State, epoch: int) -> Iterator[tuple[float, int, int]]:
-    """Take the steps of one epoch, giving the loss, correct predictions and photos of each."""
-    model, recipe, train = state.model, state.recipe, state.photos.train
-    device = device_of(model)
-    generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
-    batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
-    side = recipe.side(epoch, state.photos.size)
-    criterion = nn.CrossEntropyLoss(state.weights, label_smoothing=recipe.label_smoothing)
-    model.train()
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d) and not any(p.requires_grad for p in part.parameters()):
-            part.eval()
-    with torch.random.fork_rng(devices=[]):
-        # dropout draws from the global generator, in each process for other photos
-        torch.manual_seed((state.seed * 1_000_003 + epoch) + 7_919_000_017 * distributed.rank())
-        for number, rows in enumerate(batches):
-            rate = recipe.rate((epoch - 1) * len(batches) + number, recipe.epochs * len(batches))
-            for optimizer in state.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["factor"]
-            own = distributed.share(len(rows))
-            # a process without a photo in a small last batch takes part with one that does not count
-            used = own if own.stop > own.start else slice(0, 1)
-            held = slice(None) if recipe.mixup else used  # to blend, a process needs the others' photos
-            x = augment(
-                train.batch(rows[held]), flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout,
-                generator=generator, rows=held, of=len(rows),
-            )  # fmt: skip
-            x = resize(to_float(x), side).to(device, memory_format=torch.channels_last)  # (B, 3, side, side)
-            y = train.labels[rows].to(device)
-            targets = [(1.0, y)]
-            if recipe.mixup:
-                drawn = torch.distributions.Beta(recipe.mixup, recipe.mixup).sample()
-                share = distributed.broadcast(drawn).to(device)
-                partner = torch.randperm(len(rows), generator=generator).to(device)
-                x = (share * x + (1 - share) * x[partner])[used]
-                targets = [(share, y), (1 - share, y[partner])]
-            with torch.autocast(device.type, _AUTOCAST.get(state.precision), enabled=state.precision in _AUTOCAST):
-                logits = state.network(x).float()
-            # the mean over the batch is the sum over processes of their means, by the share of each
-            loss = sum(
-                weight * criterion(logits, target[used]) * _portion(state.weights, target, own)
-                for weight, target in targets
-            )
-            model.zero_grad(set_to_none=True)
-            # gradients are averaged over processes
-            state.scaler.scale(loss * distributed.count()).backward()
-            right = (logits.argmax(1) == y[used]).sum() if used is own else torch.zeros((), device=device)
-            value, correct = distributed.summed(torch.stack([loss.detach(), right.float()])).tolist()
-            if math.isfinite(value):
-                for weight, matrix in state.kernels:
-                    assert weight.grad is not None
-                    matrix.grad = _matrix(weight.grad)
-                for optimizer in state.optimizers:
-                    state.scaler.step(optimizer)
-                state.scaler.update()
-            yield value, int(correct), len(rows)
+def first_losses(
+    model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int, steps: int = 20,
+    rates: Mapping[nn.Parameter, float] | None = None,
+) -> list[float]:  # fmt: skip
+    """Train for a few steps only and return their losses: a cheap check that training still does what it did.
+
+    Parameters
+    ----------
+    model, photos, recipe, seed
+        As for :func:`cnnhw.fit`; the model is trained in place.
+    steps : int
+        How many steps, at most one epoch's.
+    rates : mapping of nn.Parameter to float, optional
+        As for :func:`cnnhw.fit`.
+
+    Returns
+    -------
+    list of float
+        The loss of each step, in nats.
+
+    See Also
+    --------
+    cnnhw.fit : Trains for whole epochs; its runs have them as ``first_losses``.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe, models
+    >>> from cnnhw.training import presets
+    >>> len(first_losses(models.create("plain", size=32), presets.noise(40, 32), Recipe(batch_size=8), seed=0, steps=3))
+    3
+    """
+    state = State(model, photos, recipe, seed, rates)
+    return [loss for loss, _, _ in itertools.islice(_steps(state, 1), steps)]
 
 
-def _portion(weights: Tensor | None, labels: Tensor, own: slice) -> float | Tensor:
-    """Return the share of this process's photos in a batch's mean loss; classes may have weights."""
-    if own == slice(0, len(labels)):
-        return 1.0
-    counted = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
-    return counted[own].sum() / counted.sum()
+def speed(
+    model: Classifier, photos: PhotoSet, recipe: Recipe, *, seconds: float = 5.0, epoch: int | None = None
+) -> float:
+    """Measure how fast a model is trained on this machine.
 
+    Parameters
+    ----------
+    model, photos, recipe
+        As for :func:`cnnhw.fit`; the model is trained in place.
+    seconds : float
+        How long to measure, after two steps to warm up.
+    epoch : int, optional
+        Measure as in this epoch, from 1, of a recipe whose resolution rises; by default as in the last one.
 
-def _predict(model: Classifier, split: Split) -> Tensor:
-    """Return the logits of a split, each photo's computed by one process and known to all afterwards."""
-    own = distributed.share(len(split))
-    part = Split(split.store, split.index[own], split.labels[own], split.names[own], split.digests[own])
-    return distributed.gathered(evaluation.predict(model, part))
+    Returns
+    -------
+    float
+        Photos per second.
 
+    See Also
+    --------
+    cnnhw.training.presets.within : Plans a training by it.
+    cnnhw.system.keep_freed : Makes training faster on Linux.
 
-def _class_weights(photos: PhotoSet) -> Tensor:
-    counts = torch.bincount(photos.train.labels, minlength=len(photos.classes)).float()
-    return counts.sum() / (len(counts) * counts.clamp(min=1))
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    Examples
+    --------
+    >>> from cnnhw import Recipe, models
+    >>> from cnnhw.training import presets
+    >>> speed(models.create("plain", size=32), presets.noise(64, 32), Recipe(), seconds=0.1) > 1
+    True
+    """
+    state = State(model, photos, recipe, seed=0)
+    endless = itertools.chain.from_iterable(_steps(state, epoch or recipe.epochs) for _ in itertools.count())
+    for _ in range(2):
+        next(endless)
+    seen, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        seen += next(endless)[2]
+    return seen / (time.perf_counter() - start)

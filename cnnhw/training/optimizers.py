@@ -1,4 +1,4 @@
-"""The optimisers that a recipe names."""
+"""The optimisers that a recipe names, as one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,74 @@ from torch import Tensor, nn
 
 from cnnhw.training.recipe import Recipe
 
-__all__ = []
+__all__ = ["Update"]
+
+
+class Update:
+    """What changes the weights of a network, as its recipe says: one optimiser, or Muon for kernels beside AdamW.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network; parameters that require no gradient are left as they are.
+    recipe : Recipe
+        Names the optimiser, its rate, and its weight decay.
+    rates : mapping of nn.Parameter to float, optional
+        What the learning rate is multiplied by for some parameters; for all others it is 1.
+
+    Attributes
+    ----------
+    optimizers : list of torch.optim.Optimizer
+        Torch's own. Each has a group of parameters for each factor of the learning rate.
+
+    See Also
+    --------
+    cnnhw.training.step.step : What uses it.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe, models
+    >>> [type(one).__name__ for one in Update(models.create("fast", size=32), Recipe.fast()).optimizers]
+    ['Muon', 'AdamW']
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, rates: Mapping[nn.Parameter, float] | None = None) -> None:
+        self.optimizers, self._kernels = _optimizers(model, recipe, rates or {})
+
+    @property
+    def factors(self) -> list[float]:
+        """What the learning rate is multiplied by, for each group of parameters."""
+        return [group["factor"] for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the steps to come."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        for kernel, _ in self._kernels:
+            kernel.grad = None
+
+    def step(self) -> None:
+        """Change all parameters by their gradients."""
+        for kernel, matrix in self._kernels:
+            assert kernel.grad is not None
+            matrix.grad = _matrix(kernel.grad)
+        for optimizer in self.optimizers:
+            self._take(optimizer)
+
+    def _take(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
 
 
 def _optimizers(
     model: nn.Module, recipe: Recipe, rates: Mapping[nn.Parameter, float]
 ) -> tuple[list[torch.optim.Optimizer], list[tuple[nn.Parameter, nn.Parameter]]]:
-    """Return the optimisers, and the kernels that Muon updates, each with the matrix that shares its memory.
-
-    Each has a group of parameters for each factor of the learning rate.
-    """
+    """Return the optimisers, and the kernels that Muon updates, each with the matrix that shares its memory."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate, decay = recipe.learning_rate, recipe.weight_decay
 

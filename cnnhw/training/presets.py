@@ -32,6 +32,15 @@ class Plan:
         Side length of the photos in pixels.
     recipe : Recipe
         How to train.
+
+    See Also
+    --------
+    plan, within : Make one.
+
+    Examples
+    --------
+    >>> plan("fast", epochs=2).recipe.epochs
+    2
     """
 
     model: str
@@ -40,7 +49,18 @@ class Plan:
 
 
 def names() -> list[str]:
-    """Return the names of the models that have a recipe of their own, sorted."""
+    """Return the names of the models that have a recipe of their own, sorted.
+
+    Returns
+    -------
+    list of str
+        Models; :func:`plan` knows all others, too.
+
+    Examples
+    --------
+    >>> names()
+    ['best', 'fast']
+    """
     return sorted(_RECIPES)
 
 
@@ -61,6 +81,20 @@ def plan(name: str, *, size: int | None = None, epochs: int | None = None) -> Pl
     -------
     Plan
         Model, size and recipe.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` is not possible.
+
+    See Also
+    --------
+    within : Plans by time.
+
+    Examples
+    --------
+    >>> plan("q1_shallow").size, plan("fast").size
+    (128, 64)
     """
     if name in _RECIPES:
         preset = _RECIPES[name]
@@ -98,6 +132,16 @@ def within(
     ------
     ValueError
         If `minutes` or `count` is not above 0.
+
+    See Also
+    --------
+    plan : Without a budget.
+    cnnhw.training.speed : The measurement.
+
+    Examples
+    --------
+    >>> within(minutes=0.2, count=1000, size=32).size  # doctest: +SKIP
+    32
     """
     if not minutes > 0 or count < 1:
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
@@ -126,6 +170,15 @@ def noise(count: int, side: int) -> PhotoSet:
     -------
     PhotoSet
         Five classes.
+
+    See Also
+    --------
+    cnnhw.data.scenes.load : Scenes that can be learnt.
+
+    Examples
+    --------
+    >>> noise(40, 32)
+    PhotoSet('noise', classes=['a', 'b', 'c', 'd', 'e'], size=32, train=40, validation=10, test=10)
     """
     store = torch.randint(0, 256, (count + 20, 3, side, side), dtype=torch.uint8)
     rows = torch.arange(count + 20)

@@ -64,12 +64,23 @@ class Recipe:
         Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
         float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
         2018). Validation and test are always in float32.
+    keep : {"best", "last"}
+        Which epoch's weights the model ends with: the best by validation accuracy, or the last, whatever it reached.
+    raw : bool
+        Train on pixels in 0..255 instead of 0..1, as the original report did in one of its faults; the model multiplies
+        photos by 255 from then on (its `pixel_scale`).
+
+    See Also
+    --------
+    cnnhw.fit : Follows it.
+    cnnhw.training.presets.plan : The recipe that suits a model.
 
     Examples
     --------
-    >>> import cnnhw
-    >>> cnnhw.Recipe(epochs=3, flip=True).changes()
-    {'epochs': 3, 'flip': True}
+    >>> Recipe(epochs=5, flip=True).changes()
+    {'epochs': 5, 'flip': True}
+    >>> [round(Recipe(learning_rate=1.0, schedule="cosine").rate(step, 4), 2) for step in range(4)]
+    [0.96, 0.69, 0.31, 0.04]
     """
 
     epochs: int = 15

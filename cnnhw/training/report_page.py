@@ -15,6 +15,15 @@ def _stage(stage: Mapping[str, Any]) -> str:
     return f"{trained} for {stage['epochs']} epochs"
 
 
+def _stages(summary: Mapping[str, Any]) -> str:
+    stages = summary["recipe"].get("stages", [])
+    left_out = " (which made it worse, and is left out)"
+    return "; ".join(
+        _stage(stage) + (left_out if number > summary.get("kept_stage", number) else "")
+        for number, stage in enumerate(stages, start=1)
+    )
+
+
 def _page(summary: dict[str, Any]) -> str:
     """Return the report of one run as an HTML page that stands beside its pictures."""
     low, high = summary["accuracy_interval"]
@@ -23,7 +32,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Test accuracy": f"{summary['accuracy']:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f})",
         "Balanced accuracy": f"{summary['balanced_accuracy']:.3f}",
         "Best epoch, by validation": f"{summary['best_epoch']} of {summary['recipe']['epochs']}",
-        "Stages": "; ".join(_stage(stage) for stage in summary["recipe"].get("stages", [])),
+        "Stages": _stages(summary),
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),

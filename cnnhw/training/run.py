@@ -55,16 +55,23 @@ class Run:
         The test predictions after each epoch, if they were asked for.
     trainable : int
         Number of parameters that were trained.
+    stages : list of Run
+        The stages of a transfer, in order, each as a run of its own; all share the model. Empty for a training in one.
+    kept : int
+        The number, from 1, of the stage whose weights the model has; 0 for a training in one.
+
+    See Also
+    --------
+    cnnhw.fit, cnnhw.transfer.adapt : Return one.
 
     Examples
     --------
     >>> import cnnhw
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> model = cnnhw.models.create("q1_shallow", num_classes=5, size=16, seed=0)
-    >>> run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=1), seed=0, progress=False)
-    >>> 0 <= run.accuracy <= 1, run.best_epoch, run.seconds > 0
-    (True, 1, True)
+    >>> from cnnhw.training import presets
+    >>> model = cnnhw.models.create("plain", num_classes=5, size=32)
+    >>> run = cnnhw.fit(model, presets.noise(40, 32), cnnhw.Recipe(epochs=1), progress=False)
+    >>> run.best_epoch, 0 <= run.accuracy <= 1
+    (1, True)
     """
 
     model: Classifier
@@ -81,6 +88,8 @@ class Run:
     first_losses: list[float] = field(default_factory=list)
     test_predictions: list[list[int]] = field(default_factory=list)
     trainable: int = 0
+    stages: list[Run] = field(default_factory=list)
+    kept: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,6 +100,11 @@ class Run:
     def seconds(self) -> float:
         """Seconds of training, without validation and test."""
         return sum(self.history["seconds"])
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Accuracy on the validation photos at the best epoch, 0 to 1."""
+        return self.history["validation_accuracy"][self.best_epoch - 1]
 
     @property
     def licence(self) -> str:
@@ -140,6 +154,7 @@ class Run:
             "processes": self.processes,
             "device": self.device,
             "precision": self.precision,
+            **({"kept_stage": self.kept} if self.stages else {}),
             "processor": processor(),
             "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

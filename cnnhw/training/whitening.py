@@ -12,10 +12,11 @@ __all__ = ["whiten_"]
 
 
 def whiten_(model: Classifier, images: Tensor) -> None:
-    """Set a model's first convolution to whitening filters, in place, and freeze it.
+    r"""Set a model's first convolution to whitening filters, in place, and freeze it.
 
-    The filters are the principal components of the photos' patches, the strongest first, each divided by its
-    standard deviation (with 0.01 added to the variance): the responses are uncorrelated and of about the same size.
+    The filters are the principal components :math:`e_i` of the photos' patches, the strongest first, each divided by
+    its standard deviation: :math:`w_i = e_i / \sqrt{\lambda_i + 0.01}`, where :math:`\lambda_i` is the variance along
+    it. The responses are uncorrelated and of about the same size (Jordan 2024).
 
     Parameters
     ----------
@@ -29,6 +30,18 @@ def whiten_(model: Classifier, images: Tensor) -> None:
     ------
     ValueError
         If the first convolution has more outputs than there are components.
+
+    See Also
+    --------
+    cnnhw.Recipe : Its field `whiten` asks for this.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> model = models.create("fast", size=32)
+    >>> whiten_(model, torch.rand(20, 3, 32, 32))
+    >>> model.features.stem.weight.requires_grad
+    False
     """
     conv = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
     side = conv.kernel_size[0]
@@ -42,10 +55,10 @@ def whiten_(model: Classifier, images: Tensor) -> None:
                 break
             images = part(images)
         patches = F.unfold(images, side, stride=side).transpose(1, 2).flatten(0, 1)  # (P, 3 * K * K)
-        mean = patches.mean(0)
-        variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending
+        mean = patches.mean(0)  # (3 * K * K,)
+        variances, components = torch.linalg.eigh(torch.cov(patches.T))  # ascending; components in columns
         kept = slice(-conv.out_channels, None)
-        filters = (components[:, kept] / (variances[kept] + 0.01).sqrt()).T.flip(0)
+        filters = (components[:, kept] / (variances[kept] + 0.01).sqrt()).T.flip(0)  # (out, 3 * K * K)
         conv.weight.copy_(filters.view_as(conv.weight))
         if conv.bias is not None:
             conv.bias.copy_(-filters @ mean)

@@ -35,6 +35,16 @@ def layers_from(model: Classifier, name: str) -> list[nn.Module]:
     ------
     UnknownNameError
         If there is no such layer; the message suggests the nearest name.
+
+    See Also
+    --------
+    cnnhw.transfer.parts : The names of those with parameters.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> [type(layer).__name__ for layer in layers_from(models.create("q1_shallow", size=32), "relu3")]
+    ['ReLU', 'Flatten', 'Linear', 'ReLU', 'Linear']
     """
     named = [*model.features.named_children(), *model.head.named_children()]
     known = [own for own, _ in named]
@@ -76,6 +86,19 @@ def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = T
     ------
     UnknownNameError
         If the stage names a layer that the network does not have.
+
+    See Also
+    --------
+    frozen_features : What frozen layers compute.
+    cnnhw.transfer.transfer : Uses it for each stage.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> from cnnhw.training import presets
+    >>> rest, inputs = freeze(models.create("plain", size=32), presets.noise(40, 32), Stage("head"))
+    >>> [name for name, layer in rest.head.named_children()], inputs.train.store.shape
+    (['0', '1'], torch.Size([40, 128, 1, 1]))
     """
     model.requires_grad_(stage.train == "all")
     if stage.train == "classifier":
@@ -120,6 +143,20 @@ def frozen_features(model: Classifier, photos: PhotoSet, batch_size: int = 250) 
     ------
     DataError
         If every layer or none is frozen.
+
+    See Also
+    --------
+    freeze : Decides whether that is possible.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> from cnnhw.training import presets
+    >>> model = models.create("plain", size=32)
+    >>> features = model.features.requires_grad_(False)
+    >>> rest, outputs = frozen_features(model, presets.noise(40, 32))
+    >>> outputs.test.store.shape
+    torch.Size([10, 128, 1, 1])
     """
     layers = [*model.features, *model.head]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]

@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from cnnhw import evaluation, models
 from cnnhw.data.photoset import PhotoSet
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, seeded
 from cnnhw.models.heads import Head, replace_head
 from cnnhw.training.loop import fit
 from cnnhw.training.run import Run
@@ -83,15 +81,20 @@ def transfer(
     TrainingError
         As for :func:`cnnhw.fit`.
 
+    See Also
+    --------
+    cnnhw.transfer.adapt : The usual two stages, of which the better is kept.
+    cnnhw.transfer.joined : The stages as one run.
+
     Examples
     --------
-    >>> import cnnhw
-    >>> from cnnhw.transfer import Stage
-    >>> photos = cnnhw.data.load("pets", size=64, progress=False)
-    >>> model = cnnhw.load("fast")
-    >>> runs = cnnhw.transfer.transfer(model, photos, [Stage("head", cnnhw.Recipe(epochs=2))], progress=False)
-    >>> len(runs), model.classes
-    (1, ('cats', 'dogs'))
+    >>> from cnnhw import Recipe
+    >>> from cnnhw.training import presets
+    >>> model = models.create("plain", num_classes=3, size=32)  # in place of a trained one
+    >>> stages = [Stage("head", Recipe(epochs=2)), Stage("all", Recipe(epochs=1))]
+    >>> runs = transfer(model, presets.noise(40, 32), stages, progress=False)
+    >>> [run.trainable for run in runs]
+    [645, 98325]
     """
     begin(
         model, len(photos.classes), seed,
@@ -142,8 +145,22 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
     Returns
     -------
     Run
-        The last stage's run with the history of all; its recipe has the last stage's fields, the number of all epochs,
-        and ``stages``: what :meth:`Stage.changes` says of each, with its epochs.
+        The last stage's run with the history of all, and `runs` as its ``stages``, of which the last is kept. Its
+        recipe has the last stage's fields, the number of all epochs, and ``stages``: what :meth:`Stage.changes` says
+        of each, with its epochs.
+
+    See Also
+    --------
+    transfer : Returns the stages.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe
+    >>> from cnnhw.training import presets
+    >>> model, stages = models.create("plain", num_classes=3, size=32), [Stage("head", Recipe(epochs=2))]
+    >>> run = joined(transfer(model, presets.noise(40, 32), stages, progress=False), stages)
+    >>> run.kept, len(run.stages), run.recipe["epochs"]
+    (1, 1, 2)
     """
     last = runs[-1]
     before = sum(len(run.history["loss"]) for run in runs[:-1])
@@ -155,6 +172,8 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
         history={name: [value for run in runs for value in run.history[name]] for name in last.history},
         best_epoch=before + last.best_epoch,
         first_losses=runs[0].first_losses,
+        stages=list(runs),
+        kept=len(runs),
     )
 
 
@@ -187,12 +206,22 @@ def begin(
         If the old classifier is to be kept and the head to be replaced.
     UnknownNameError
         If there is no layer of that name.
+
+    See Also
+    --------
+    transfer : Begins so.
+
+    Examples
+    --------
+    >>> model = models.create("plain", num_classes=3, size=32)
+    >>> begin(model, num_classes=7, seed=0)
+    >>> model.num_classes
+    7
     """
     if head and not new_classifier:
         raise ValueError("a new head has a new classifier: give head or new_classifier=False, not both")
     if new_classifier:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             model.reset_classifier(num_classes)
     if fresh_from:
         fresh = models.create(model.name, model.num_classes, seed=seed, size=model.size, **model.options)
@@ -205,6 +234,5 @@ def begin(
 
 
 def _new_head(model: Classifier, head: Head, num_classes: int, seed: int, size: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         replace_head(model, head, num_classes, size)

@@ -33,6 +33,15 @@ class Stage:
     layer_decay : float
         What it is further multiplied by for each part of the features that has parameters, counted back from the head:
         once for the last of them, twice for the one before it (discriminative rates, Howard and Ruder 2018); above 0.
+
+    See Also
+    --------
+    two_stages, gradual : Usual sequences.
+
+    Examples
+    --------
+    >>> Stage("conv3", Recipe(epochs=2), features_rate=0.1).changes()
+    {'train': 'conv3', 'features_rate': 0.1, 'epochs': 2}
     """
 
     train: str
@@ -77,7 +86,24 @@ class Stage:
 
 
 def parts(model: Classifier) -> list[str]:
-    """Return the names of the direct parts of a network's features that have parameters, in order."""
+    """Return the names of the direct parts of a network's features that have parameters, in order.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network.
+
+    Returns
+    -------
+    list of str
+        Names of direct parts of ``model.features``.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> parts(models.create("q1_shallow", size=32))
+    ['conv1', 'conv2', 'conv3']
+    """
     return [name for name, part in model.features.named_children() if any(True for _ in part.parameters())]
 
 
@@ -95,6 +121,15 @@ def recipe(epochs: int, **changes: Any) -> Recipe:
     -------
     Recipe
         AdamW at a rate of 3e-3 that falls to 0, photos mirrored at random.
+
+    See Also
+    --------
+    two_stages : Uses it.
+
+    Examples
+    --------
+    >>> recipe(5, flip=False).changes()["optimizer"]
+    'adamw'
     """
     common = Recipe(
         epochs=epochs, optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, schedule="cosine", flip=True
@@ -122,6 +157,15 @@ def two_stages(
     -------
     tuple of (Stage, Stage)
         For :func:`transfer`.
+
+    See Also
+    --------
+    cnnhw.transfer.adapt : Chooses the rates, too.
+
+    Examples
+    --------
+    >>> [stage.train for stage in two_stages(recipe(5))]
+    ['head', 'all']
     """
     head = dataclasses.replace(
         tuning, epochs=head_epochs, learning_rate=head_rate, flip=False, shift=0, cutout=0.0, mixup=0.0, resolutions=()
@@ -152,6 +196,16 @@ def gradual(model: Classifier, recipe: Recipe, steps: int = 3, *, reverse: bool 
     ------
     ValueError
         If there are fewer parts than `steps`, or `steps` is less than 1.
+
+    See Also
+    --------
+    two_stages : The usual way.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> [stage.train for stage in gradual(models.create("q1_shallow", size=32), recipe(2))]
+    ['conv3', 'conv2', 'all']
     """
     names = parts(model)
     if not 1 <= steps <= len(names):

@@ -1,0 +1,153 @@
+"""Checkpoints: one file that a run is gone on with after it was interrupted, bitwise as if it had not been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnhw import files
+from cnnhw.errors import TrainingError
+from cnnhw.training import distributed
+from cnnhw.training.state import State
+
+__all__ = ["CHECKPOINT", "saved_settings"]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def saved_settings(folder: str | Path) -> dict[str, Any]:
+    """Return what an interrupted run was started with.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder given to :func:`cnnhw.fit`.
+
+    Returns
+    -------
+    dict
+        ``model`` and ``size``, ``recipe`` (the fields that differ from the defaults), ``seed`` and more.
+
+    Raises
+    ------
+    TrainingError
+        If there is no checkpoint, or it cannot be read.
+
+    See Also
+    --------
+    cnnhw.fit : Writes checkpoints, and goes on from them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import cnnhw
+    >>> from cnnhw.training import presets
+    >>> photos, model = presets.noise(20, 32), cnnhw.models.create("plain", size=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), folder=folder, progress=False)
+    ...     saved_settings(folder)["recipe"]
+    {'epochs': 2}
+    """
+    return read(Path(folder) / CHECKPOINT)[0]["settings"]
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the JSON and the tensors of a checkpoint."""
+    try:
+        metadata, tensors = files.load_tensors(path)
+        note = json.loads(metadata["cnnhw"])
+        note["settings"]["recipe"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrainingError(f"{path} is not a readable checkpoint ({error}): delete it to start anew") from error
+    return note, tensors
+
+
+def save(state: State, path: Path) -> None:
+    """Write the checkpoint, in the first process: tensors and, as JSON in the header, all else."""
+    if distributed.rank() > 0:
+        return
+    tensors = {f"model.{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    for which, optimizer in enumerate(state.optimizer.optimizers):
+        for number, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer{which}.{number}.{name}": value for name, value in moments.items()}
+    note = {
+        "settings": _settings(state),
+        "threads": torch.get_num_threads(),
+        "epoch": state.epoch,
+        "history": state.history,
+        "first_losses": state.first_losses,
+        "test_predictions": state.test_predictions,
+        "best_epoch": state.best_epoch,
+        **({"scaler": state.scaler.state_dict()} if state.scaler.is_enabled() else {}),
+    }
+    files.save_tensors(path, tensors, {"cnnhw": json.dumps(note)})
+
+
+def restore(state: State, path: Path) -> None:
+    """Go back to a checkpoint, refusing one of another run; the first process reads it for all."""
+    note, tensors = distributed.broadcast(read(path) if distributed.rank() == 0 else None)
+    _check(path, note, _settings(state))
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+
+    state.model.load_state_dict(part("model."))
+    state.best = part("best.")
+    for which, optimizer in enumerate(state.optimizer.optimizers):
+        _restore_moments(optimizer, part(f"optimizer{which}."))
+    state.epoch, state.history, state.best_epoch = note["epoch"], note["history"], note["best_epoch"]
+    state.first_losses, state.test_predictions = note["first_losses"], note["test_predictions"]
+    if "scaler" in note:
+        state.scaler.load_state_dict(note["scaler"])
+
+
+def _settings(state: State) -> dict[str, Any]:
+    """Return what has to be the same for a run to be resumed."""
+    factors, processes = state.optimizer.factors, distributed.count()
+    return {
+        "model": state.model.name,
+        "recipe": state.recipe.changes(),
+        "precision": state.precision,
+        "size": state.photos.size,
+        "seed": state.seed,
+        "data": state.photos.fingerprint,
+        **({"rates": factors} if set(factors) != {1.0} else {}),
+        **({"processes": processes} if processes > 1 else {}),
+    }
+
+
+def _check(path: Path, note: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Refuse a checkpoint of other settings, or one that would be gone on with by another number of threads."""
+    saved = note["settings"]
+    if saved != ours:
+        differ = ", ".join(
+            f"{name}: {saved.get(name)} there, {ours.get(name)} now"
+            for name in dict.fromkeys([*ours, *saved])
+            if saved.get(name) != ours.get(name)
+        )
+        raise TrainingError(f"{path} belongs to a run with other settings ({differ}): choose another folder")
+    if note["threads"] != torch.get_num_threads():
+        raise TrainingError(
+            f"{path} was trained with {note['threads']} threads, now there are {torch.get_num_threads()}: results "
+            f"would differ in the last digits; call torch.set_num_threads({note['threads']}) or set OMP_NUM_THREADS"
+        )
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, key = name.split(".", 1)
+        moments.setdefault(int(number), {})[key] = value
+    state = optimizer.state_dict()
+    state["state"] = moments
+    optimizer.load_state_dict(state)
+    # strides are not stored: bring the restored moments back to the layout of their parameters
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.dim() == 4 and parameter.dim() == 4:
+                values[key] = value.contiguous(memory_format=torch.channels_last)
