@@ -28,6 +28,7 @@ _ENDS = (
     "cnnhw.data.cache",
     "cnnhw.data.subsets._PROTOCOLS",
     "cnnhw.models.registry.builder",
+    "cnnhw.training.checkpoint",
     "cnnhw.training.run.Run",
     "cnnhw.models.weights._find",
 )
