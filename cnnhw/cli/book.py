@@ -17,44 +17,50 @@ from cnnhw.errors import UnknownNameError
 
 __all__ = []
 
+_PARTS = ("throughput", "epochs")
+
 
 @cli.command()
 @click.option(
     "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
 )
 @click.option(
-    "--data", "sets", multiple=True, default=["tiny5"], show_default=True, metavar="NAME_OR_FOLDER",
-    help="The photos; may be repeated: the time to accuracy is measured on all, the rest on the first.",
+    "--data", "sets", multiple=True, default=["scenes"], show_default=True, metavar="NAME_OR_FOLDER",
+    help="The photos that epochs are counted for; may be repeated.",
 )  # fmt: skip
-@click.option("--part", "parts", multiple=True, help="Measure this part only; may be repeated [default: all parts].")
 @click.option(
-    "--seconds", type=_FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
-)
+    "--part", "parts", multiple=True,
+    help="throughput: photos a second, for which no photos are read; epochs: how many fit in ten minutes, too "
+    "[default: epochs].",
+)  # fmt: skip
+@click.option("--seconds", type=_FloatRange(0.1), default=5.0, show_default=True, help="Length of one sample of speed.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Samples of each thing.")
-@click.option("--keras/--no-keras", default=True, help="Measure Keras, too, if it is installed [default: yes].")
-@click.option("--retrain", is_flag=True, help="Also train the report's network in Keras to the end (half an hour).")
+@click.option("--keras/--no-keras", hidden=True)
+@click.option("--retrain", is_flag=True, hidden=True)
 @_ROOT
 def bench(
     out: Path | None, sets: Sequence[str], parts: Sequence[str], seconds: float, repeats: int, keras: bool,
     retrain: bool, root: Path | None,
 ) -> None:  # fmt: skip
-    """Measure how fast networks train on this machine, beside Keras, and compare with our targets.
+    """Measure how fast fast and best train on this machine.
 
-    The parts are throughput, accuracy (the time to reach the report's), scaling, processes and profile. Together they
-    take about half an hour; nothing else should run meanwhile. Keras comes with `pip install "cnnhw[keras]"`.
+    Prints photos a second at each size that they are trained at, the number format, and how many epochs fit in ten
+    minutes, as `cnnhw train best --minutes 10` plans them. It takes a minute or two; nothing else should run meanwhile.
+    The book's own benchmark, beside Keras, is tests/benchmarks/bench.py in a checkout.
     """
-    from cnnhw import files
-    from cnnhw.book import bench as benchmark
+    from cnnhw import data, files
+    from cnnhw.training import throughput
 
-    if unknown := [part for part in parts if part not in benchmark.PARTS]:
-        raise UnknownNameError("part", unknown[0], benchmark.PARTS)
+    if unknown := [part for part in parts if part not in _PARTS]:
+        raise UnknownNameError("part", unknown[0], _PARTS)
+    if keras or retrain:
+        raise click.UsageError("Keras is measured by python tests/benchmarks/bench.py, in a checkout.")
     if out:
         outputs.check_file(out, "--json")
-    result = benchmark.run(
-        parts or benchmark.PARTS, sets=sets, root=root, seconds=seconds, repeats=repeats,
-        keras=keras, retrain=retrain, say=lambda text: click.echo(text, err=True),
-    )  # fmt: skip
-    click.echo(benchmark.table(result))
+    wanted = sets if not parts or "epochs" in parts else ()
+    counts = {name: len(data.load(name, size=64, root=root).train) for name in wanted}
+    result = throughput.measure(counts, seconds=seconds, repeats=repeats, say=lambda text: click.echo(text, err=True))
+    click.echo(throughput.table(result))
     if out:
         out = _write(lambda path: files.write_json(path, result), out)
         click.echo(f"All figures: {out}")
