@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,12 @@ from cnnhw.errors import UnknownNameError
 __all__ = []
 
 _PARTS = ("throughput", "epochs")
+
+
+def _records(text: str, exists: bool = True) -> Callable[[Any], Any]:
+    """Return the option of a folder of records."""
+    kind = click.Path(file_okay=False, exists=exists, path_type=Path)
+    return click.option("--records", "where", type=kind, help=text)
 
 
 @cli.command()
@@ -131,12 +138,7 @@ def reproduce(
 
 @cli.command("claims")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
-@click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Judge by the records in this folder [default: the book's].",
-)
+@_records("Judge by the records in this folder [default: the book's].")
 def claims_command(as_json: bool, where: Path | None) -> None:
     """Say what the book claims, and what its records say about it."""
     import json
@@ -173,21 +175,15 @@ def study_list() -> None:
         which = registry.get(name)
         click.echo(f"{name}: {which.question}")
         for arm in which.arms:
-            click.echo(
-                f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {arm.data or which.data}"
-            )
+            photos = arm.data or which.data
+            click.echo(f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {photos}")
 
 
 @study.command("run")
 @click.argument("names", nargs=-1, required=True)
 @click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
 @click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
-@click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the records [default: docs/records of the checkout].",
-)
+@_records("Folder for the records [default: docs/records of the checkout].", exists=False)
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
     """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
     from cnnhw.book import registry
@@ -246,16 +242,9 @@ def study_status(canary: bool) -> None:
 
 @study.command("weights")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_records("Compare with the records in this folder [default: the book's].")
 @click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Compare with the records in this folder [default: the book's].",
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the files [default: the package's own].",
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files [default: the package's own]."
 )
 def study_weights(names: Sequence[str], where: Path | None, out: Path | None) -> None:
     """Train shipped networks NAME... again and write their weights.

@@ -30,22 +30,17 @@ def measure(
     seconds : float
         Length of a sample; all rising resolutions of a recipe share it.
     repeats : int
-        Samples of each network at each size, taken in turns.
-    say : callable
-        Gets a line of text when a turn begins.
+        Samples of each network at each size, taken in turns; `say` gets a line of text when a turn begins.
 
     Returns
     -------
     dict
-        Plain values: ``date``, ``machine``, ``photos`` (the counts), ``seconds``, and the rows of ``throughput`` with
-        ``model``, ``size`` (pixels), ``precision`` (the number format), ``photos_per_second`` (a list, of photos at
-        their whole side) and ``epochs`` (by data set, a list).
+        Plain values: ``date``, ``machine``, ``photos`` (the counts), ``seconds``, and the rows of ``throughput``, with
+        photos a second at the whole side, and epochs by data set.
 
-    Examples
+    See Also
     --------
-    >>> found = measure({"mine": 500}, seconds=0.1, repeats=1, say=lambda text: None)
-    >>> [(row["model"], row["size"]) for row in found["throughput"]]
-    [('fast', 64), ('best', 64), ('best', 96), ('best', 128)]
+    cnnhw.training.presets.within : Chooses size and epochs by such a measurement.
     """
     plans = [presets.plan("fast"), *(presets.plan("best", size=size) for size in presets.SIZES)]
     samples: list[list[list[float]]] = [[] for _ in plans]
@@ -53,47 +48,41 @@ def measure(
         say(f"turn {turn} of {repeats}")
         for plan, found in zip(plans, samples, strict=True):
             found.append(presets.rates(plan.model, plan.size, seconds))
+    machine = {"processor": system.processor(), "threads": torch.get_num_threads(), "memory_gb": system.installed_gb()}
+    rows = [
+        {
+            "model": plan.model,
+            "size": plan.size,
+            "precision": loop.precision(plan.recipe, torch.device("cpu")),
+            "photos_per_second": [rates[-1] for rates in found],
+            "epochs": {name: [presets.affordable(rates, n, MINUTES) for rates in found] for name, n in counts.items()},
+        }
+        for plan, found in zip(plans, samples, strict=True)
+    ]
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": system.processor(),
-            "threads": torch.get_num_threads(),
-            "memory_gb": system.installed_gb(),
-            "versions": system.versions(),
-        },
+        "machine": machine | {"versions": system.versions()},
         "photos": dict(counts),
         "seconds": seconds,
-        "throughput": [
-            {
-                "model": plan.model,
-                "size": plan.size,
-                "precision": loop.precision(plan.recipe, torch.device("cpu")),
-                "photos_per_second": [rates[-1] for rates in found],
-                "epochs": {
-                    name: [presets.affordable(rates, count, MINUTES) for rates in found]
-                    for name, count in counts.items()
-                },
-            }
-            for plan, found in zip(plans, samples, strict=True)
-        ],
+        "throughput": rows,
     }
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Return what :func:`measure` found as lines of text."""
     machine = result["machine"]
+    heads = [f"epochs of {name} in {MINUTES} min" for name in result["photos"]]
     lines = [
         f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB of memory",
         *(f"{name}: {count:,} photos to train on" for name, count in result["photos"].items()),
         "",
-        f"{'':40}{'photos/s':>26}" + "".join(f"  epochs of {name} in {MINUTES} min" for name in result["photos"]),
+        "  ".join([f"{'':34}{'photos/s':>22}", *heads]),
     ]
     for row in result["throughput"]:
         what = f"{row['model']} at {row['size']} pixels in {row['precision']}"
-        line = f"{what:40}{_spread(row['photos_per_second']):>26}"
-        for name, epochs in row["epochs"].items():
-            line += f"{int(statistics.median(epochs)):{len(f'  epochs of {name} in {MINUTES} min')}}"
-        lines.append(line)
+        epochs = (int(statistics.median(values)) for values in row["epochs"].values())
+        cells = [f"{number:{len(head)}}" for number, head in zip(epochs, heads, strict=True)]
+        lines.append("  ".join([f"{what:34}{_spread(row['photos_per_second']):>22}", *cells]))
     return "\n".join(lines)
 
 
