@@ -155,7 +155,15 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", [*RUNS, "transfer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fast_inception",
+        "transfer",
+        pytest.param("resnet", marks=pytest.mark.slow),
+        pytest.param("q1_deep_residual", marks=pytest.mark.slow),
+    ],
+)
 def test_a_change_in_any_function_that_a_run_calls_changes_it(name):
     few = make_photos(64, 32, 5)
     if name == "transfer":
