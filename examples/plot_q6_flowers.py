@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, transfer
-from cnnhw.book import bench, original_report
+from cnnhw.book import benchmarks, original_report
 from cnnhw.data import scenes
 
 RERUN = cnnhw.studies.records("report")
@@ -449,21 +449,21 @@ assert leaks / tested < 0.01
 # From photographs to the report's best accuracy on flowers: its own recipe in Keras (13 epochs of the source, 10 of the head, then all layers
 # until the level is reached), and the fast recipe from scratch, on one machine.
 
-result = bench.record()
-print(f"to a test accuracy of {bench.FLOWERS:.4f}")
+result = benchmarks.record()
+print(f"to a test accuracy of {benchmarks.FLOWERS:.4f}")
 curves = {}
 for row in result["transfer"]:
     curves.setdefault(
         "the report, in Keras" if row["side"] == "keras" else row["setting"], []
     ).append(row["curve"])
 for name, runs in curves.items():
-    times = bench.times_to(bench.FLOWERS, runs)
+    times = benchmarks.times_to(benchmarks.FLOWERS, runs)
     print(
         f"{name:35} {times[len(times) // 2]:8.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
     )
 
 figure = plots.time_to_accuracy(
-    curves, [bench.FLOWERS], "Accuracy on flowers against seconds of training"
+    curves, [benchmarks.FLOWERS], "Accuracy on flowers against seconds of training"
 )
 plt.show()
 

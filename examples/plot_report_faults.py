@@ -513,7 +513,7 @@ print(
 #
 # **Cause.** The runs were not timed under the same conditions, and Q2's "faster" was measured against the wrong base.
 
-from cnnhw.book.bench import flops
+from cnnhw.book.benchmarks import flops
 
 print(f"{'':16}{'report, s':>10}{'here, s':>10}   an epoch; operations a photo")
 for name, study, arm in (

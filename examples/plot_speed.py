@@ -18,7 +18,8 @@ accurate as the report's best one, how accurate does one get in two and in ten m
   processor can do at all. So what is gained is gained by *computing less*: fewer passes, smaller pictures first, shorter
   numbers, and a better use of each step.
 
-``cnnhw bench`` measures all of it on your machine. Where there are six seeds, statements carry a verdict; as they were
+``cnnhw bench`` says how fast training is on your machine, and ``python tests/benchmarks/bench.py``, in a checkout,
+measures all of it. Where there are six seeds, statements carry a verdict; as they were
 written down after the runs, they are marked *post hoc* on the page of :doc:`all claims </claims>`. All else on this page
 is an observation; none of it is a promise for other machines or other photos. In particular ``tiny5`` consists of photos of 64x64 pixels, enlarged where a network
 asks for more, which favours recipes that work at low resolution. Therefore the same is shown with the resolution held
@@ -40,7 +41,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, training
-from cnnhw.book import bench
+from cnnhw.book import benchmarks
 
 model = cnnhw.models.create("fast", size=64)
 plots.diagram(model)
@@ -140,7 +141,7 @@ plt.show()
 # :reported:`q1_deep test_accuracy`? On the other side stands the report's better recipe in Keras, with TensorFlow, on
 # the same photos and the same machine, run once. Curves were drawn afterwards; nothing was decided by them.
 
-result = bench.record()
+result = benchmarks.record()
 
 
 def curves(photos):
@@ -155,7 +156,7 @@ def curves(photos):
 
 figure = plots.time_to_accuracy(
     curves("tiny5"),
-    bench.LEVELS,
+    benchmarks.LEVELS,
     "tiny5: accuracy against seconds, from random weights",
 )
 
@@ -164,16 +165,16 @@ plt.show()
 
 figure = plots.time_to_accuracy(
     curves("flowers"),
-    bench.levels(result, "flowers"),
+    benchmarks.levels(result, "flowers"),
     "flowers: the same, on larger photos",
 )
 plt.show()
 
 # %%
-# The whole table, as ``cnnhw bench`` prints it, with the targets that were set beforehand. "Keras 100 times" says that
+# The whole table, as ``tests/benchmarks/bench.py`` prints it, with the targets that were set beforehand. "Keras 100 times" says that
 # ``q1_deep`` in Keras takes a hundred times as long to the same accuracy:
 
-print(bench.table(result))
+print(benchmarks.table(result))
 
 # %%
 # Where the recipe in Keras never reaches a level, its whole training time is a lower bound for what it would need, and
@@ -210,12 +211,12 @@ shares = {
 plt.show()
 
 # %%
-# The same from outside, by sampling where in the package a training process is (py-spy); what is called from there in
+# The same from outside, by sampling which place of the package a training process is in (py-spy); what it calls in
 # other packages is counted to it. In ``fast``, the optimiser's step is the price of Muon: its matrix products.
 
 for row in result["profile"]:
     print(names[row["model"]])
-    for place, share in list(row["lines"].items())[:6]:
+    for place, share in list(row["places"].items())[:6]:
         print(f"    {share:4.0%}  {place}")
 
 # %%
@@ -279,7 +280,7 @@ for minutes in (0.5, 10):
 # --------------------------
 #
 # That the recipe is quick because it computes less, and not because of this machine, would be refuted by a machine on
-# which the ratio to Keras vanishes: run ``cnnhw bench`` on yours. That each part of the recipe pays would be refuted by
+# which the ratio to Keras vanishes: run ``python tests/benchmarks/bench.py`` on yours. That each part of the recipe pays would be refuted by
 # an interval above that lies on the wrong side of zero; where one includes zero, six seeds do not tell.
 #
 # Exercises
@@ -297,7 +298,7 @@ for minutes in (0.5, 10):
 side, kernel, channels, out = 64, 5, 16, 32  # after the first pooling
 by_hand = side**2 * kernel**2 * channels * out
 print(
-    f"{by_hand:,} multiply-adds, {6 * by_hand / bench.flops('q1_deep', 128):.0%} of the operations of a step"
+    f"{by_hand:,} multiply-adds, {6 * by_hand / benchmarks.flops('q1_deep', 128):.0%} of the operations of a step"
 )
 assert by_hand == 52_428_800
 

@@ -488,17 +488,17 @@ def command_place(folder: Path) -> None:
 def no_work() -> None:
     """Let commands stop where they would train, draw or download: what comes before is what is fuzzed."""
     from cnnhw import models, plots, training, transfer
-    from cnnhw.book import bench, shipping
+    from cnnhw.book import shipping
     from cnnhw.data import scenes, sources
     from cnnhw.evaluation import audit
     from cnnhw.studies import queue
-    from cnnhw.training import presets
+    from cnnhw.training import presets, throughput
 
     def enough(*_: object, **__: object) -> None:
         raise Enough
 
     for place, names in {
-        audit: ("run",), bench: ("run",), training: ("fit",), transfer: ("transfer",), presets: ("within",),
+        audit: ("run",), throughput: ("measure",), training: ("fit",), transfer: ("transfer",), presets: ("within",),
         scenes: ("load",), queue: ("run", "run_job", "estimate", "canary"), shipping: ("make",), plots: ("save",),
         sources.Source: ("fetch", "open"),
     }.items():  # fmt: skip

@@ -11,10 +11,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from benchmarks import bench, keras_reference
+from click.testing import CliRunner
 
 from cnnhw import system
-from cnnhw.book import bench, keras_reference
+from cnnhw.book import benchmarks
+from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError
+from cnnhw.training import throughput
 
 
 def test_operations_by_hand():
@@ -22,15 +26,15 @@ def test_operations_by_hand():
     convolutions = [16 * 16 * 9 * 3 * 16, 8 * 8 * 9 * 16 * 32, 4 * 4 * 9 * 32 * 64]
     dense = [64 * 2 * 2 * 64, 64 * 5]
     expected = 6 * sum(convolutions + dense) - 2 * convolutions[0]
-    assert bench.flops("q1_shallow", 16) == expected
+    assert benchmarks.flops("q1_shallow", 16) == expected
 
 
 def test_seconds_to_a_level():
     curve = [(1.0, 0.3), (2.0, 0.7), (3.0, 0.6), (4.0, 0.8)]
-    assert bench.seconds_to(0.65, curve) == 2.0
-    assert bench.seconds_to(0.75, curve) == 4.0
-    assert bench.seconds_to(0.9, curve) is None
-    assert bench.times_to(0.75, [curve, curve[:2], [(0.5, 0.76)]]) == [0.5, 4.0, float("inf")]
+    assert benchmarks.seconds_to(0.65, curve) == 2.0
+    assert benchmarks.seconds_to(0.75, curve) == 4.0
+    assert benchmarks.seconds_to(0.9, curve) is None
+    assert benchmarks.times_to(0.75, [curve, curve[:2], [(0.5, 0.76)]]) == [0.5, 4.0, float("inf")]
 
 
 def test_peak_is_plausible():
@@ -63,7 +67,7 @@ def made_up():
 def test_table_says_what_was_reached(monkeypatch):
     result = made_up()
     result["accuracy"]["tiny5"].append({"setting": "q1_deep", "side": "keras", "curve": [[100.0, 0.6], [240.0, 0.65]]})
-    text = bench.table(result)
+    text = benchmarks.table(result)
     assert "q1_deep: cnnhw to Keras: 1.20 times (1.10 to 1.30); target 1.2: met" in text
     assert "more than 240 s; its best is 0.650" in text
     assert "3 of 3 runs, 3.0 s (2.0 to 4.0), Keras more than 80 times; target 75: met" in text
@@ -73,27 +77,27 @@ def test_table_says_what_was_reached(monkeypatch):
 
 def test_without_training_keras_its_accuracies_come_from_the_record(monkeypatch):
     known = {"accuracy": {"tiny5": [{"side": "keras", "curve": [[7.0, 0.55], [14.0, 0.63]]}]}}
-    monkeypatch.setattr(bench, "record", lambda: known)
-    assert bench.keras_curve(made_up(), "tiny5") == [(10.0, 0.55), (20.0, 0.63)]  # 1,000 photos at 100 a second
+    monkeypatch.setattr(benchmarks, "record", lambda: known)
+    assert benchmarks.keras_curve(made_up(), "tiny5") == [(10.0, 0.55), (20.0, 0.63)]  # 1,000 photos at 100 a second
     nothing = made_up() | {"throughput": []}
-    assert bench.keras_curve(nothing, "tiny5") == []
-    assert "Keras" not in bench.table(nothing)
+    assert benchmarks.keras_curve(nothing, "tiny5") == []
+    assert "Keras" not in benchmarks.table(nothing)
 
 
 def test_a_level_reached_by_few_runs_has_no_time():
     result = made_up()
     result["accuracy"]["tiny5"][0]["curve"] = result["accuracy"]["tiny5"][1]["curve"] = [[1.0, 0.5]]
-    assert "1 of 3 runs\n" in bench.table(result) + "\n"
+    assert "1 of 3 runs\n" in benchmarks.table(result) + "\n"
 
 
 def test_committed_benchmark_is_complete():
-    result = bench.record()
+    result = benchmarks.record()
     assert set(bench.PARTS) <= result.keys()
     assert {row["side"] for row in result["accuracy"]["tiny5"]} == {"cnnhw", "keras"}
     for row in result["profile"]:
         assert sum(row["shares"].values()) == pytest.approx(1, abs=0.05)
-    assert "target 75" in bench.table(result)
-    assert "target 50: met" in bench.table(result)
+    assert "target 75" in benchmarks.table(result)
+    assert "target 50: met" in benchmarks.table(result)
 
 
 def test_time_to_the_flowers_counts_what_came_before():
@@ -102,18 +106,18 @@ def test_time_to_the_flowers_counts_what_came_before():
         {"setting": "fast", "side": "cnnhw", "curve": [[2.0, 0.5], [4.0, 0.7]]},
         {"setting": "slow", "side": "cnnhw", "curve": [[2.0, 0.5], [10.0, 0.7]]},
     ]
-    text = bench.table(made_up() | {"transfer": rows})
+    text = benchmarks.table(made_up() | {"transfer": rows})
     assert "the report, in Keras:              300 s" in text
     assert "4.0 s (4.0 to 4.0), Keras 75 times; target 50: met" in text
     assert "Keras 30 times; target 50: missed" in text
     rows[0]["curve"] = [[100.0, 0.4], [300.0, 0.6]]
-    assert "Keras more than 75 times" in bench.table(made_up() | {"transfer": rows})
+    assert "Keras more than 75 times" in benchmarks.table(made_up() | {"transfer": rows})
 
 
 def test_record_that_is_not_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench.studies.store, "folder", lambda: tmp_path)
+    monkeypatch.setattr(benchmarks.studies.store, "folder", lambda: tmp_path)
     with pytest.raises(CnnhwError, match="cannot be read"):
-        bench.record()
+        benchmarks.record()
 
 
 def test_samples_of_py_spy_are_told_by_place():
@@ -139,9 +143,59 @@ def test_parts_run_and_give_a_table():
     )
     assert any("throughput: fast" in line for line in said)
     assert json.loads(json.dumps(result)) == result
-    text = bench.table(result)
+    text = benchmarks.table(result)
     assert "q1_deep in cnnhw" in text
     assert "one-thread processes" in text
+
+
+def test_script_runs_from_a_checkout(tmp_path):
+    script = [sys.executable, bench.__file__]
+    done = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "--retrain" in done.stdout
+    sample = [*script, "sample", "q1_shallow", "--size", "32", "--count", "64", "--seconds", "0.1"]
+    done = subprocess.run(sample, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout)["photos_per_second"] > 0
+
+
+RATES = {("fast", 64): 1000.0, ("best", 64): 500.0, ("best", 96): 200.0, ("best", 128): 100.0}
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Measure what is known beforehand: half resolutions train four times as fast."""
+    rates = lambda name, side, seconds: [4 * RATES[name, side], RATES[name, side]]  # noqa: E731
+    monkeypatch.setattr(throughput.presets, "rates", rates)
+
+
+def test_command_counts_the_epochs_that_fit_in_ten_minutes(machine, tmp_path, monkeypatch):
+    load = throughput.presets.noise(300, 64)
+    monkeypatch.setattr("cnnhw.data.load", lambda *_, **__: load)
+    out = tmp_path / "speed.json"
+    done = CliRunner().invoke(cli, ["bench", "--data", "mine", "--json", str(out), "--repeats", "2"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    assert {(row["model"], row["size"]): row["photos_per_second"] for row in result["throughput"]} == {
+        which: [rate, rate] for which, rate in RATES.items()
+    }
+    # 9 of 10 minutes, 300 photos at 400 and at 100 a second by turns
+    assert result["throughput"][-1]["epochs"]["mine"] == pytest.approx([540 / 300 * 160] * 2)
+    assert "mine: 300 photos to train on" in done.stdout
+    assert "best at 128 pixels in" in done.stdout
+    assert done.stdout.splitlines()[-2].endswith(" 288")
+
+
+def test_throughput_alone_reads_no_photos(machine, monkeypatch):
+    monkeypatch.setattr("cnnhw.data.load", lambda *_, **__: pytest.fail("photos are read"))
+    done = CliRunner().invoke(cli, ["bench", "--part", "throughput"])
+    assert done.exit_code == 0, done.output
+    assert "epochs" not in done.stdout
+    assert "1,000 (1,000 to 1,000)" in done.stdout
+
+
+def test_command_says_where_keras_is_measured():
+    done = CliRunner().invoke(cli, ["bench", "--keras"])
+    assert done.exit_code == 2
+    assert "tests/benchmarks/bench.py" in done.output
 
 
 @pytest.mark.parametrize("name", ["q1_shallow", "q1_deep"])

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import cnnhw
 from cnnhw import models
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]
@@ -79,7 +78,7 @@ def twins(request, tmp_path_factory):
     if importlib.util.find_spec("keras") is None:
         pytest.skip("Keras is not installed")
     out = tmp_path_factory.mktemp("keras") / "arrays.npz"
-    script = Path(cnnhw.__file__).parent / "keras_reference.py"
+    script = Path(__file__).parent / "benchmarks" / "keras_reference.py"
     subprocess.run([sys.executable, "-c", KERAS_SIDE, script, request.param, out], check=True, capture_output=True)
     with np.load(out) as file:
         theirs = dict(file)

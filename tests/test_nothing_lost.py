@@ -16,12 +16,11 @@ from PIL import Image
 
 import cnnhw
 from cnnhw import cli, data, files, models, outputs, studies, training, transfer
-from cnnhw.book import bench
 from cnnhw.errors import OccupiedError
 from cnnhw.evaluation import export
 from cnnhw.models import weights
 from cnnhw.studies import queue
-from cnnhw.training import checkpoint
+from cnnhw.training import checkpoint, throughput
 from cnnhw.training.recipe import Recipe
 
 RUN, FOLDER, RECORDS, ONE, FILE, READ = "run", "folder", "records", "one of a folder", "file", "read"
@@ -133,8 +132,8 @@ def short(monkeypatch):
         return export.Check(0.0, 1.0, "nothing")
 
     monkeypatch.setattr(export, "to_onnx", to_onnx)
-    monkeypatch.setattr(bench, "run", lambda *_, **__: {})
-    monkeypatch.setattr(bench, "table", lambda _: "")
+    monkeypatch.setattr(throughput, "measure", lambda *_, **__: {})
+    monkeypatch.setattr(throughput, "table", lambda _: "")
 
 
 OCCUPIED = {
@@ -305,7 +304,7 @@ def test_a_file_that_comes_meanwhile_stays(place, run, monkeypatch, short):
         (place / "b.json").write_text("mine")
         return {}
 
-    monkeypatch.setattr(bench, "run", busy)
+    monkeypatch.setattr(throughput, "measure", busy)
     code, out, err = run(*WORDS["bench"].split(), "--json", "b.json")
     assert code == 0, err
     assert "b-2.json" in out

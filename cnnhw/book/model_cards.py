@@ -108,87 +108,26 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Shipped:
-    """Return which run a shipped network is.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    Shipped
-        The entry.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such network.
-    """
+    """Return which run a shipped network is, one of :func:`names`; an UnknownNameError if there is no such network."""
     if name not in NETWORKS:
         raise UnknownNameError("shipped network", name, NETWORKS)
     return NETWORKS[name]
 
 
 def path(name: str) -> Path:
-    """Return the weights file of a shipped network, inside the package.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    Path
-        A safetensors file.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such network.
-    """
+    """Return the weights file of a shipped network, inside the package."""
     get(name)
     return weights.SHIPPED / f"{name}.safetensors"
 
 
 def job(name: str) -> Job:
-    """Return the run of a study that a shipped network comes from.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    Job
-        The arm with its seed.
-    """
+    """Return the run of a study that a shipped network comes from."""
     which = get(name)
     return registry.get(which.study).job(which.arm, which.seed)
 
 
 def record(name: str, where: Path | None = None) -> Record:
-    """Return the record of the run that a shipped network comes from.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-    where : Path, optional
-        The folder of the records; by default the book's.
-
-    Returns
-    -------
-    Record
-        The record.
-
-    Raises
-    ------
-    CnnhwError
-        If there is none.
-    """
+    """Return the record of that run, among those of a folder or else the book's; a CnnhwError if there is none."""
     which = job(name)
     for found in studies.records(which.study.name, where):
         if found.key == which.key:

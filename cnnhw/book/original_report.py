@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -94,8 +94,8 @@ class Experiment:
     learning_rate: float
     seconds: float | None
     history: dict[str, list[float]]
-    stages: tuple[Stage, ...] = field(default=())
-    source: str | None = None
+    stages: tuple[Stage, ...]
+    source: str | None
 
     def whole_history(self) -> dict[str, list[float]]:
         """Return the history, of a transfer that of all its stages one after the other."""
@@ -109,23 +109,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Experiment:
-    """Return one of the report's experiments.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    Experiment
-        Its numbers.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such experiment.
-    """
+    """Return one of the report's experiments, one of :func:`names`; an UnknownNameError if there is no such one."""
     if name not in _experiments():
         raise UnknownNameError("experiment of the report", name, _experiments())
     return _experiments()[name]
@@ -134,42 +118,18 @@ def get(name: str) -> Experiment:
 @functools.cache
 def _experiments() -> dict[str, Experiment]:
     text = importlib.resources.files("cnnhw.book").joinpath("original_report.json").read_text(encoding="utf-8")
-    return {name: _experiment(name, content) for name, content in json.loads(text).items()}
+    return {name: _experiment(content | {"name": name}) for name, content in json.loads(text).items()}
 
 
-def _experiment(name: str, content: dict[str, Any]) -> Experiment:
-    return Experiment(
-        name=name,
-        question=content["question"],
-        dataset=content["dataset"],
-        classes=tuple(content["classes"]),
-        test_accuracy=content["test_accuracy"],
-        confusion=torch.tensor(content["confusion_matrix"]),
-        parameters=content.get("parameters"),
-        epochs=content.get("epochs"),
-        batch_size=content.get("batch_size"),
-        learning_rate=content["learning_rate"],
-        seconds=content.get("seconds"),
-        history=_history(content),
-        stages=tuple(_stage(stage) for stage in content.get("stages", ())),
-        source=content.get("source"),
-    )
+def _experiment(content: dict[str, Any]) -> Experiment:
+    stages = tuple(Stage(**_values(Stage, stage)) for stage in content.get("stages", ()))
+    return Experiment(**_values(Experiment, content) | {"classes": tuple(content["classes"]), "stages": stages})
 
 
-def _stage(content: dict[str, Any]) -> Stage:
-    matrix = content.get("confusion_matrix")
-    return Stage(
-        name=content["name"],
-        epochs=content["epochs"],
-        batch_size=content["batch_size"],
-        history=_history(content),
-        test_accuracy=content.get("test_accuracy"),
-        seconds=content.get("seconds"),
-        confusion=None if matrix is None else torch.tensor(matrix),
-        trainable=content.get("trainable"),
-    )
-
-
-def _history(content: dict[str, Any]) -> dict[str, list[float]]:
-    """Return the history under the names that `cnnhw.Run` uses."""
-    return {key.replace("val_", "validation_"): values for key, values in content.get("history", {}).items()}
+def _values(kind: type[Experiment] | type[Stage], content: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of all fields, None where the report gives none, the history under the names of `cnnhw.Run`."""
+    matrix, history = content.get("confusion_matrix"), content.get("history", {})
+    return {field.name: content.get(field.name) for field in fields(kind)} | {
+        "confusion": None if matrix is None else torch.tensor(matrix),
+        "history": {key.replace("val_", "validation_"): values for key, values in history.items()},
+    }

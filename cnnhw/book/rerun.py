@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,27 +59,13 @@ WORDS: dict[tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One number of the report, and ours.
-
-    Attributes
-    ----------
-    experiment : str
-        The experiment's name.
-    measure : str
-        What was measured.
-    data : str
-        What the report measured it on.
-    reported : str
-        What the report says.
-    columns : tuple of str
-        What other runs gave, each with the data it was measured on; a dash where there are none.
-    """
+    """One number of the report, and ours."""
 
     experiment: str
     measure: str
-    data: str
+    data: str  # what the report measured it on
     reported: str
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # what other runs gave, each with the data it was measured on; a dash where there are none
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -88,43 +75,34 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a heading, shown as text in a terminal and as HTML on a page.
-
-    Attributes
-    ----------
-    head : tuple of str
-        The columns' titles.
-    rows : tuple of Row
-        The rows, those of an experiment together.
-    words : dict of (str, str) to str
-        A word on the difference, by experiment and measure; it stands in the last column of the HTML.
-    """
+    """Rows under a heading, those of an experiment together, shown as text in a terminal and as HTML on a page."""
 
     head: tuple[str, ...]
     rows: tuple[Row, ...]
-    words: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    words: Mapping[tuple[str, str], str] = field(default_factory=dict)  # by experiment and measure, in the HTML alone
+
+    def _groups(self) -> Iterator[tuple[str, Iterator[Row]]]:
+        return itertools.groupby(self.rows, lambda row: row.experiment)
 
     def __str__(self) -> str:
         lines = [self.head, *(row.cells for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.head))]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [_line(self.head, widths)]
-        for number, row in enumerate(self.rows):
-            if number == 0 or row.experiment != self.rows[number - 1].experiment:
-                text += ["", row.experiment]
-            text.append(_line(row.cells, widths))
+        for experiment, rows in self._groups():
+            text += ["", experiment, *(_line(row.cells, widths) for row in rows)]
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
         titles = (*self.head, "A word on it") if self.words else self.head
         head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in titles)
         body = []
-        for number, row in enumerate(self.rows):
-            if number == 0 or row.experiment != self.rows[number - 1].experiment:
-                name = html.escape(row.experiment)
-                body.append(f'<tr class="group"><th scope="rowgroup" colspan="{len(titles)}">{name}</th></tr>')
-            word = (self.words.get((row.experiment, row.measure), ""),) if self.words else ()
-            first, *rest = (html.escape(text) for text in (*row.cells, *word))
-            body.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in rest)}</tr>')
+        for experiment, rows in self._groups():
+            name = html.escape(experiment)
+            body.append(f'<tr class="group"><th scope="rowgroup" colspan="{len(titles)}">{name}</th></tr>')
+            for row in rows:
+                word = (self.words.get((experiment, row.measure), ""),) if self.words else ()
+                first, *rest = (html.escape(text) for text in (*row.cells, *word))
+                body.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in rest)}</tr>')
         return (
             '<div class="pst-scrollable-table-container" tabindex="0"><table class="table report-table">'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
@@ -177,24 +155,9 @@ def plan(data: str, *, target: str = "", quick: bool = False, threads: int | Non
 
 
 def jobs(study: Study, experiment: str = "all") -> list[Job]:
-    """Return the runs of an experiment, those whose weights it needs included, in the order to run them in.
+    """Return the runs of an experiment of :func:`plan`, or of all, in the order to run them in.
 
-    Parameters
-    ----------
-    study : Study
-        What :func:`plan` returned.
-    experiment : str
-        An experiment's name, or ``"all"``.
-
-    Returns
-    -------
-    list of Job
-        The runs.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such experiment.
+    Those whose weights it needs are among them. There may be no such experiment, which is an UnknownNameError.
     """
     if experiment not in ("all", *original_report.names()):
         raise UnknownNameError("experiment of the report", experiment, ("all", *original_report.names()))
@@ -208,40 +171,14 @@ def jobs(study: Study, experiment: str = "all") -> list[Job]:
 
 
 def ours(name: str) -> tuple[list[Record], int | None]:
-    """Return the book's own runs of an experiment, and the epoch to look at them after.
-
-    Parameters
-    ----------
-    name : str
-        An experiment's name.
-
-    Returns
-    -------
-    list of Record
-        The runs.
-    int or None
-        The epoch, from 1; None for the last one.
-    """
+    """Return the book's own runs of an experiment, and the epoch to look at them after, from 1 (None for the last)."""
     arms = {"q1_shallow": ("q1", ["q1_shallow"]), "q1_deep": ("q1", ["q1_deep", "q1_deep_30"])}
     study, wanted = arms.get(name, ("report", [name]))
     return [r for r in studies.records(study) if r.arm in wanted], 13 if name == "q1_deep" else None
 
 
 def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> list[Row]:
-    """Set the report's numbers of one experiment beside those of other runs.
-
-    Parameters
-    ----------
-    name : str
-        An experiment's name.
-    columns : sequence of (sequence of Record, int or None)
-        Runs, and the epoch to look at them after (None for the last).
-
-    Returns
-    -------
-    list of Row
-        One a number.
-    """
+    """Set each of the report's numbers of one experiment beside those of other runs, as of :func:`ours`."""
     experiment = original_report.get(name)
     history = experiment.whole_history()
     shown: dict[str, tuple[str, Any]] = {
@@ -277,7 +214,7 @@ def table(
     columns: Mapping[str, Mapping[str, tuple[Sequence[Record], int | None]]],
     words: Mapping[tuple[str, str], str] | None = None,
 ) -> Table:
-    """Set all of the report's numbers beside those of other runs.
+    """Set all of the report's numbers beside those of other runs; experiments without any run are left out.
 
     Parameters
     ----------
@@ -285,11 +222,6 @@ def table(
         For each title the runs of each experiment, and the epoch to look at them after.
     words : mapping of (str, str) to str, optional
         A word on the difference, by experiment and measure.
-
-    Returns
-    -------
-    Table
-        The table; experiments without any run are left out.
     """
     found = [
         row
@@ -301,20 +233,7 @@ def table(
 
 
 def converged(accuracies: Sequence[float], within: float = 0.02) -> int:
-    """Return the first epoch, from 1, whose accuracy is close to the highest of all.
-
-    Parameters
-    ----------
-    accuracies : sequence of float
-        Validation accuracy by epoch, 0 to 1.
-    within : float
-        What counts as close.
-
-    Returns
-    -------
-    int
-        The epoch.
-    """
+    """Return the first epoch, from 1, whose accuracy is at most `within` below the highest of all."""
     return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - within)
 
 

@@ -18,31 +18,11 @@ LOSS = 0.005  # of test accuracy, at most, by half precision
 
 
 def make(name: str, where: Path | None = None, out: Path | None = None, *, progress: bool = False) -> Path:
-    """Train the run of a shipped network again, as its study does, and write its weights.
+    """Train the run of a shipped network again, as its study does, write its weights, and return their file.
 
-    Parameters
-    ----------
-    name : str
-        One of :func:`cnnhw.book.model_cards.names`.
-    where : Path, optional
-        The folder of the records; by default the book's.
-    out : Path, optional
-        The folder to write to; by default that of the package, whose files are replaced.
-    progress : bool
-        Show a bar.
-
-    Returns
-    -------
-    Path
-        The file, ``NAME.safetensors``.
-
-    Raises
-    ------
-    CnnhwError
-        If the run has no record; or if the test predictions are not those of the record, or half precision costs
-        accuracy. Nothing is written then.
-    OccupiedError
-        If the file is there already, outside of the package.
+    Records are read from the folder `where`, or else the book's; the file goes to the folder `out`, where there must be
+    none of its name, or else into the package, where it is replaced. Nothing is written, and a CnnhwError raised, if
+    the run has no record or predicts other than its record does, or if half precision costs accuracy.
     """
     job, record, target = model_cards.job(name), model_cards.record(name, where), model_cards.path(name)
     if out is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,44 +18,56 @@ from cnnhw.errors import UnknownNameError
 
 __all__ = []
 
+_PARTS = ("throughput", "epochs")
+
+
+def _records(text: str, exists: bool = True) -> Callable[[Any], Any]:
+    """Return the option of a folder of records."""
+    kind = click.Path(file_okay=False, exists=exists, path_type=Path)
+    return click.option("--records", "where", type=kind, help=text)
+
 
 @cli.command()
 @click.option(
     "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
 )
 @click.option(
-    "--data", "sets", multiple=True, default=["tiny5"], show_default=True, metavar="NAME_OR_FOLDER",
-    help="The photos; may be repeated: the time to accuracy is measured on all, the rest on the first.",
+    "--data", "sets", multiple=True, default=["scenes"], show_default=True, metavar="NAME_OR_FOLDER",
+    help="The photos that epochs are counted for; may be repeated.",
 )  # fmt: skip
-@click.option("--part", "parts", multiple=True, help="Measure this part only; may be repeated [default: all parts].")
 @click.option(
-    "--seconds", type=_FloatRange(0.1), default=20.0, show_default=True, help="Length of one sample of speed."
-)
+    "--part", "parts", multiple=True,
+    help="throughput: photos a second, for which no photos are read; epochs: how many fit in ten minutes, too "
+    "[default: epochs].",
+)  # fmt: skip
+@click.option("--seconds", type=_FloatRange(0.1), default=5.0, show_default=True, help="Length of one sample of speed.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Samples of each thing.")
-@click.option("--keras/--no-keras", default=True, help="Measure Keras, too, if it is installed [default: yes].")
-@click.option("--retrain", is_flag=True, help="Also train the report's network in Keras to the end (half an hour).")
+@click.option("--keras/--no-keras", hidden=True)
+@click.option("--retrain", is_flag=True, hidden=True)
 @_ROOT
 def bench(
     out: Path | None, sets: Sequence[str], parts: Sequence[str], seconds: float, repeats: int, keras: bool,
     retrain: bool, root: Path | None,
 ) -> None:  # fmt: skip
-    """Measure how fast networks train on this machine, beside Keras, and compare with our targets.
+    """Measure how fast fast and best train on this machine.
 
-    The parts are throughput, accuracy (the time to reach the report's), scaling, processes and profile. Together they
-    take about half an hour; nothing else should run meanwhile. Keras comes with `pip install "cnnhw[keras]"`.
+    Prints photos a second at each size that they are trained at, the number format, and how many epochs fit in ten
+    minutes, as `cnnhw train best --minutes 10` plans them. It takes a minute or two; nothing else should run meanwhile.
+    The book's own benchmark, beside Keras, is tests/benchmarks/bench.py in a checkout.
     """
-    from cnnhw import files
-    from cnnhw.book import bench as benchmark
+    from cnnhw import data, files
+    from cnnhw.training import throughput
 
-    if unknown := [part for part in parts if part not in benchmark.PARTS]:
-        raise UnknownNameError("part", unknown[0], benchmark.PARTS)
+    if unknown := [part for part in parts if part not in _PARTS]:
+        raise UnknownNameError("part", unknown[0], _PARTS)
+    if keras or retrain:
+        raise click.UsageError("Keras is measured by python tests/benchmarks/bench.py, in a checkout.")
     if out:
         outputs.check_file(out, "--json")
-    result = benchmark.run(
-        parts or benchmark.PARTS, sets=sets, root=root, seconds=seconds, repeats=repeats,
-        keras=keras, retrain=retrain, say=lambda text: click.echo(text, err=True),
-    )  # fmt: skip
-    click.echo(benchmark.table(result))
+    wanted = sets if not parts or "epochs" in parts else ()
+    counts = {name: len(data.load(name, size=64, root=root).train) for name in wanted}
+    result = throughput.measure(counts, seconds=seconds, repeats=repeats, say=lambda text: click.echo(text, err=True))
+    click.echo(throughput.table(result))
     if out:
         out = _write(lambda path: files.write_json(path, result), out)
         click.echo(f"All figures: {out}")
@@ -126,12 +139,7 @@ def reproduce(
 
 @cli.command("claims")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
-@click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Judge by the records in this folder [default: the book's].",
-)
+@_records("Judge by the records in this folder [default: the book's].")
 def claims_command(as_json: bool, where: Path | None) -> None:
     """Say what the book claims, and what its records say about it."""
     import json
@@ -168,21 +176,15 @@ def study_list() -> None:
         which = registry.get(name)
         click.echo(f"{name}: {which.question}")
         for arm in which.arms:
-            click.echo(
-                f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {arm.data or which.data}"
-            )
+            photos = arm.data or which.data
+            click.echo(f"  {arm.name}: {arm.model}, {arm.epochs} epochs, {len(arm.seeds)} seeds on {photos}")
 
 
 @study.command("run")
 @click.argument("names", nargs=-1, required=True)
 @click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
 @click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
-@click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the records [default: docs/records of the checkout].",
-)
+@_records("Folder for the records [default: docs/records of the checkout].", exists=False)
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
     """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
     from cnnhw.book import registry
@@ -242,16 +244,9 @@ def study_status(canary: bool) -> None:
 
 @study.command("weights")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_records("Compare with the records in this folder [default: the book's].")
 @click.option(
-    "--records",
-    "where",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Compare with the records in this folder [default: the book's].",
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the files [default: the package's own].",
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files [default: the package's own]."
 )
 def study_weights(names: Sequence[str], where: Path | None, out: Path | None) -> None:
     """Train shipped networks NAME... again and write their weights.

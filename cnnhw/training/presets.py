@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +13,10 @@ from cnnhw import models, training
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.training.recipe import Recipe
 
-__all__ = ["Plan", "names", "noise", "plan", "within"]
+__all__ = ["SIZES", "Plan", "affordable", "names", "noise", "plan", "rates", "within"]
 
 _RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
-_SIZES = (64, 96, 128)
+SIZES = (64, 96, 128)  # that `within` chooses from
 _FEW, _MANY = 12, 60  # epochs: fewer gain more from lower resolution, more gain nothing
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 _PROBE_SECONDS = 5.0
@@ -145,12 +147,11 @@ def within(
     """
     if not minutes > 0 or count < 1:
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
-    sizes = (size,) if size else tuple(s for s in _SIZES if s <= max(native, _SIZES[0]))
+    sizes = (size,) if size else tuple(s for s in SIZES if s <= max(native, SIZES[0]))
     options = [("best", side) for side in reversed(sizes)] + [("fast", sizes[0])]
     for name, side in options:
-        epochs = _affordable(
-            name, side, minutes * 60 * _RESERVE, count, _PROBE_SECONDS / len(options), device or torch.device("cpu")
-        )
+        measured = rates(name, side, _PROBE_SECONDS / len(options), device)
+        epochs = affordable(measured, count, minutes)
         if epochs >= _FEW:
             break
     return plan(name, size=side, epochs=max(1, min(int(epochs), _MANY)))
@@ -190,16 +191,22 @@ def noise(count: int, side: int) -> PhotoSet:
     return PhotoSet("noise", tuple("abcde"), side, part(rows[20:]), part(rows[:10]), part(rows[10:20]))
 
 
-def _affordable(name: str, side: int, budget: float, count: int, seconds: float, device: torch.device) -> float:
-    """Return how many epochs fit into a budget of seconds, measuring each resolution of the recipe for a while."""
+def rates(name: str, side: int, seconds: float, device: torch.device | None = None) -> list[float]:
+    """Measure the photos a second of a preset's training, evenly over its epochs, for so many `seconds` in all.
+
+    The resolution rises to `side`, in pixels, so that the last rate is that of whole photos.
+    """
     recipe = dataclasses.replace(_RECIPES[name](), whiten=False)
     photos = noise(4 * recipe.batch_size, side)
     parts = range(1, recipe.epochs + 1, recipe.epochs // len(recipe.resolutions))
-    spent = [
-        count
-        / training.speed(
+    return [
+        training.speed(
             models.create(name, size=side).to(device), photos, recipe, seconds=seconds / len(parts), epoch=at
         )
         for at in parts
     ]
-    return budget * len(spent) / sum(spent)
+
+
+def affordable(rates: Sequence[float], count: int, minutes: float) -> float:
+    """Return how many epochs of `count` photos, validation included, there is time for at these :func:`rates`."""
+    return 60 * minutes * _RESERVE * statistics.harmonic_mean(rates) / count

@@ -12,7 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import system
-from cnnhw.book import bench, registry
+from cnnhw.book import benchmarks, registry
 from cnnhw.studies.store import Record
 from cnnhw_docs import records
 
@@ -30,7 +30,7 @@ class Provenance(SphinxDirective):
         if self.arguments[0] == "live":
             title, lines = "What was computed for this page", live_provenance()
         elif self.arguments[0] == "bench":
-            title, lines = "Where the benchmark comes from", bench_provenance(bench.record())
+            title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
         else:
             found = [record for record in records.every() if record.study == self.arguments[0]]
             if not found:
@@ -105,7 +105,7 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "When": result["date"][:10],
         "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
-        "Measure again": "cnnhw bench --data tiny5 --data flowers --retrain --json bench.json",
+        "Measure again": "python tests/benchmarks/bench.py --data tiny5 --data flowers --retrain --json bench.json",
     }
 
 

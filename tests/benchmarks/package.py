@@ -1,4 +1,4 @@
-"""Measure what the package promises about speed: ``python tests/benchmarks.py [FOLDER]``.
+"""Measure what the package promises about speed: ``python tests/benchmarks/package.py [FOLDER]``.
 
 FOLDER holds ``tiny-imagenet-200.zip`` (else ``$CNNHW_DATA`` is searched). Nothing is asserted: a busy machine would
 make such tests fail. Figures are medians of a few repeats, on otherwise idle processors.

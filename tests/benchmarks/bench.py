@@ -1,4 +1,7 @@
-"""The benchmark: how fast the networks train here, beside the report's own recipe in Keras, and where the time goes.
+"""How fast the networks train here, beside the report's own recipe in Keras, and where the time goes.
+
+``python tests/benchmarks/bench.py`` prints a table with targets, in about half an hour, on processors that have nothing
+else to do. ``pip install "cnnhw[keras]"`` brings Keras, ``pip install py-spy`` the profile by function.
 
 Each sample is taken in a fresh process. What is compared is measured in turns, so that a machine that gets slower for a
 while slows down both sides; ratios are of neighbouring samples.
@@ -12,7 +15,6 @@ import importlib.util
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,35 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from cnnhw import data, evaluation, models, studies, system, training
-from cnnhw.book import original_report
+from cnnhw import data, evaluation, files, models, system, training
+from cnnhw.book.benchmarks import FLOWERS, flops, table
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
-from cnnhw.studies.measures import ACCURACY, SECONDS
 from cnnhw.training.presets import noise, plan
 
-__all__ = [
-    "FLOWERS",
-    "LEVELS",
-    "PARTS",
-    "flops",
-    "keras_curve",
-    "levels",
-    "peak",
-    "record",
-    "run",
-    "seconds_to",
-    "table",
-    "times_to",
-]
-
-LEVELS = tuple(original_report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
 PARTS = ("throughput", "accuracy", "transfer", "scaling", "processes", "profile")
-FLOWERS = original_report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
-# study and arm, seconds, and the test accuracy on tiny5 that was to be reached in them (medians)
-_GOALS = (("dash", "fast_2", 20, 0.679), ("minutes", "two_minutes", 120, 0.76), ("minutes", "ten_minutes", 600, 0.84))
 _NETWORKS = ("q1_shallow", "q1_deep", "fast")
 _KERAS_EPOCHS = 13  # what the report gave q1_deep
 # the fast recipe: as short as the report's accuracy allows, as it is by default, and at the report's resolution
@@ -65,43 +46,10 @@ _SETTINGS = {
 _KERAS_SCRIPT = Path(__file__).with_name("keras_reference.py")
 
 
-def flops(name: str, side: int) -> float:
-    """Count the floating-point operations of one photo's training step: forward and backward, 2 a multiply-add.
-
-    Parameters
-    ----------
-    name : str
-        A registered model.
-    side : int
-        Side length in pixels.
-
-    Returns
-    -------
-    float
-        Operations of convolutions and matrix products.
-    """
-    model = models.create(name, size=side)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.rand(4, 3, side, side)).sum().backward()
-    return counter.get_total_flops() / 4
-
-
 def peak(threads: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
     """Measure the highest rate of arithmetic of this machine, by large matrix products and convolutions.
 
-    Parameters
-    ----------
-    threads : int
-        Threads to compute with.
-    dtype : torch.dtype
-        Number format.
-    seconds : float
-        How long to try.
-
-    Returns
-    -------
-    float
-        Billions of floating-point operations a second (GFLOP/s): the best of many tries.
+    It is the best of many tries, in billions of operations a second (GFLOP/s).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -124,28 +72,6 @@ def peak(threads: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
     return best / 1e9
 
 
-def record() -> dict[str, Any]:
-    """Return the benchmark that the book shows: the content of ``bench.json`` beside the records.
-
-    Raises
-    ------
-    CnnhwError
-        If it is not there or cannot be read.
-    """
-    path = studies.store.folder() / "bench.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CnnhwError(
-            f"{path} cannot be read ({error}): restore it, or measure with `cnnhw bench --json`"
-        ) from error
-
-
-def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
-    """Return the seconds after which a curve of (seconds, accuracy) first reaches a level, or None if it never does."""
-    return next((seconds for seconds, accuracy in curve if accuracy >= level), None)
-
-
 def run(
     parts: Sequence[str] = PARTS,
     *,
@@ -157,32 +83,12 @@ def run(
     retrain: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Measure.
+    """Measure some of `PARTS`; return plain values: ``machine``, and one entry a part.
 
-    Parameters
-    ----------
-    parts : sequence of str
-        Some of ``PARTS``.
-    sets : sequence of str
-        The photos, as for :func:`cnnhw.data.load`: all for the time to accuracy, the first for all else.
-    root : Path, optional
-        As for :func:`cnnhw.data.load`.
-    seconds : float
-        Length of one sample.
-    repeats : int
-        Samples of each thing.
-    keras : bool
-        Measure Keras, too, if it is installed.
-    retrain : bool
-        Train the report's network in Keras to the end, instead of taking its accuracy after each epoch from the record
-        (accuracy does not depend on the machine; the time of an epoch is measured in any case).
-    say : callable
-        Gets a line of text whenever something begins.
-
-    Returns
-    -------
-    dict
-        Plain values: ``machine`` and one entry a part.
+    The time to accuracy is measured on all `sets` of photos, all else on the first; a sample takes so many `seconds`,
+    each thing is sampled `repeats` times. `keras` measures Keras, too, where it is installed. `retrain` trains the
+    report's network in Keras to the end; otherwise its accuracy after each epoch is that of the book's record (it does
+    not depend on the machine; the time of an epoch is measured in any case). `say` gets a line when something begins.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")
@@ -307,10 +213,10 @@ class _Bench:
         for name in _NETWORKS:
             self.say(f"profile: {name}")
             figures = self._worker("profile", name)
-            rows.append({"model": name, "size": plan(name).size, "lines": self._lines(name)} | figures)
+            rows.append({"model": name, "size": plan(name).size, "places": self._places(name)} | figures)
         return rows
 
-    def _lines(self, name: str) -> dict[str, float]:
+    def _places(self, name: str) -> dict[str, float]:
         """Share of the time of each of our functions and all that it calls in other packages, sampled by py-spy."""
         spy = shutil.which("py-spy", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
         if spy is None:
@@ -348,7 +254,7 @@ class _Bench:
     def _command(
         self, task: str, name: str, *options: str, threads: int, photos: str = ""
     ) -> tuple[list[str], dict[str, str]]:
-        command = [sys.executable, "-m", "cnnhw.book.bench", task, name, "--data", photos or self.sets[0]]
+        command = [sys.executable, __file__, task, name, "--data", photos or self.sets[0]]
         command += ["--seconds", str(self.seconds), *options]
         if self.root is not None:
             command += ["--root", str(self.root)]
@@ -446,193 +352,37 @@ def _profile(name: str, photos: PhotoSet, seconds: float) -> dict[str, Any]:
     return {"photos_per_second": rate, "shares": {kind: value / wall for kind, value in kinds.items()}}
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return a benchmark as lines of text, with its targets.
-
-    Parameters
-    ----------
-    result : dict
-        What :func:`run` returned.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
-    machine = result["machine"]
-    lines = [
-        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB; peak "
-        + ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in machine["peak_gflops"].items())
-    ]
-    rows = {(row["model"], row["side"]): row for row in result.get("throughput", [])}
-    if rows:
-        lines += ["", f"{'':30}{'photos/s':>22}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"]
-    for (name, side), row in rows.items():
-        rates, middle = row["photos_per_second"], statistics.median(row["gflops"])
-        share = middle / machine["peak_gflops"][row["precision"]]
-        lines.append(
-            f"{name + ' in ' + side:30}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(52)
-            + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
-        )
-    for name in _NETWORKS:
-        if (name, "keras") in rows:
-            pairs = zip(rows[name, "cnnhw"]["photos_per_second"], rows[name, "keras"]["photos_per_second"], strict=True)
-            ratios = sorted(ours / theirs for ours, theirs in pairs)
-            lines.append(_target(f"{name}: cnnhw to Keras", ratios, 1.2))
-    lines += _accuracy_lines(result)
-    lines += _transfer_lines(result)
-    lines += _goal_lines()
-    lines += [""] * ("processes" in result)
-    for row in result.get("processes", []):
-        ratios = sorted(many / one for many, one in zip(row["one_thread_each"], row["one_process"], strict=True))
-        lines.append(_target(f"{row['model']}: one-thread processes to one process", ratios, 1.7))
-    return "\n".join(lines)
+def main() -> None:
+    """Measure, print the table, and write all figures to a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="also write all figures to this file, which must be new")
+    parser.add_argument("--data", action="append", help="a data set or folder; may be repeated [default: tiny5]")
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated [default: all]")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of one sample of speed [default: 20]")
+    parser.add_argument("--repeats", type=int, default=3, help="samples of each thing [default: 3]")
+    parser.add_argument("--no-keras", action="store_true", help="leave Keras out even where it is installed")
+    parser.add_argument("--retrain", action="store_true", help="also train the report's network in Keras to the end")
+    parser.add_argument("--root", type=Path, help="folder to look for data in first")
+    options = parser.parse_args()
+    if options.json and options.json.exists():
+        parser.error(f"{options.json} exists")
+    result = run(
+        options.part or PARTS, sets=options.data or ["tiny5"], root=options.root, seconds=options.seconds,
+        repeats=options.repeats, keras=not options.no_keras, retrain=options.retrain,
+        say=lambda text: print(text, file=sys.stderr),
+    )  # fmt: skip
+    print(table(result))
+    if options.json:
+        files.write_json(options.json, result)
 
 
-def _target(what: str, ratios: Sequence[float], goal: float) -> str:
-    middle = statistics.median(ratios)
-    verdict = "met" if middle >= goal else "missed"
-    return f"{what}: {middle:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); target {goal:g}: {verdict}"
+_TASKS = ("sample", "fit", "profile")
 
 
-def levels(result: dict[str, Any], photos: str) -> tuple[float, ...]:
-    """Return the accuracies that the time to accuracy is measured to, on one data set.
-
-    They are the report's for Q1 on ``tiny5``, else the best that Keras reached.
-
-    Parameters
-    ----------
-    result : dict
-        What :func:`run` returned.
-    photos : str
-        The data set.
-
-    Returns
-    -------
-    tuple of float
-        None if nothing is known of Keras.
-    """
-    if photos == "tiny5":
-        return LEVELS
-    curve = keras_curve(result, photos)
-    return (max(accuracy for _, accuracy in curve),) if curve else ()
-
-
-def _accuracy_lines(result: dict[str, Any]) -> list[str]:
-    """Return the lines on time to accuracy: seconds to each level, and the ratio to Keras's recipe."""
-    lines = []
-    for photos, rows in result.get("accuracy", {}).items():
-        keras = keras_curve(result, photos)
-        for level in levels(result, photos):
-            lines += ["", f"seconds to test accuracy {level:.3f} on {photos}"]
-            bound = theirs = None
-            if keras:
-                theirs = seconds_to(level, keras)
-                bound = "" if theirs is not None else "more than "
-                theirs = theirs or keras[-1][0]
-                best = max(accuracy for _, accuracy in keras)
-                lines.append(f"  {'q1_deep in Keras:':35}{bound}{theirs:.0f} s; its best is {best:.3f}")
-            measured = [setting for setting in _SETTINGS if any(row["setting"] == setting for row in rows)]
-            for setting in measured:
-                times = times_to(level, [row["curve"] for row in rows if row["setting"] == setting])
-                reached = [seconds for seconds in times if seconds < float("inf")]
-                middle = statistics.median_high(times)
-                text = f"  {setting + ':':35}{len(reached)} of {len(times)} runs"
-                if middle < float("inf"):
-                    text += f", {middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
-                    if theirs:
-                        text += f", Keras {bound}{theirs / middle:.0f} times"
-                        if (photos, level, setting) == ("tiny5", LEVELS[-1], next(iter(_SETTINGS))):
-                            text += f"; target 75: {'met' if theirs / middle >= 75 else 'missed'}"
-                lines.append(text)
-    return lines
-
-
-def _transfer_lines(result: dict[str, Any]) -> list[str]:
-    """Return the lines on time to the report's accuracy on flowers."""
-    rows = result.get("transfer", [])
-    if not rows:
-        return []
-    lines = ["", f"seconds from photographs to test accuracy {FLOWERS:.4f} on flowers"]
-    theirs, bound = None, ""
-    for row in (row for row in rows if row["side"] == "keras"):
-        theirs = seconds_to(FLOWERS, row["curve"])
-        bound = "" if theirs is not None else "more than "
-        theirs = theirs or row["curve"][-1][0]
-        lines.append(f"  {'the report, in Keras:':35}{bound}{theirs:.0f} s")
-    for setting in dict.fromkeys(row["setting"] for row in rows if row["side"] == "cnnhw"):
-        times = times_to(FLOWERS, [row["curve"] for row in rows if row["setting"] == setting])
-        middle = statistics.median_high(times)
-        text = f"  {setting + ':':35}{middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
-        if theirs:
-            met = "met" if theirs / middle >= 50 else "missed"
-            text += f", Keras {bound}{theirs / middle:.0f} times; target 50: {met}"
-        lines.append(text)
-    return lines
-
-
-def _goal_lines() -> list[str]:
-    """Return the lines on what was to be reached in a given time, from the records of the book's own runs."""
-    lines = ["", "within a given time on tiny5, with two threads, as recorded on the book's machine"]
-    for study, arm, goal_seconds, goal in _GOALS:
-        runs_of_arm = [record for record in studies.records(study) if record.arm == arm]
-        if not runs_of_arm:
-            continue
-        accuracies = sorted(map(ACCURACY, runs_of_arm))
-        seconds = sorted(map(SECONDS, runs_of_arm))
-        middle, spent = statistics.median(accuracies), statistics.median(seconds)
-        met = "met" if middle >= goal and spent <= goal_seconds else "missed"
-        lines.append(
-            f"  {arm}: {middle:.3f} ({accuracies[0]:.3f} to {accuracies[-1]:.3f}, {len(accuracies)} runs) "
-            f"in {spent:.0f} s ({seconds[0]:.0f} to {seconds[-1]:.0f}); target {goal} in {goal_seconds} s: {met}"
-        )
-    return lines
-
-
-def times_to(level: float, curves: Sequence[Sequence[Sequence[float]]]) -> list[float]:
-    """Return, sorted, the seconds after which curves first reach a level; infinity for those that never do."""
-    times = (seconds_to(level, curve) for curve in curves)
-    return sorted(float("inf") if seconds is None else seconds for seconds in times)
-
-
-def keras_curve(result: dict[str, Any], photos: str) -> list[tuple[float, float]]:
-    """Return (seconds, test accuracy) after each epoch of the report's q1_deep in Keras, as of a benchmark's machine.
-
-    Parameters
-    ----------
-    result : dict
-        What :func:`run` returned. Where it holds no training of Keras, the accuracies are taken from :func:`record`,
-        and the time of an epoch from this benchmark's photos a second.
-    photos : str
-        The data set.
-
-    Returns
-    -------
-    list of (float, float)
-        Empty if neither is there.
-    """
-
-    def trained(where: dict[str, Any]) -> list[list[float]]:
-        rows = [row for row in where.get("accuracy", {}).get(photos, []) if row["side"] == "keras"]
-        return rows[0]["curve"] if rows else []
-
-    if here := trained(result):
-        return [(seconds, accuracy) for seconds, accuracy in here]
-    rates = [
-        statistics.median(row["photos_per_second"])
-        for row in result.get("throughput", [])
-        if (row["model"], row["side"]) == ("q1_deep", "keras")
-    ]
-    if not rates:
-        return []
-    epoch = result["photos"][photos] / rates[0]
-    return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(record()), start=1)]
-
-
-def _main(arguments: Sequence[str] | None = None) -> None:
+def work() -> None:
     """Take one sample in this process and print it as a JSON line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=("sample", "fit", "profile"))
+    parser.add_argument("task", choices=_TASKS)
     parser.add_argument("name")
     parser.add_argument("--data", default="scenes")
     parser.add_argument("--root", type=Path)
@@ -643,8 +393,7 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--one-resolution", action="store_true")
     parser.add_argument("--precision")
-    options = parser.parse_args(arguments)
-    system.keep_freed()
+    options = parser.parse_args()
     chosen = plan(options.name, size=options.size, epochs=options.epochs)
     recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
     recipe = replace(recipe, precision=options.precision or recipe.precision)
@@ -670,4 +419,4 @@ def _main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    work() if sys.argv[1:] and sys.argv[1] in _TASKS else main()

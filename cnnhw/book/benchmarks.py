@@ -1,0 +1,203 @@
+"""The benchmark that the book shows: read from its record, as curves, levels and a table.
+
+It is measured by ``tests/benchmarks/bench.py`` in a checkout; ``cnnhw bench`` says how fast a machine trains.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnhw import models, studies
+from cnnhw.book import original_report
+from cnnhw.errors import CnnhwError
+from cnnhw.studies.measures import ACCURACY, SECONDS
+
+__all__ = ["FLOWERS", "LEVELS", "flops", "keras_curve", "levels", "record", "seconds_to", "table", "times_to"]
+
+LEVELS = tuple(original_report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
+FLOWERS = original_report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
+# study and arm, seconds, and the test accuracy on tiny5 that was to be reached in them (medians)
+_GOALS = (("dash", "fast_2", 20, 0.679), ("minutes", "two_minutes", 120, 0.76), ("minutes", "ten_minutes", 600, 0.84))
+_SHORTEST = "fast, 2 epochs, 48 px"  # as short as the report's accuracy allows
+
+
+def flops(name: str, side: int) -> float:
+    """Count the floating-point operations of one photo's training step: forward and backward, 2 a multiply-add.
+
+    Parameters
+    ----------
+    name : str
+        A registered model.
+    side : int
+        Side length in pixels.
+
+    Returns
+    -------
+    float
+        Operations of convolutions and matrix products.
+    """
+    model = models.create(name, size=side)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(4, 3, side, side)).sum().backward()
+    return counter.get_total_flops() / 4
+
+
+def record() -> dict[str, Any]:
+    """Return the content of ``bench.json`` beside the records; a CnnhwError if it cannot be read."""
+    path = studies.store.folder() / "bench.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CnnhwError(
+            f"{path} cannot be read ({error}): restore it, or measure with `python tests/benchmarks/bench.py --json`"
+        ) from error
+
+
+def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
+    """Return the seconds after which a curve of (seconds, accuracy) first reaches a level, or None if it never does."""
+    return next((seconds for seconds, accuracy in curve if accuracy >= level), None)
+
+
+def times_to(level: float, curves: Sequence[Sequence[Sequence[float]]]) -> list[float]:
+    """Return, sorted, the seconds after which curves first reach a level; infinity for those that never do."""
+    times = (seconds_to(level, curve) for curve in curves)
+    return sorted(math.inf if seconds is None else seconds for seconds in times)
+
+
+def levels(result: dict[str, Any], photos: str) -> tuple[float, ...]:
+    """Return the accuracies that the time to accuracy is measured to: the report's on tiny5, else Keras's best."""
+    if photos == "tiny5":
+        return LEVELS
+    curve = keras_curve(result, photos)
+    return (max(accuracy for _, accuracy in curve),) if curve else ()
+
+
+def keras_curve(result: dict[str, Any], photos: str) -> list[tuple[float, float]]:
+    """Return (seconds, test accuracy) after each epoch of the report's q1_deep in Keras, as of a benchmark's machine.
+
+    Where a benchmark holds no training of Keras, the accuracies, which do not depend on the machine, are those of
+    :func:`record`, and the time of an epoch follows from the benchmark's photos a second. Without either it is empty.
+    """
+
+    def trained(where: dict[str, Any]) -> list[list[float]]:
+        rows = where.get("accuracy", {}).get(photos, [])
+        return next((row["curve"] for row in rows if row["side"] == "keras"), [])
+
+    if here := trained(result):
+        return [(seconds, accuracy) for seconds, accuracy in here]
+    for row in result.get("throughput", []):
+        if (row["model"], row["side"]) == ("q1_deep", "keras"):
+            epoch = result["photos"][photos] / statistics.median(row["photos_per_second"])
+            return [(epoch * i, accuracy) for i, (_, accuracy) in enumerate(trained(record()), start=1)]
+    return []
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a benchmark as lines of text, with its targets.
+
+    Parameters
+    ----------
+    result : dict
+        What :func:`record` returned, or ``tests/benchmarks/bench.py`` measured.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB; peak "
+        + ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in machine["peak_gflops"].items())
+    ]
+    rows = {(row["model"], row["side"]): row for row in result.get("throughput", [])}
+    if rows:
+        lines += ["", f"{'':30}{'photos/s':>22}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"]
+    for (name, side), row in rows.items():
+        rates, middle = row["photos_per_second"], statistics.median(row["gflops"])
+        share = middle / machine["peak_gflops"][row["precision"]]
+        lines.append(
+            f"{name + ' in ' + side:30}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(52)
+            + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
+        )
+    for name, side in rows:
+        if side == "keras":
+            ours, theirs = (rows[name, one]["photos_per_second"] for one in ("cnnhw", "keras"))
+            lines.append(_target(f"{name}: cnnhw to Keras", ours, theirs, 1.2))
+    for photos, runs in result.get("accuracy", {}).items():
+        for level in levels(result, photos):
+            head = f"seconds to test accuracy {level:.3f} on {photos}"
+            goals = {_SHORTEST: 75} if (photos, level) == ("tiny5", LEVELS[-1]) else {}
+            lines += _race(head, level, "q1_deep in Keras", keras_curve(result, photos), runs, goals)
+    if runs := result.get("transfer", []):
+        head = f"seconds from photographs to test accuracy {FLOWERS:.4f} on flowers"
+        theirs = next((run["curve"] for run in runs if run["side"] == "keras"), [])
+        lines += _race(head, FLOWERS, "the report, in Keras", theirs, runs, {run["setting"]: 50 for run in runs})
+    lines += _goal_lines()
+    lines += [""] * ("processes" in result)
+    for row in result.get("processes", []):
+        what = f"{row['model']}: one-thread processes to one process"
+        lines.append(_target(what, row["one_thread_each"], row["one_process"], 1.7))
+    return "\n".join(lines)
+
+
+def _target(what: str, one: Sequence[float], other: Sequence[float], goal: float) -> str:
+    """Say what the ratio of two rates, sampled in turns, is, and whether it reaches its target."""
+    ratios = sorted(a / b for a, b in zip(one, other, strict=True))
+    middle = statistics.median(ratios)
+    return f"{what}: {middle:.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}); target {goal:g}: {_met(middle >= goal)}"
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def _race(
+    head: str, level: float, label: str, theirs: Sequence[Sequence[float]], rows: Sequence[Mapping[str, Any]],
+    goals: Mapping[str, float],
+) -> list[str]:  # fmt: skip
+    """Say how long Keras and each setting of ours take to a level, and how the ratios compare with their targets."""
+    lines, keras, bound = ["", head], None, ""
+    if theirs:
+        keras = seconds_to(level, theirs)
+        if keras is None:
+            keras, bound = theirs[-1][0], "more than "
+        best = max(accuracy for _, accuracy in theirs)
+        lines.append(f"  {label + ':':35}{bound}{keras:.0f} s; its best is {best:.3f}")
+    for setting in dict.fromkeys(row["setting"] for row in rows if row["side"] == "cnnhw"):
+        times = times_to(level, [row["curve"] for row in rows if row["setting"] == setting])
+        middle = statistics.median_high(times)
+        text = f"  {setting + ':':35}{sum(map(math.isfinite, times))} of {len(times)} runs"
+        if math.isfinite(middle):
+            text += f", {middle:.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
+            if keras is not None:
+                text += f", Keras {bound}{keras / middle:.0f} times"
+                if setting in goals:
+                    text += f"; target {goals[setting]}: {_met(keras / middle >= goals[setting])}"
+        lines.append(text)
+    return lines
+
+
+def _goal_lines() -> list[str]:
+    """Say what the book's own runs reached in a given time, by their records."""
+    lines = ["", "within a given time on tiny5, with two threads, as recorded on the book's machine"]
+    for study, arm, goal_seconds, goal in _GOALS:
+        runs = [run for run in studies.records(study) if run.arm == arm]
+        if not runs:
+            continue
+        accuracies = sorted(map(ACCURACY, runs))
+        seconds = sorted(map(SECONDS, runs))
+        middle, spent = statistics.median(accuracies), statistics.median(seconds)
+        lines.append(
+            f"  {arm}: {middle:.3f} ({accuracies[0]:.3f} to {accuracies[-1]:.3f}, {len(runs)} runs) in {spent:.0f} s "
+            f"({seconds[0]:.0f} to {seconds[-1]:.0f}); target {goal} in {goal_seconds} s: "
+            + _met(middle >= goal and spent <= goal_seconds)
+        )
+    return lines
