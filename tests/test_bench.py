@@ -120,13 +120,13 @@ def test_record_that_is_not_there(monkeypatch, tmp_path):
         benchmarks.record()
 
 
-def test_samples_of_py_spy_are_told_by_function():
+def test_samples_of_py_spy_are_told_by_place():
     stacks = (
-        "main (x.py:1);_steps (cnnhw/training/loop.py:7);step (cnnhw/training/step.py:9);backward (torch/y.py:3) 6\n"
-        "main (x.py:1);_steps (cnnhw/training/loop.py:9);augment (cnnhw/data/augment.py:5);flip (torch/y.py:2) 2\n"
+        "main (x.py:1);_steps (cnnhw/training/loop.py:9);step (cnnhw/training/step.py:7);backward (torch/x.py:3) 6\n"
+        "main (x.py:1);_steps (cnnhw\\training\\loop.py:9);augment (cnnhw\\data\\augment.py:5);flip (torch\\y.py:2) 2\n"
         "main (x.py:1);load (cnnhw/data/cache.py:5) 90\n"
     )
-    assert bench._innermost(stacks) == {"step": 0.75, "augment": 0.25}
+    assert bench._innermost(stacks) == {"step: backward": 0.75, "augment": 0.25}
 
 
 def test_unknown_part():

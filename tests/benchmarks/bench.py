@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -283,14 +282,22 @@ class _Bench:
 
 
 def _innermost(stacks: str) -> dict[str, float]:
-    """Return the share of samples within training steps by the innermost function of the package, the largest first."""
-    counts: Counter[str] = Counter()
+    """Return the share of samples within training steps by the innermost function of this package, the largest first.
+
+    For a step itself, what it calls in other packages is told apart: ``step: backward``.
+    """
+    counts: dict[str, int] = {}
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
-        ours = [frame for frame in stack.split(";") if "cnnhw/" in frame.replace("\\", "/")]
-        if any(frame.startswith("_steps ") for frame in ours):
-            counts[ours[-1].partition(" ")[0]] += int(count)
-    return {name: count / counts.total() for name, count in counts.most_common()}
+        frames = [frame.replace("\\", "/") for frame in stack.split(";")]
+        ours = [number for number, frame in enumerate(frames) if "cnnhw/" in frame]
+        if any(frames[number].startswith("_steps ") for number in ours):
+            name, *called = (frame.partition(" ")[0] for frame in frames[ours[-1] : ours[-1] + 2])
+            if name == "step" and called:
+                name = f"step: {called[0]}"
+            counts[name] = counts.get(name, 0) + int(count)
+    total = sum(counts.values())
+    return {name: count / total for name, count in sorted(counts.items(), key=lambda item: -item[1])}
 
 
 def _json_lines(command: list[str], environment: dict[str, str]) -> list[dict[str, Any]]:
@@ -387,6 +394,7 @@ def work() -> None:
     parser.add_argument("--one-resolution", action="store_true")
     parser.add_argument("--precision")
     options = parser.parse_args()
+    system.keep_freed()
     chosen = plan(options.name, size=options.size, epochs=options.epochs)
     recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
     recipe = replace(recipe, precision=options.precision or recipe.precision)
