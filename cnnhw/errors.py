@@ -42,19 +42,7 @@ class TrainingError(CnnhwError, RuntimeError):
 
 
 class UnknownNameError(CnnhwError, ValueError):
-    """A name that is not known.
-
-    Parameters
-    ----------
-    kind : str
-        What the name stands for, such as ``"model"``.
-    name : str
-        The name given.
-    known : iterable of str
-        The names that exist.
-    hint : str, optional
-        What else could have been given.
-    """
+    """A name of some `kind` that is not known; the message suggests the nearest, and ends with the `hint`."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)

@@ -22,20 +22,12 @@ __all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record
 class Shipped:
     """A trained network that comes with the package.
 
-    Attributes
-    ----------
-    model : str
-        The registered model.
-    study, arm : str
-        The arm of a study that the run belongs to.
-    seed : int
-        The seed of the run.
-    description : str
-        What it is, in one sentence.
-    limits : str
-        What it is not good for, besides what holds for all.
-    chapter : str
-        The page of the book that the run was made for.
+    - ``model``: The registered model.
+    - ``study``, ``arm``: The arm of a study that the run belongs to.
+    - ``seed``: The seed of the run.
+    - ``description``: What it is, in one sentence.
+    - ``limits``: What it is not good for, besides what holds for all.
+    - ``chapter``: The page of the book that the run was made for.
     """
 
     model: str
@@ -136,32 +128,7 @@ def record(name: str, where: Path | None = None) -> Record:
 
 
 def card(name: str) -> dict[str, Any]:
-    """Return a shipped network's model card as plain values.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    dict
-        ``name``, ``model``, ``options``, ``description``, ``limits``, ``chapter``, ``study``, ``arm``, ``seed``;
-        ``data``, ``data_note``, ``licence``, ``photos`` (how many to train, validate and test), ``classes``, ``size``
-        (pixels), ``protocols``; ``recipe`` (what of it differs from the defaults, a list of stages for a transfer);
-        ``accuracy`` and ``accuracy_interval`` of the recorded run on the test photos (0 to 1; Wilson, 95 %),
-        ``shipped_accuracy`` of the weights in half precision, ``agreement`` of this training with the record (share of
-        test photos that are predicted alike); ``accuracies`` of all runs of the arm by seed, ``mean_accuracy``,
-        ``lowest_accuracy``, ``highest_accuracy``; ``parameters``, ``bytes`` (of the file); ``date``, ``versions``,
-        ``processor`` and ``precision`` of the recorded run.
-
-    Raises
-    ------
-    WeightsError
-        If its file is damaged.
-    CnnhwError
-        If the run has no record, or its file was made from another run than the one of the present study.
-    """
+    """Return a shipped network's model card, of its file's header and its run's record, as plain values."""
     which, file = get(name), path(name)
     header, this = weights.read_header(file), record(name)
     if header.get("key") != this.key:

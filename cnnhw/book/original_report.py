@@ -20,22 +20,14 @@ __all__ = ["Experiment", "Stage", "get", "names"]
 class Stage:
     """One stage of a transfer in the report.
 
-    Attributes
-    ----------
-    name : str
-        What was meant to be trained.
-    epochs, batch_size : int
-        Passes over the photos, and photos a step.
-    history : dict of str to list of float
-        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    test_accuracy : float or None
-        0 to 1, where the report gives it.
-    seconds : float or None
-        Time of the whole stage, where the report gives it.
-    confusion : Tensor of shape (5, 5), int64, or None
-        Test confusion matrix, where the report gives it; rows are the true classes.
-    trainable : int or None
-        Parameters that were trained, where the report gives it.
+    - ``name``: What was meant to be trained.
+    - ``epochs``, ``batch_size``: Passes over the photos, and photos a step.
+    - ``history``: Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+    - ``test_accuracy``: 0 to 1, where the report gives it.
+    - ``seconds``: Time of the whole stage, where the report gives it.
+    - ``confusion`` (Tensor of shape (5, 5), int64, or None): Test confusion matrix, where the report gives it; rows are
+      the true classes.
+    - ``trainable``: Parameters that were trained, where the report gives it.
     """
 
     name: str
@@ -52,34 +44,19 @@ class Stage:
 class Experiment:
     """One training of the report.
 
-    Attributes
-    ----------
-    name : str
-        Its key, also the name of the model where one is registered.
-    question : str
-        The question it answers, such as ``"Q1"``.
-    dataset : str
-        What it was trained on.
-    classes : tuple of str
-        The class names, in the order of the confusion matrix.
-    test_accuracy : float
-        0 to 1, after the last epoch.
-    confusion : Tensor of shape (5, 5), int64
-        Test confusion matrix; rows are the true classes.
-    parameters : int or None
-        As the report states it.
-    epochs, batch_size : int or None
-        None where the experiment consists of stages.
-    learning_rate : float
-        Adam's rate.
-    seconds : float or None
-        Time of training, where the report gives it.
-    history : dict of str to list of float
-        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    stages : tuple of Stage
-        The stages of a transfer.
-    source : str or None
-        The experiment whose network was transferred.
+    - ``name``: Its key, also the name of the model where one is registered.
+    - ``question``: The question it answers, such as ``"Q1"``.
+    - ``dataset``: What it was trained on.
+    - ``classes``: The class names, in the order of the confusion matrix.
+    - ``test_accuracy``: 0 to 1, after the last epoch.
+    - ``confusion`` (Tensor of shape (5, 5), int64): Test confusion matrix; rows are the true classes.
+    - ``parameters``: As the report states it.
+    - ``epochs``, ``batch_size``: None where the experiment consists of stages.
+    - ``learning_rate``: Adam's rate.
+    - ``seconds``: Time of training, where the report gives it.
+    - ``history``: Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+    - ``stages``: The stages of a transfer.
+    - ``source``: The experiment whose network was transferred.
     """
 
     name: str

@@ -110,25 +110,7 @@ class Table:
 
 
 def plan(data: str, *, target: str = "", quick: bool = False, threads: int | None = None) -> Study:
-    """Return the report's experiments as a study on other photos.
-
-    Parameters
-    ----------
-    data : str
-        A data set's name, or a folder, for what the report trained on Linnaeus 5.
-    target : str
-        The same for what it transferred to flowers. By default the flowers, if `data` is ``"linnaeus5"`` or
-        ``"tiny5"``, and else `data` itself.
-    quick : bool
-        Smaller photos, a fifth of them, and a fifth of the epochs: to see that all runs.
-    threads : int, optional
-        Threads of each run; by default one a processor.
-
-    Returns
-    -------
-    Study
-        One arm an experiment, under its name in :func:`cnnhw.book.original_report.names`.
-    """
+    """Return the report's experiments as a study on other photos, an arm each; `target` is what it transferred to."""
     target = target or ("flowers" if data in _STAND_INS else data)
     reported = {arm.name: arm for arm in faults.REPORT.arms}
     # the network of Q1 that study q1 holds, and the epochs of Q4 that the book's own run leaves out
@@ -155,10 +137,7 @@ def plan(data: str, *, target: str = "", quick: bool = False, threads: int | Non
 
 
 def jobs(study: Study, experiment: str = "all") -> list[Job]:
-    """Return the runs of an experiment of :func:`plan`, or of all, in the order to run them in.
-
-    Those whose weights it needs are among them. There may be no such experiment, which is an UnknownNameError.
-    """
+    """Return the runs of an experiment of `plan`, or of all, in order, those whose weights it needs among them."""
     if experiment not in ("all", *original_report.names()):
         raise UnknownNameError("experiment of the report", experiment, ("all", *original_report.names()))
     found: dict[str, Job] = {}
@@ -214,15 +193,7 @@ def table(
     columns: Mapping[str, Mapping[str, tuple[Sequence[Record], int | None]]],
     words: Mapping[tuple[str, str], str] | None = None,
 ) -> Table:
-    """Set all of the report's numbers beside those of other runs; experiments without any run are left out.
-
-    Parameters
-    ----------
-    columns : mapping of str to mapping of str to (sequence of Record, int or None)
-        For each title the runs of each experiment, and the epoch to look at them after.
-    words : mapping of (str, str) to str, optional
-        A word on the difference, by experiment and measure.
-    """
+    """Set the report's numbers beside those of other runs; experiments without any run are left out."""
     found = [
         row
         for name in original_report.names()

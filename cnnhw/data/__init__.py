@@ -146,28 +146,7 @@ def load(
 
 
 def native_side(name_or_folder: str | Path, root: str | Path | None = None, count: int = 50) -> int:
-    """Return how large the photos of a data set are before they are scaled.
-
-    Parameters
-    ----------
-    name_or_folder : str or Path
-        As for :func:`load`.
-    root : str or Path, optional
-        As for :func:`load`.
-    count : int
-        How many photos to look at, spread evenly.
-
-    Returns
-    -------
-    int
-        The median of their shorter sides in pixels; 1024 for ``"scenes"``, which are drawn at any size.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> cnnhw.data.native_side("pets")
-    16
-    """
+    """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled."""
     if name_or_folder in _SCENES:
         return 1024
     container, choose = _open(name_or_folder, 1024, root, progress=False)
@@ -179,29 +158,7 @@ def native_side(name_or_folder: str | Path, root: str | Path | None = None, coun
 
 
 def photo_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Return files, with those below each folder in place of the folder.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Files and folders. Hidden files in folders are left out.
-
-    Returns
-    -------
-    list of Path
-        Files in the order given; those of a folder in natural order.
-
-    Raises
-    ------
-    DataError
-        If a folder cannot be listed or holds no files.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> [path.name for path in cnnhw.data.photo_files(["pets/cats"])][:3]
-    ['0.png', '1.png', '2.png']
-    """
+    """Return files, with those below each folder, in natural order, in place of the folder."""
     found: list[Path] = []
     for path in map(Path, paths):
         below = sorted(Folder(path).names(), key=splits.natural) if path.is_dir() else None

@@ -33,22 +33,13 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 class Assessment:
     """The predictions of a network on labelled photos, and the metrics of these.
 
-    Attributes
-    ----------
-    model : Classifier
-        The network.
-    photos : PhotoSet
-        The data.
-    part : {"test", "validation", "train", "all"}
-        Which part of the data.
-    classes : tuple of str
-        The K class names, in the order of the network's logits.
-    names : tuple of str
-        The names of the N photos.
-    labels : Tensor of shape (N,), int64
-        Their true classes, indices into `classes`.
-    logits : Tensor of shape (N, K), float32
-        The network's logits.
+    - ``model``: The network.
+    - ``photos``: The data.
+    - ``part`` ({"test", "validation", "train", "all"}): Which part of the data.
+    - ``classes``: The K class names, in the order of the network's logits.
+    - ``names``: The names of the N photos.
+    - ``labels`` (Tensor of shape (N,), int64): Their true classes, indices into `classes`.
+    - ``logits`` (Tensor of shape (N, K), float32): The network's logits.
     """
 
     model: Classifier
@@ -87,17 +78,7 @@ class Assessment:
         return calibration.bins(self.probabilities, self.labels)
 
     def summary(self) -> dict[str, Any]:
-        """Return all figures as plain values, as ``evaluation.json`` holds them.
-
-        Returns
-        -------
-        dict
-            ``accuracy`` (0 to 1), ``accuracy_interval`` (Wilson, 95 %), ``balanced_accuracy``, ``errors`` (their
-            number), ``per_class`` (``name``, ``precision``, ``recall``, ``f1``, ``photos`` of each class),
-            ``expected_calibration_error`` with its ``bins``, ``brier_score`` (0 to 2), ``negative_log_likelihood``
-            (mean, in nats), ``confusion``, and what was assessed. What is not defined, such as the precision of a class
-            that was never predicted, is None.
-        """
+        """Return all figures as plain values, as ``evaluation.json`` holds them; what is not defined is None."""
         from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
         shares = precision_recall_fscore_support(
@@ -156,26 +137,7 @@ class Assessment:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        """Write figures, errors and pictures to a folder.
-
-        It holds ``evaluation.json``, ``errors.csv`` (the misclassified photos, the most confident first),
-        ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
-
-        Parameters
-        ----------
-        path : str or Path
-            The folder; made if it does not exist.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        OccupiedError
-            If the folder holds anything already.
-        """
+        """Write figures, errors and pictures to an unused folder, whole or not at all, and return it."""
         from cnnhw import plots  # matplotlib takes half a second to import
 
         folder = Path(path)
@@ -202,41 +164,7 @@ class Assessment:
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
-    """Evaluate a network on labelled photos.
-
-    Parameters
-    ----------
-    model : Classifier
-        A trained network. Its class names have to be those of the data, in any order; without names, classes are
-        matched by number.
-    photos : PhotoSet
-        The data, of the network's size.
-    part : {"test", "validation", "train", "all"}
-        Which part of them.
-
-    Returns
-    -------
-    Assessment
-        Predictions and metrics.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such part.
-    DataError
-        If size or classes of the data are not those of the network.
-    WeightsError
-        If the logits are not finite.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> found = assess(cnnhw.models.create("q1_shallow", size=16), photos)
-    >>> found.confusion.shape, len(found.errors) == 10 - int(found.confusion.trace())
-    (torch.Size([5, 5]), True)
-    """
+    """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order."""
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     classes, places = _matched(model, photos)

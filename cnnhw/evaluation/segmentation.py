@@ -23,14 +23,9 @@ __all__ = ["Found", "find_objects"]
 class Found:
     """Segmentation quality on test scenes.
 
-    Attributes
-    ----------
-    overlap : float
-        Intersection over union of all object pixels, 0 to 1.
-    edge : float
-        Pixel accuracy near an object's edge, 0 to 1.
-    masks : Tensor of shape (N, S, S), bool
-        The predicted masks.
+    - ``overlap``: Intersection over union of all object pixels, 0 to 1.
+    - ``edge``: Pixel accuracy near an object's edge, 0 to 1.
+    - ``masks`` (Tensor of shape (N, S, S), bool): The predicted masks.
     """
 
     overlap: float
@@ -51,11 +46,6 @@ def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, ep
         Decides initial weights and the order of the scenes.
     epochs : int
         Passes over the training scenes.
-
-    Returns
-    -------
-    Found
-        Measured on the test scenes.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

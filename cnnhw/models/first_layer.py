@@ -69,22 +69,7 @@ def bank(side: int) -> Tensor:
 
 
 class Bank(nn.Module):
-    """A first layer of the filters of :func:`bank`, which nothing changes.
-
-    Parameters
-    ----------
-    side : int
-        Their side k in pixels.
-
-    See Also
-    --------
-    first_layer : The network that it can be part of.
-
-    Examples
-    --------
-    >>> Bank(3)(torch.rand(2, 3, 8, 8)).shape
-    torch.Size([2, 16, 8, 8])
-    """
+    """A first layer of the filters of :func:`bank`, which nothing changes."""
 
     weight: Tensor
 

@@ -26,28 +26,16 @@ LEVEL = 0.05
 class Claim:
     """One statement, and how it is decided.
 
-    Attributes
-    ----------
-    id : str
-        A short name, unique in the book.
-    first, second : str
-        The arms; the effect is the measure of the first minus that of the second.
-    statement : str
-        What is claimed, in one sentence.
-    refuted_by : str
-        What would refute it, in words.
-    study : str
-        The study that measures it.
-    registered : str
-        The day, as in ``"2026-11-24"``.
-    measure : Measure
-        What is compared.
-    direction : {"greater", "less", "equivalent"}
-        What the effect should be, compared with `margin`.
-    margin : float
-        0 or more, in units of the measure: how much greater, how much less, or within how much of each other.
-    known_in_part : bool
-        Whether the outcome was known in part, from an earlier set of runs that is not kept.
+    - ``id``: A short name, unique in the book.
+    - ``first``, ``second``: The arms; the effect is the measure of the first minus that of the second.
+    - ``statement``: What is claimed, in one sentence.
+    - ``refuted_by``: What would refute it, in words.
+    - ``study``: The study that measures it.
+    - ``registered``: The day, as in ``"2026-11-24"``.
+    - ``measure``: What is compared.
+    - ``direction`` ({"greater", "less", "equivalent"}): What the effect should be, compared with `margin`.
+    - ``margin``: 0 or more, in units of the measure: how much greater, how much less, or within how much of each other.
+    - ``known_in_part``: Whether the outcome was known in part, from an earlier set of runs that is not kept.
     """
 
     id: str
@@ -91,22 +79,15 @@ def alike(id: str, first: str, second: str, statement: str, points: float = 2.5,
 class Verdict:
     """What the records say about a claim.
 
-    Attributes
-    ----------
-    claim : Claim
-        The claim.
-    verdict : {"supported", "refuted", "not resolved"}
-        After the correction for the number of claims about the same study.
-    plain : {"supported", "refuted", "not resolved"}
-        By the 95 % interval alone.
-    effect : Comparison or None
-        The effect; None if fewer than two seeds are recorded.
-    seeds : int
-        Pairs of runs.
-    known : {"no", "in part", "post hoc"}
-        What was known of the outcome when the claim was written down: nothing, as it stood, word for word, before all
-        runs, and its hash is in their records; something, from an earlier set of runs that is not kept; or all, as
-        it was added or edited after the runs.
+    - ``claim``: The claim.
+    - ``verdict`` ({"supported", "refuted", "not resolved"}): After the correction for the number of claims about the
+      same study.
+    - ``plain`` ({"supported", "refuted", "not resolved"}): By the 95 % interval alone.
+    - ``effect``: The effect; None if fewer than two seeds are recorded.
+    - ``seeds``: Pairs of runs.
+    - ``known`` ({"no", "in part", "post hoc"}): What was known of the outcome when the claim was written down: nothing,
+      as it stood, word for word, before all runs, and its hash is in their records; something, from an earlier set of
+      runs that is not kept; or all, as it was added or edited after the runs.
     """
 
     claim: Claim
@@ -206,20 +187,7 @@ def _known(claim: Claim, records: Sequence[Record]) -> str:
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Say which of several hypotheses are rejected, with a familywise error of at most `level` (Holm 1979).
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        One a hypothesis.
-    level : float
-        Probability of any false rejection.
-
-    Returns
-    -------
-    list of bool
-        One a hypothesis, in the order given.
-    """
+    """Say which hypotheses are rejected, in order, with a familywise error of at most `level` (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     rejected = [False] * len(p_values)
     for rank, i in enumerate(order):

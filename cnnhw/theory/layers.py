@@ -18,22 +18,13 @@ __all__ = ["Layer", "layers", "warnings"]
 class Layer:
     """One layer of a network.
 
-    Attributes
-    ----------
-    name : str
-        Its name inside the model.
-    kind : str
-        The class of the module, or the name of the function.
-    shape : tuple of int
-        Shape of its output for one photo.
-    parameters : int
-        Its own parameters.
-    macs : int
-        Multiply-adds for one photo, of convolutions and linear layers.
-    field : int
-        Side of the receptive field of one output cell, in pixels of the photo, at most the photo's side.
-    step : float
-        Pixels of the photo between neighbouring cells.
+    - ``name``: Its name inside the model.
+    - ``kind``: The class of the module, or the name of the function.
+    - ``shape``: Shape of its output for one photo.
+    - ``parameters``: Its own parameters.
+    - ``macs``: Multiply-adds for one photo, of convolutions and linear layers.
+    - ``field``: Side of the receptive field of one output cell, in pixels of the photo, at most the photo's side.
+    - ``step``: Pixels of the photo between neighbouring cells.
     """
 
     name: str

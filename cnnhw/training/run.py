@@ -122,13 +122,7 @@ class Run:
         return evaluation.confusion_matrix(self.predictions, self.photos.test.labels, len(self.classes))
 
     def summary(self) -> dict[str, Any]:
-        """Return the run as plain values, as ``run.json`` holds it.
-
-        Returns
-        -------
-        dict
-            ``accuracy``, ``seconds``, ``model``, ``data``, ``seed`` and more.
-        """
+        """Return the run as plain values, as ``run.json`` holds it."""
         right = int(self.confusion.trace())
         return {
             "accuracy": self.accuracy,

@@ -63,18 +63,7 @@ class Stage:
         return {"train": self.train, **different, **self.recipe.changes()}
 
     def rates(self, model: Classifier) -> dict[nn.Parameter, float]:
-        """Return what the learning rate is multiplied by for each parameter of the features.
-
-        Parameters
-        ----------
-        model : Classifier
-            The network.
-
-        Returns
-        -------
-        dict of nn.Parameter to float
-            Empty if it is 1 for all.
-        """
+        """Return what the learning rate of each of the features' parameters is multiplied by; empty if by 1."""
         if self.features_rate == self.layer_decay == 1:
             return {}
         back = parts(model)[::-1]
@@ -86,24 +75,7 @@ class Stage:
 
 
 def parts(model: Classifier) -> list[str]:
-    """Return the names of the direct parts of a network's features that have parameters, in order.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network.
-
-    Returns
-    -------
-    list of str
-        Names of direct parts of ``model.features``.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> parts(models.create("q1_shallow", size=32))
-    ['conv1', 'conv2', 'conv3']
-    """
+    """Return the names of the direct parts of ``model.features`` that have parameters, in order."""
     return [name for name, part in model.features.named_children() if any(True for _ in part.parameters())]
 
 
