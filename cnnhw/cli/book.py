@@ -227,7 +227,7 @@ def study_status(canary: bool) -> None:
         )
         tried: dict[str, tuple[float | None, int]] = {}
         for record in earlier:
-            said = f"  {record.path.name} was measured with other code"
+            said = f"  {record.path.name} was measured with other code, which the present code was not seen to repeat"
             if canary:
                 # one seed an arm: all its runs take the same code
                 if record.arm not in tried:
