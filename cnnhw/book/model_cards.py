@@ -22,12 +22,12 @@ __all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record
 class Shipped:
     """A trained network that comes with the package.
 
-    - ``model``: The registered model.
-    - ``study``, ``arm``: The arm of a study that the run belongs to.
-    - ``seed``: The seed of the run.
-    - ``description``: What it is, in one sentence.
-    - ``limits``: What it is not good for, besides what holds for all.
-    - ``chapter``: The page of the book that the run was made for.
+    - ``model`` (str): the registered model.
+    - ``study``, ``arm`` (str): the arm of a study that the run belongs to.
+    - ``seed`` (int): the seed of the run.
+    - ``description`` (str): what it is, in one sentence.
+    - ``limits`` (str): what it is not good for, besides what holds for all.
+    - ``chapter`` (str): the page of the book that the run was made for.
     """
 
     model: str

@@ -20,14 +20,15 @@ __all__ = ["Experiment", "Stage", "get", "names"]
 class Stage:
     """One stage of a transfer in the report.
 
-    - ``name``: What was meant to be trained.
-    - ``epochs``, ``batch_size``: Passes over the photos, and photos a step.
-    - ``history``: Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    - ``test_accuracy``: 0 to 1, where the report gives it.
-    - ``seconds``: Time of the whole stage, where the report gives it.
-    - ``confusion`` (Tensor of shape (5, 5), int64, or None): Test confusion matrix, where the report gives it; rows are
+    - ``name`` (str): what was meant to be trained.
+    - ``epochs``, ``batch_size`` (int): passes over the photos, and photos a step.
+    - ``history`` (dict of str to list of float): per epoch: ``loss``, ``accuracy``, ``validation_loss``,
+      ``validation_accuracy`` and ``seconds``.
+    - ``test_accuracy`` (float or None): 0 to 1, where the report gives it.
+    - ``seconds`` (float or None): time of the whole stage, where the report gives it.
+    - ``confusion`` (Tensor of shape (5, 5), int64, or None): test confusion matrix, where the report gives it; rows are
       the true classes.
-    - ``trainable``: Parameters that were trained, where the report gives it.
+    - ``trainable`` (int or None): parameters that were trained, where the report gives it.
     """
 
     name: str
@@ -44,19 +45,20 @@ class Stage:
 class Experiment:
     """One training of the report.
 
-    - ``name``: Its key, also the name of the model where one is registered.
-    - ``question``: The question it answers, such as ``"Q1"``.
-    - ``dataset``: What it was trained on.
-    - ``classes``: The class names, in the order of the confusion matrix.
-    - ``test_accuracy``: 0 to 1, after the last epoch.
-    - ``confusion`` (Tensor of shape (5, 5), int64): Test confusion matrix; rows are the true classes.
-    - ``parameters``: As the report states it.
-    - ``epochs``, ``batch_size``: None where the experiment consists of stages.
-    - ``learning_rate``: Adam's rate.
-    - ``seconds``: Time of training, where the report gives it.
-    - ``history``: Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    - ``stages``: The stages of a transfer.
-    - ``source``: The experiment whose network was transferred.
+    - ``name`` (str): its key, also the name of the model where one is registered.
+    - ``question`` (str): the question it answers, such as ``"Q1"``.
+    - ``dataset`` (str): what it was trained on.
+    - ``classes`` (tuple of str): the class names, in the order of the confusion matrix.
+    - ``test_accuracy`` (float): 0 to 1, after the last epoch.
+    - ``confusion`` (Tensor of shape (5, 5), int64): test confusion matrix; rows are the true classes.
+    - ``parameters`` (int or None): as the report states it.
+    - ``epochs``, ``batch_size`` (int or None): none where the experiment consists of stages.
+    - ``learning_rate`` (float): adam's rate.
+    - ``seconds`` (float or None): time of training, where the report gives it.
+    - ``history`` (dict of str to list of float): per epoch: ``loss``, ``accuracy``, ``validation_loss``,
+      ``validation_accuracy`` and ``seconds``.
+    - ``stages`` (tuple of Stage): the stages of a transfer.
+    - ``source`` (str or None): the experiment whose network was transferred.
     """
 
     name: str

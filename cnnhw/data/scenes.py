@@ -109,10 +109,10 @@ HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)
 class Drawing:
     """Scenes as drawn.
 
-    - ``images`` (Tensor of shape (N, 3, S, S), uint8): The pictures in RGB.
-    - ``labels`` (Tensor of shape (N,), int64): The class of each, an index into `CLASSES`.
-    - ``masks`` (Tensor of shape (N, S, S), bool): The pixels in which the object is seen.
-    - ``scales`` (Tensor of shape (N,), float32): The objects' diameters, as a share of the picture's side.
+    - ``images`` (Tensor of shape (N, 3, S, S), uint8): the pictures in RGB.
+    - ``labels`` (Tensor of shape (N,), int64): the class of each, an index into `CLASSES`.
+    - ``masks`` (Tensor of shape (N, S, S), bool): the pixels in which the object is seen.
+    - ``scales`` (Tensor of shape (N,), float32): the objects' diameters, as a share of the picture's side.
     """
 
     images: Tensor

@@ -33,13 +33,13 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 class Assessment:
     """The predictions of a network on labelled photos, and the metrics of these.
 
-    - ``model``: The network.
-    - ``photos``: The data.
-    - ``part`` ({"test", "validation", "train", "all"}): Which part of the data.
-    - ``classes``: The K class names, in the order of the network's logits.
-    - ``names``: The names of the N photos.
-    - ``labels`` (Tensor of shape (N,), int64): Their true classes, indices into `classes`.
-    - ``logits`` (Tensor of shape (N, K), float32): The network's logits.
+    - ``model`` (Classifier): the network.
+    - ``photos`` (PhotoSet): the data.
+    - ``part`` ({"test", "validation", "train", "all"}): which part of the data.
+    - ``classes`` (tuple of str): the K class names, in the order of the network's logits.
+    - ``names`` (tuple of str): the names of the N photos.
+    - ``labels`` (Tensor of shape (N,), int64): their true classes, indices into `classes`.
+    - ``logits`` (Tensor of shape (N, K), float32): the network's logits.
     """
 
     model: Classifier

@@ -38,11 +38,11 @@ _MOST_PAIRS = 200
 class Suspects:
     """Out-of-fold predictions for the labels of a data set.
 
-    - ``labels`` (Tensor of shape (N,), int64): The labels given.
-    - ``probabilities`` (Tensor of shape (N, K), float64): Of each class, by the classifier that was fitted without the
+    - ``labels`` (Tensor of shape (N,), int64): the labels given.
+    - ``probabilities`` (Tensor of shape (N, K), float64): of each class, by the classifier that was fitted without the
       photo.
-    - ``margins`` (Tensor of shape (N,), float64): As :func:`margins` returns them.
-    - ``order`` (Tensor of shape (N,), int64): The rows, the most suspicious label first.
+    - ``margins`` (Tensor of shape (N,), float64): as :func:`margins` returns them.
+    - ``order`` (Tensor of shape (N,), int64): the rows, the most suspicious label first.
     """
 
     labels: Tensor
@@ -70,10 +70,10 @@ class Suspects:
 class Pair:
     """Two photos that look the same.
 
-    - ``names``: The photos' names.
-    - ``parts``: Where they are: ``"train"``, ``"validation"`` or ``"test"``.
-    - ``labels``: The names of their classes.
-    - ``distance``: Bits in which their hashes differ, 0 to 64.
+    - ``names`` (tuple of (str, str)): the photos' names.
+    - ``parts`` (tuple of (str, str)): where they are: ``"train"``, ``"validation"`` or ``"test"``.
+    - ``labels`` (tuple of (str, str)): the names of their classes.
+    - ``distance`` (int): bits in which their hashes differ, 0 to 64.
     """
 
     names: tuple[str, str]

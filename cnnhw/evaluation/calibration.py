@@ -15,10 +15,10 @@ __all__ = ["Bin", "bins", "brier_score", "expected_calibration_error"]
 class Bin:
     """The photos whose top probability lies within one range.
 
-    - ``low``, ``high``: The range, 0 to 1: above `low`, up to and with `high`.
-    - ``count``: How many photos are in it.
-    - ``confidence``: The mean of their top probabilities, 0 to 1; NaN if there are none.
-    - ``accuracy``: The share of them that is predicted correctly, 0 to 1; NaN if there are none.
+    - ``low``, ``high`` (float): the range, 0 to 1: above `low`, up to and with `high`.
+    - ``count`` (int): how many photos are in it.
+    - ``confidence`` (float): the mean of their top probabilities, 0 to 1; NaN if there are none.
+    - ``accuracy`` (float): the share of them that is predicted correctly, 0 to 1; NaN if there are none.
     """
 
     low: float

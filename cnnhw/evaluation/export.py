@@ -32,9 +32,10 @@ _BATCHES = (1, 3)
 class Check:
     """Comparison of an exported network with the original, on random photos.
 
-    - ``difference``: The greatest difference of logits.
-    - ``largest``: The greatest absolute logit.
-    - ``runtime``: What computed the exported network: ``"onnxruntime"``, or ``"onnx"`` for its reference evaluator.
+    - ``difference`` (float): the greatest difference of logits.
+    - ``largest`` (float): the greatest absolute logit.
+    - ``runtime`` (str): what computed the exported network: ``"onnxruntime"``, or ``"onnx"`` for its reference
+      evaluator.
     """
 
     difference: float

@@ -23,9 +23,9 @@ __all__ = ["Found", "find_objects"]
 class Found:
     """Segmentation quality on test scenes.
 
-    - ``overlap``: Intersection over union of all object pixels, 0 to 1.
-    - ``edge``: Pixel accuracy near an object's edge, 0 to 1.
-    - ``masks`` (Tensor of shape (N, S, S), bool): The predicted masks.
+    - ``overlap`` (float): intersection over union of all object pixels, 0 to 1.
+    - ``edge`` (float): pixel accuracy near an object's edge, 0 to 1.
+    - ``masks`` (Tensor of shape (N, S, S), bool): the predicted masks.
     """
 
     overlap: float

@@ -26,7 +26,7 @@ _FREQUENCIES = 8
 
 
 def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the luminance of photos (N, 3, S, S) by the Sobel operator: Tensor of shape (N, S, S)."""
+    """Return the Sobel derivatives of the luminance, across and down, and their magnitude, each (N, H, W)."""
     pixels = images if images.is_floating_point() else images / 255
     grey = luminance(pixels)
     across = grey.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])

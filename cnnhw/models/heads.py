@@ -59,7 +59,7 @@ class Head:
                 )
 
     def build(self, channels: int, side: int, num_classes: int) -> nn.Sequential:
-        """Return layers from maps, Tensor of shape (N, C, H, W), to logits (N, num_classes), from torch's global generator."""
+        """Return layers from maps, Tensor of shape (N, C, H, W), to logits (N, K), from torch's global generator."""
         if num_classes < 1:
             raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -83,7 +83,7 @@ class Head:
 
 
 def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0) -> None:
-    """Put a new head, for photos of `size` pixels, in the place of a network's own, in place; ``new_head`` says which."""
+    """Put a new head, for photos of `size` pixels, in the place of a network's own, and note it in ``new_head``."""
     size = size or model.size
     device = device_of(model)
     try:

@@ -26,16 +26,17 @@ LEVEL = 0.05
 class Claim:
     """One statement, and how it is decided.
 
-    - ``id``: A short name, unique in the book.
-    - ``first``, ``second``: The arms; the effect is the measure of the first minus that of the second.
-    - ``statement``: What is claimed, in one sentence.
-    - ``refuted_by``: What would refute it, in words.
-    - ``study``: The study that measures it.
-    - ``registered``: The day, as in ``"2026-11-24"``.
-    - ``measure``: What is compared.
-    - ``direction`` ({"greater", "less", "equivalent"}): What the effect should be, compared with `margin`.
-    - ``margin``: 0 or more, in units of the measure: how much greater, how much less, or within how much of each other.
-    - ``known_in_part``: Whether the outcome was known in part, from an earlier set of runs that is not kept.
+    - ``id`` (str): a short name, unique in the book.
+    - ``first``, ``second`` (str): the arms; the effect is the measure of the first minus that of the second.
+    - ``statement`` (str): what is claimed, in one sentence.
+    - ``refuted_by`` (str): what would refute it, in words.
+    - ``study`` (str): the study that measures it.
+    - ``registered`` (str): the day, as in ``"2026-11-24"``.
+    - ``measure`` (Measure): what is compared.
+    - ``direction`` ({"greater", "less", "equivalent"}): what the effect should be, compared with `margin`.
+    - ``margin`` (float): 0 or more, in units of the measure: how much greater, how much less, or within how much of
+      each other.
+    - ``known_in_part`` (bool): whether the outcome was known in part, from an earlier set of runs that is not kept.
     """
 
     id: str
@@ -79,13 +80,13 @@ def alike(id: str, first: str, second: str, statement: str, points: float = 2.5,
 class Verdict:
     """What the records say about a claim.
 
-    - ``claim``: The claim.
-    - ``verdict`` ({"supported", "refuted", "not resolved"}): After the correction for the number of claims about the
+    - ``claim`` (Claim): the claim.
+    - ``verdict`` ({"supported", "refuted", "not resolved"}): after the correction for the number of claims about the
       same study.
-    - ``plain`` ({"supported", "refuted", "not resolved"}): By the 95 % interval alone.
-    - ``effect``: The effect; None if fewer than two seeds are recorded.
-    - ``seeds``: Pairs of runs.
-    - ``known`` ({"no", "in part", "post hoc"}): What was known of the outcome when the claim was written down: nothing,
+    - ``plain`` ({"supported", "refuted", "not resolved"}): by the 95 % interval alone.
+    - ``effect`` (Comparison or None): the effect; None if fewer than two seeds are recorded.
+    - ``seeds`` (int): pairs of runs.
+    - ``known`` ({"no", "in part", "post hoc"}): what was known of the outcome when the claim was written down: nothing,
       as it stood, word for word, before all runs, and its hash is in their records; something, from an earlier set of
       runs that is not kept; or all, as it was added or edited after the runs.
     """

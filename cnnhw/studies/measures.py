@@ -31,14 +31,16 @@ __all__ = [
 class Measure:
     """A figure of one run, which pages show and claims are made about.
 
-    - ``name``: What it is called.
-    - ``unit``: The unit of its differences on a page.
-    - ``scale``: What they are multiplied by there.
-    - ``function``: Reads it off a record, after an epoch (from 1) or, of None, of the whole run; call the measure
-      instead.
-    - ``form``: How a figure is written, not scaled: a format specification. Of what has ``"g"`` pages give medians.
-    - ``digits``: The digits of a difference behind the point.
-    - ``by_photo``: Whether two arms are compared photo by photo, as only an accuracy on the same test photos can be.
+    - ``name`` (str): what it is called.
+    - ``unit`` (str): the unit of its differences on a page.
+    - ``scale`` (float): what they are multiplied by there.
+    - ``function`` (callable): reads it off a record, after an epoch (from 1) or, of None, of the whole run; call the
+      measure instead.
+    - ``form`` (str): how a figure is written, not scaled: a format specification. Of what has ``"g"`` pages give
+      medians.
+    - ``digits`` (int): the digits of a difference behind the point.
+    - ``by_photo`` (bool): whether two arms are compared photo by photo, as only an accuracy on the same test photos can
+      be.
 
     Examples
     --------

@@ -23,10 +23,10 @@ __all__ = ["Comparison", "compare", "correct", "of_arms", "of_values"]
 class Comparison:
     """An effect, estimated over seeds.
 
-    - ``effect``: Mean difference, A minus B.
-    - ``stderr``: Its standard error.
-    - ``df``: Degrees of freedom of the standard error.
-    - ``seeds``: How many pairs of runs.
+    - ``effect`` (float): mean difference, A minus B.
+    - ``stderr`` (float): its standard error.
+    - ``df`` (float): degrees of freedom of the standard error.
+    - ``seeds`` (int): how many pairs of runs.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 Every random choice of an epoch is drawn from a generator seeded by the run's seed and the epoch's number. Nothing
 random is carried over from epoch to epoch, so a run resumed from its last checkpoint ends in bitwise the same weights.
 
-Several processes inside :func:`cnnhw.training.distributed.session` train one network together: each computes the
+Several processes inside ``cnnhw.training.distributed.session`` train one network together: each computes the
 gradient of its share of every batch. Order, augmentation and steps are those of one process.
 """
 
