@@ -41,13 +41,7 @@ _PHOTO_LIMIT = 256 * 2**20
 
 
 class _Plain:
-    """A text stream that escapes control characters, which names of files may hold.
-
-    Parameters
-    ----------
-    stream : text file
-        What is written to in the end.
-    """
+    """A text stream that escapes control characters, which names of files may hold."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

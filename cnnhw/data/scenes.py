@@ -45,24 +45,16 @@ _LIMITS = {"position": 0.5, "rotation": 180, "clutter": 2, "occlusion": 0.4, "co
 class Controls:
     """How the scenes vary; one factor can be changed and all other random choices stay as they are.
 
-    Attributes
-    ----------
-    scale : (float, float)
-        Smallest and largest diameter of the object, as a share of the picture's side: 0.05 to 2.
-    position : float
-        Largest offset of the object from the centre along either axis, as a share of the side: 0 to 0.5.
-    rotation : float
-        Largest rotation to either side, in degrees: 0 to 180.
-    clutter : float
-        How much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
-    occlusion : float
-        Roughly the share of the object that leaves in front of it hide: 0 to 0.4.
-    colour : float
-        How colourful the scenes are: 0 is greyscale, 1 the usual.
-    noise : float
-        Standard deviation of the noise in every pixel, in grey levels: 0 to 128.
-    light : float
-        How much direction, strength, brightness, contrast and tint of the light vary: 0 to 1.
+    - ``scale`` ((float, float)): smallest and largest diameter of the object, as a share of the picture's side: 0.05 to
+      2.
+    - ``position`` (float): largest offset of the object from the centre along either axis, as a share of the side: 0 to
+      0.5.
+    - ``rotation`` (float): largest rotation to either side, in degrees: 0 to 180.
+    - ``clutter`` (float): how much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
+    - ``occlusion`` (float): roughly the share of the object that leaves in front of it hide: 0 to 0.4.
+    - ``colour`` (float): how colourful the scenes are: 0 is greyscale, 1 the usual.
+    - ``noise`` (float): standard deviation of the noise in every pixel, in grey levels: 0 to 128.
+    - ``light`` (float): how much direction, strength, brightness, contrast and tint of the light vary: 0 to 1.
 
     Raises
     ------

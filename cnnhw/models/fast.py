@@ -76,10 +76,8 @@ def fast(num_classes: int = 5, size: int = 64) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------
@@ -107,10 +105,8 @@ def best(num_classes: int = 5, size: int = 64) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------

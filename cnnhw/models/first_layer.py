@@ -87,10 +87,8 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     side : int
         Side of the first layer's 16 kernels, odd, 3 or more.
     first : {"learnt", "random", "bank"}

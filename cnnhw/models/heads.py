@@ -19,17 +19,12 @@ _POOLS = ("average", "flatten")
 class Head:
     """What follows the last map of the extractor.
 
-    Attributes
-    ----------
-    hidden : int
-        Units of one hidden layer with ReLU; 0 for none, so that the head is linear.
-    dropout : float
-        Share of the last layer's inputs that are set to 0 in training, 0 to below 1.
-    pool : {"average", "flatten"}
-        ``"average"`` takes the mean of each channel over the map (Lin et al. 2014), ``"flatten"`` all its cells.
-    zero : bool
-        Whether the last layer begins at zero instead of at random: all classes then begin equally probable, and no
-        gradient reaches what lies before it in the first step.
+    - ``hidden`` (int): units of one hidden layer with ReLU; 0 for none, so that the head is linear.
+    - ``dropout`` (float): share of the last layer's inputs that are set to 0 in training, 0 to below 1.
+    - ``pool`` ({"average", "flatten"}): ``"average"`` takes the mean of each channel over the map (Lin et al. 2014),
+      ``"flatten"`` all its cells.
+    - ``zero`` (bool): whether the last layer begins at zero instead of at random: all classes then begin equally
+      probable, and no gradient reaches what lies before it in the first step.
 
     See Also
     --------

@@ -24,41 +24,25 @@ __all__ = ["Run"]
 class Run:
     """What came out of one training.
 
-    Attributes
-    ----------
-    model : Classifier
-        The trained model, with the weights of the best epoch.
-    photos : PhotoSet
-        The data it was trained on.
-    recipe : dict
-        The recipe's fields.
-    seed : int
-        The seed of the run.
-    history : dict of str to list of float
-        Per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``, ``validation_accuracy``, and ``seconds``
-        of training alone. Losses are mean cross-entropies in nats, accuracies 0 to 1.
-    best_epoch : int
-        The best epoch by validation, from 1.
-    predictions : Tensor of shape (N,), int64
-        The classes predicted for the test photos at the best epoch.
-    threads : int
-        Threads that torch computed with.
-    processes : int
-        Processes that trained together.
-    device : str
-        Kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    precision : str
-        Number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-    first_losses : list of float
-        The losses of the first 20 steps, in nats.
-    test_predictions : list of list of int
-        The test predictions after each epoch, if they were asked for.
-    trainable : int
-        Number of parameters that were trained.
-    stages : list of Run
-        The stages of a transfer, in order, each as a run of its own; all share the model. Empty for a training in one.
-    kept : int
-        The number, from 1, of the stage whose weights the model has; 0 for a training in one.
+    - ``model`` (Classifier): the trained model, with the weights of the best epoch.
+    - ``photos`` (PhotoSet): the data it was trained on.
+    - ``recipe`` (dict): the recipe's fields.
+    - ``seed`` (int): the seed of the run.
+    - ``history`` (dict of str to list of float): per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``,
+      ``validation_accuracy``, and ``seconds`` of training alone. Losses are mean cross-entropies in nats, accuracies 0
+      to 1.
+    - ``best_epoch`` (int): the best epoch by validation, from 1.
+    - ``predictions`` (Tensor of shape (N,), int64): the classes predicted for the test photos at the best epoch.
+    - ``threads`` (int): threads that torch computed with.
+    - ``processes`` (int): processes that trained together.
+    - ``device`` (str): kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    - ``precision`` (str): number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    - ``first_losses`` (list of float): the losses of the first 20 steps, in nats.
+    - ``test_predictions`` (list of list of int): the test predictions after each epoch, if they were asked for.
+    - ``trainable`` (int): number of parameters that were trained.
+    - ``stages`` (list of Run): the stages of a transfer, in order, each as a run of its own; all share the model. Empty
+      for a training in one.
+    - ``kept`` (int): the number, from 1, of the stage whose weights the model has; 0 for a training in one.
 
     See Also
     --------

@@ -19,20 +19,16 @@ __all__ = ["Stage", "gradual", "parts", "recipe", "two_stages"]
 class Stage:
     """One stage of a transfer.
 
-    Attributes
-    ----------
-    train : str
-        What learns: ``"classifier"``, the last linear layer alone; ``"head"``, the whole head; ``"all"``, every layer;
-        or the name of a layer of features or head, such as ``"conv3"``: that one and all after it.
-    recipe : Recipe
-        How.
-    until : str
-        Of the features, nothing after the layer of this name learns; the head does. By default there is no such limit.
-    features_rate : float
-        What the learning rate is multiplied by for the features, above 0.
-    layer_decay : float
-        What it is further multiplied by for each part of the features that has parameters, counted back from the head:
-        once for the last of them, twice for the one before it (discriminative rates, Howard and Ruder 2018); above 0.
+    - ``train`` (str): what learns: ``"classifier"``, the last linear layer alone; ``"head"``, the whole head;
+      ``"all"``, every layer; or the name of a layer of features or head, such as ``"conv3"``: that one and all after
+      it.
+    - ``recipe`` (Recipe): how.
+    - ``until`` (str): of the features, nothing after the layer of this name learns; the head does. By default there is
+      no such limit.
+    - ``features_rate`` (float): what the learning rate is multiplied by for the features, above 0.
+    - ``layer_decay`` (float): what it is further multiplied by for each part of the features that has parameters,
+      counted back from the head: once for the last of them, twice for the one before it (discriminative rates, Howard
+      and Ruder 2018); above 0.
 
     See Also
     --------
