@@ -14,7 +14,14 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
+    "did_you_mean",
 ]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message, with the nearest name that is known; "" if none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 class CnnhwError(Exception):
@@ -46,8 +53,7 @@ class UnknownNameError(CnnhwError, ValueError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        guess = did_you_mean(name, known)
         super().__init__(f"unknown {kind} {name!r}.{guess} Known: {', '.join(known)}.{' ' + hint if hint else ''}")
 
 

@@ -141,7 +141,7 @@ def card(name: str) -> dict[str, Any]:
         raise WeightsError(f"the header of {file} is damaged ({error}): install cnnhw again") from error
     keys = {other.key for other in job(name).study.jobs() if other.arm.name == which.arm}
     all_seeds = {one.seed: one.accuracy() for one in studies.records(which.study) if one.key in keys}
-    content, right = this.content, int(this.confusion().trace())
+    content, correct = this.content, int(this.confusion().trace())
     return {
         "name": name,
         "model": which.model,
@@ -161,7 +161,7 @@ def card(name: str) -> dict[str, Any]:
         "protocols": content["configuration"].get("protocols", []),
         "recipe": content["configuration"]["recipe"],
         "accuracy": this.accuracy(),
-        "accuracy_interval": evaluation.wilson_interval(right, len(this.labels)),
+        "accuracy_interval": evaluation.wilson_interval(correct, len(this.labels)),
         "shipped_accuracy": shipped_accuracy,
         "agreement": agreement,
         "accuracies": all_seeds,

@@ -52,8 +52,8 @@ class Experiment:
     - ``test_accuracy`` (float): 0 to 1, after the last epoch.
     - ``confusion`` (Tensor of shape (5, 5), int64): test confusion matrix; rows are the true classes.
     - ``parameters`` (int or None): as the report states it.
-    - ``epochs``, ``batch_size`` (int or None): none where the experiment consists of stages.
-    - ``learning_rate`` (float): adam's rate.
+    - ``epochs``, ``batch_size`` (int or None): None where the experiment consists of stages.
+    - ``learning_rate`` (float): Adam's rate.
     - ``seconds`` (float or None): time of training, where the report gives it.
     - ``history`` (dict of str to list of float): per epoch: ``loss``, ``accuracy``, ``validation_loss``,
       ``validation_accuracy`` and ``seconds``.

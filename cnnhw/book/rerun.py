@@ -163,8 +163,14 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     shown: dict[str, tuple[str, Any]] = {
         "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", measures.PARAMETERS),
         "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
-        "share found of each class": (_shares(experiment.confusion), _shares_of),
-        "largest confusion": (_largest(experiment.confusion, experiment.classes), _largest_of),
+        "share found of each class": (
+            _shares(experiment.confusion),
+            lambda found, epoch: _shares(_confusion(found, epoch)),
+        ),
+        "largest confusion": (
+            _largest(experiment.confusion, experiment.classes),
+            lambda found, epoch: _largest(_confusion(found, epoch), found[0].classes),
+        ),
         "seconds of training": (_seconds(experiment), _SPENT),
         "seconds an epoch": (f"{statistics.median(history['seconds']):.0f}", measures.AN_EPOCH),
         "epochs": (f"{len(history['loss'])}", _EPOCHS),
@@ -256,19 +262,11 @@ def _confusion(found: Sequence[Record], epoch: int | None) -> torch.Tensor:
     return torch.stack([record.confusion(_last(record, epoch)) for record in found]).double().mean(0)
 
 
-def _shares_of(found: Sequence[Record], epoch: int | None) -> str:
-    return _shares(_confusion(found, epoch))
-
-
 def _largest(confusion: torch.Tensor, classes: Sequence[str]) -> str:
     shares = confusion.double() / confusion.sum(1, keepdim=True)
     shares.fill_diagonal_(0)
     true, predicted = divmod(int(shares.argmax()), len(classes))
     return f"{shares[true, predicted]:.0%} of {classes[true]} as {classes[predicted]}"
-
-
-def _largest_of(found: Sequence[Record], epoch: int | None) -> str:
-    return _largest(_confusion(found, epoch), found[0].classes)
 
 
 def _seconds(experiment: Experiment) -> str:

@@ -49,10 +49,7 @@ class Split:
         return len(self.index)
 
     def batch(self, rows: Tensor | Sequence[int]) -> Tensor:
-        """Return a copy of some photos, Tensor of shape (B, 3, S, S), uint8; of memory-mapped ones, only these are read.
-
-
-        """
+        """Return a copy of some photos, Tensor of shape (B, 3, S, S), uint8; only these are read from the disk."""
         rows = self.index[torch.as_tensor(rows)]
         if isinstance(self.store, MappedPhotos):
             return self.store.read(rows)

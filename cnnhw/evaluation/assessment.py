@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import datetime
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,7 +112,7 @@ class Assessment:
             "part": self.part,
             "photos": len(self.names),
             "versions": system.versions(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": system.now(),
         }
 
     def table(self) -> str:

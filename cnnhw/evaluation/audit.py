@@ -6,7 +6,6 @@ Northcutt et al. 2021). Photos in both training and test set make the test accur
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -248,7 +247,7 @@ def run(
         "suspicious": suspicious,
         "distance": distance,
         "duplicates": duplicates,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": system.now(),
         "versions": system.versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import logging
 import math
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cnnhw import files, models
-from cnnhw.errors import WeightsError
+from cnnhw.errors import WeightsError, did_you_mean
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head, replace_head
 
@@ -182,8 +181,7 @@ def _find(weights: str | Path) -> Path:
     elif _is_file(path / WEIGHTS):
         path = path / WEIGHTS
     if not _is_file(path):
-        near = [] if known else difflib.get_close_matches(str(weights), shipped(), n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        guess = "" if known else did_you_mean(str(weights), shipped())
         if known and Path(weights).exists():
             guess = " What lies under that name here comes before the shipped network."
         raise WeightsError(

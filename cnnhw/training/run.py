@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from cnnhw import evaluation, files, models, outputs
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.weights import WEIGHTS, save_weights
-from cnnhw.system import processor, versions
+from cnnhw.system import now, processor, versions
 from cnnhw.training.report_page import _page
 
 __all__ = ["Run"]
@@ -107,10 +106,10 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Return the run as plain values, as ``run.json`` holds it."""
-        right = int(self.confusion.trace())
+        correct = int(self.confusion.trace())
         return {
             "accuracy": self.accuracy,
-            "accuracy_interval": evaluation.wilson_interval(right, len(self.photos.test)),
+            "accuracy_interval": evaluation.wilson_interval(correct, len(self.photos.test)),
             "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
@@ -135,7 +134,7 @@ class Run:
             **({"kept_stage": self.kept} if self.stages else {}),
             "processor": processor(),
             "versions": versions(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": now(),
         }
 
     def save(self, path: str | Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,7 +40,7 @@ def measure(
         for plan, found in zip(plans, samples, strict=True)
     ]
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": system.now(),
         "machine": machine | {"versions": system.versions()},
         "photos": dict(counts),
         "seconds": seconds,
