@@ -20,23 +20,15 @@ __all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record
 
 @dataclass(frozen=True)
 class Shipped:
-    """A trained network that comes with the package.
-
-    - ``model`` (str): the registered model.
-    - ``study``, ``arm`` (str): the arm of a study that the run belongs to.
-    - ``seed`` (int): the seed of the run.
-    - ``description`` (str): what it is, in one sentence.
-    - ``limits`` (str): what it is not good for, besides what holds for all.
-    - ``chapter`` (str): the page of the book that the run was made for.
-    """
+    """A trained network that comes with the package: the run of a study."""
 
     model: str
     study: str
     arm: str
     seed: int
-    description: str
-    limits: str
-    chapter: str
+    description: str  # in one sentence
+    limits: str  # besides what holds for all
+    chapter: str  # the page of the book that the run was made for
 
 
 _HALF = "It saw half of the training photos, as all networks of its study did."

@@ -124,15 +124,7 @@ class PhotoSet:
 
 
 def join(*splits: Split) -> Split:
-    """Return splits of one data set, which share their store, as a single split, in the order given.
-
-    Examples
-    --------
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> len(join(photos.train, photos.validation))
-    50
-    """
+    """Return splits of one data set, which share their store, as a single split, in the order given."""
     index, labels = (torch.cat([getattr(split, name) for split in splits]) for name in ("index", "labels"))
     names, digests = (tuple(text for split in splits for text in getattr(split, name)) for name in ("names", "digests"))
     return Split(splits[0].store, index, labels, names, digests)

@@ -30,24 +30,15 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """The predictions of a network on labelled photos, and the metrics of these.
-
-    - ``model`` (Classifier): the network.
-    - ``photos`` (PhotoSet): the data.
-    - ``part`` ({"test", "validation", "train", "all"}): which part of the data.
-    - ``classes`` (tuple of str): the K class names, in the order of the network's logits.
-    - ``names`` (tuple of str): the names of the N photos.
-    - ``labels`` (Tensor of shape (N,), int64): their true classes, indices into `classes`.
-    - ``logits`` (Tensor of shape (N, K), float32): the network's logits.
-    """
+    """The logits of a network for N labelled photos of K classes, and the metrics of these."""
 
     model: Classifier
     photos: PhotoSet
-    part: str
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Tensor
-    logits: Tensor
+    part: str  # one of `PARTS`
+    classes: tuple[str, ...]  # in the order of the network's logits
+    names: tuple[str, ...]  # of the photos
+    labels: Tensor  # (N,), int64: their true classes, indices into `classes`
+    logits: Tensor  # (N, K), float32
 
     @cached_property
     def probabilities(self) -> Tensor:

@@ -35,19 +35,12 @@ _MOST_PAIRS = 200
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """Out-of-fold predictions for the labels of a data set.
+    """Out-of-fold predictions for the labels of a data set of N photos and K classes."""
 
-    - ``labels`` (Tensor of shape (N,), int64): the labels given.
-    - ``probabilities`` (Tensor of shape (N, K), float64): of each class, by the classifier that was fitted without the
-      photo.
-    - ``margins`` (Tensor of shape (N,), float64): as :func:`margins` returns them.
-    - ``order`` (Tensor of shape (N,), int64): the rows, the most suspicious label first.
-    """
-
-    labels: Tensor
-    probabilities: Tensor
-    margins: Tensor
-    order: Tensor
+    labels: Tensor  # (N,), int64: those given
+    probabilities: Tensor  # (N, K), float64: by the classifier that was fitted without the photo
+    margins: Tensor  # (N,), float64: see `margins`
+    order: Tensor  # (N,), int64: the rows, the most suspicious label first
 
     @property
     def predicted(self) -> Tensor:
@@ -67,18 +60,12 @@ class Suspects:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photos that look the same.
-
-    - ``names`` (tuple of (str, str)): the photos' names.
-    - ``parts`` (tuple of (str, str)): where they are: ``"train"``, ``"validation"`` or ``"test"``.
-    - ``labels`` (tuple of (str, str)): the names of their classes.
-    - ``distance`` (int): bits in which their hashes differ, 0 to 64.
-    """
+    """Two photos that look the same."""
 
     names: tuple[str, str]
-    parts: tuple[str, str]
-    labels: tuple[str, str]
-    distance: int
+    parts: tuple[str, str]  # each "train", "validation" or "test"
+    labels: tuple[str, str]  # the names of their classes
+    distance: int  # bits in which their hashes differ, 0 to 64
 
     @property
     def leaks(self) -> bool:

@@ -13,19 +13,13 @@ __all__ = ["Bin", "bins", "brier_score", "expected_calibration_error"]
 
 @dataclass(frozen=True)
 class Bin:
-    """The photos whose top probability lies within one range.
-
-    - ``low``, ``high`` (float): the range, 0 to 1: above `low`, up to and with `high`.
-    - ``count`` (int): how many photos are in it.
-    - ``confidence`` (float): the mean of their top probabilities, 0 to 1; NaN if there are none.
-    - ``accuracy`` (float): the share of them that is predicted correctly, 0 to 1; NaN if there are none.
-    """
+    """The photos whose top probability lies above `low`, up to and with `high`; NaN stands for the means of none."""
 
     low: float
     high: float
     count: int
-    confidence: float
-    accuracy: float
+    confidence: float  # the mean of their top probabilities, 0 to 1
+    accuracy: float  # the share of them that is predicted correctly
 
 
 def bins(probabilities: Tensor, labels: Tensor, count: int = 15) -> list[Bin]:

@@ -30,17 +30,11 @@ _BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class Check:
-    """Comparison of an exported network with the original, on random photos.
+    """Comparison of an exported network with the original, on random photos."""
 
-    - ``difference`` (float): the greatest difference of logits.
-    - ``largest`` (float): the greatest absolute logit.
-    - ``runtime`` (str): what computed the exported network: ``"onnxruntime"``, or ``"onnx"`` for its reference
-      evaluator.
-    """
-
-    difference: float
-    largest: float
-    runtime: str
+    difference: float  # the greatest, of logits
+    largest: float  # the greatest absolute logit
+    runtime: str  # "onnxruntime", or "onnx" for its reference evaluator
 
 
 def to_onnx(model: Classifier, path: str | Path) -> Check:

@@ -21,16 +21,11 @@ __all__ = ["Found", "find_objects"]
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Segmentation quality on test scenes.
+    """Segmentation quality on test scenes."""
 
-    - ``overlap`` (float): intersection over union of all object pixels, 0 to 1.
-    - ``edge`` (float): pixel accuracy near an object's edge, 0 to 1.
-    - ``masks`` (Tensor of shape (N, S, S), bool): the predicted masks.
-    """
-
-    overlap: float
-    edge: float
-    masks: Tensor
+    overlap: float  # intersection over union of all object pixels, 0 to 1
+    edge: float  # pixel accuracy near an object's edge, 0 to 1
+    masks: Tensor  # (N, S, S), bool: those predicted
 
 
 def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, epochs: int = 8) -> Found:

@@ -25,7 +25,7 @@ _GREY = 0.45  # about the mean of photographs
 
 
 def first_convolution(model: nn.Module) -> str:
-    """Return the name of the first convolution; DataError if there is none."""
+    """Return the name of the first convolution; CnnhwError if there is none."""
     found = []
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
@@ -92,7 +92,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     images : Tensor of shape (N, 3, S, S), uint8 or float
         Photos in 0..255, or in 0..1.
     layer : str, optional
-        As for :func:`resolve`.
+        Its full name, or the end of it if no other layer's ends so; by default the first convolution.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def top_activations(
     photos : Split or Tensor of shape (N, 3, S, S)
         The photos, which are processed in batches.
     layer : str
-        As for :func:`resolve`.
+        As for :func:`maps`.
     channel : int
         Which channel, from 0.
     count : int

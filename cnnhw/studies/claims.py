@@ -78,24 +78,15 @@ def alike(id: str, first: str, second: str, statement: str, points: float = 2.5,
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about a claim.
-
-    - ``claim`` (Claim): the claim.
-    - ``verdict`` ({"supported", "refuted", "not resolved"}): after the correction for the number of claims about the
-      same study.
-    - ``plain`` ({"supported", "refuted", "not resolved"}): by the 95 % interval alone.
-    - ``effect`` (Comparison or None): the effect; None if fewer than two seeds are recorded.
-    - ``seeds`` (int): pairs of runs.
-    - ``known`` ({"no", "in part", "post hoc"}): what was known of the outcome when the claim was written down: nothing,
-      as it stood, word for word, before all runs, and its hash is in their records; something, from an earlier set of
-      runs that is not kept; or all, as it was added or edited after the runs.
-    """
+    """What the records say about a claim."""
 
     claim: Claim
-    verdict: str
-    plain: str
-    effect: Comparison | None
-    seeds: int
+    verdict: str  # "supported", "refuted" or "not resolved", corrected for all claims about the study
+    plain: str  # the same by the 95 % interval alone
+    effect: Comparison | None  # None of fewer than two seeds
+    seeds: int  # pairs of runs
+    # what was known of the outcome when the claim was written down: "no", as it stood, word for word, before all runs,
+    # and its hash is in their records; "in part", from earlier runs that are not kept; "post hoc", added or edited later
     known: str
 
     @property

@@ -157,20 +157,7 @@ class Recipe:
         return dataclasses.replace(cls.fast(epochs), cutout=0.375, mixup=0.3)
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step.
-
-        Parameters
-        ----------
-        step : int
-            Number of the step in the run, from 0.
-        steps : int
-            Steps of the whole run.
-
-        Returns
-        -------
-        float
-            The rate, 0 to `learning_rate`.
-        """
+        """Return the learning rate of a step, counted from 0, of so many."""
         share = (step + 0.5) / steps
         warm = 0.3 if self.schedule == "one_cycle" else self.warmup
         if share < warm:
@@ -180,20 +167,7 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * (share - warm) / (1 - warm))) / 2
 
     def side(self, epoch: int, size: int) -> int:
-        """Return the side length that an epoch is trained at.
-
-        Parameters
-        ----------
-        epoch : int
-            Number of the epoch, from 1.
-        size : int
-            The photos' side length in pixels.
-
-        Returns
-        -------
-        int
-            An even number of pixels, or `size` itself.
-        """
+        """Return the side length in pixels that an epoch, counted from 1, is trained at."""
         if not self.resolutions:
             return size
         # rounded up, so that the last epoch is at the full side however few there are
