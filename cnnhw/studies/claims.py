@@ -86,7 +86,7 @@ class Verdict:
     effect: Comparison | None  # None of fewer than two seeds
     seeds: int  # pairs of runs
     # what was known of the outcome when the claim was written down: "no", as it stood, word for word, before all runs,
-    # and its hash is in their records; "in part", from earlier runs that are not kept; "post hoc", added or edited later
+    # and its hash is in their records; "in part", from earlier runs that are not kept; "post hoc", as it came later
     known: str
 
     @property
