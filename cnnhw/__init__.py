@@ -10,12 +10,19 @@
     folder = run.save("runs/first")
 """
 
-from cnnhw import data, evaluation, features, models, studies, transfer
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from cnnhw import data, evaluation, features, models, transfer
 from cnnhw.errors import CnnhwError, DataError, SkippedPhotosWarning, TrainingError, UnknownNameError, WeightsError
 from cnnhw.models.weights import load
 from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
+
+if TYPE_CHECKING:
+    from cnnhw import studies
 
 __version__ = "0.1.0"
 
@@ -37,3 +44,10 @@ __all__ = [
     "studies",
     "transfer",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `studies` when it is first asked for: a program that trains a network needs none of it."""
+    if name == "studies":
+        return importlib.import_module("cnnhw.studies")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

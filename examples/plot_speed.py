@@ -211,7 +211,7 @@ shares = {
 plt.show()
 
 # %%
-# The same from outside, by sampling which place of the package a training process is in (py-spy); what it calls in
+# The same from outside, by sampling where in the package a training process is (py-spy); what is called from there in
 # other packages is counted to it. In ``fast``, the optimiser's step is the price of Muon: its matrix products.
 
 for row in result["profile"]:

@@ -45,7 +45,7 @@ def bench(
     minutes, as `cnnhw train best --minutes 10` plans them. It takes a minute or two; nothing else should run meanwhile.
     The book's own benchmark, beside Keras, is tests/benchmarks/bench.py in a checkout.
     """
-    from cnnhw import data, files
+    from cnnhw import data, files, system
     from cnnhw.training import throughput
 
     if unknown := [part for part in parts if part not in _PARTS]:
@@ -54,6 +54,7 @@ def bench(
         raise click.UsageError("Keras is measured by python tests/benchmarks/bench.py, in a checkout.")
     if out:
         outputs.check_file(out, "--json")
+    system.keep_freed()  # as `cnnhw train` does
     wanted = sets if not parts or "epochs" in parts else ()
     counts = {name: len(data.load(name, size=64, root=root).train) for name in wanted}
     result = throughput.measure(counts, seconds=seconds, repeats=repeats, say=lambda text: click.echo(text, err=True))

@@ -36,7 +36,7 @@ def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, ep
     train, test : Drawing
         Scenes with masks.
     long : bool
-        As for :class:`EncoderDecoder`.
+        As for :class:`cnnhw.models.unet.EncoderDecoder`.
     seed : int
         Decides initial weights and the order of the scenes.
     epochs : int

@@ -206,6 +206,12 @@ def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nod
     return reference
 
 
+def judge_first(app: Sphinx, env: object, pages: list[str]) -> None:
+    """Judge all claims before pages are shared out among processes: each would do it anew for every ten of them."""
+    if pages and app.parallel > 1:
+        verdicts()
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register role and directives."""
     app.add_directive("claim", ClaimDirective)
@@ -215,4 +221,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.add_role("finding", FindingRole())
     app.connect("missing-reference", resolve)
     app.connect("builder-inited", lambda _: verdicts.cache_clear())
+    app.connect("env-before-read-docs", judge_first)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,6 +8,7 @@ are counted there, not drawn. There are two drawings, for wide windows and for p
 from __future__ import annotations
 
 import html
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def _wrap(words: Sequence[str], characters: int) -> list[str]:
 
 
 def _thickness(count: int) -> float:
-    return 1 + 0.4 * (count - 1)
+    return 1 + 1.1 * math.sqrt(count - 1)
 
 
 def _space(count: int) -> float:

@@ -394,6 +394,7 @@ def work() -> None:
     parser.add_argument("--one-resolution", action="store_true")
     parser.add_argument("--precision")
     options = parser.parse_args()
+    system.keep_freed()
     chosen = plan(options.name, size=options.size, epochs=options.epochs)
     recipe = replace(chosen.recipe, resolutions=()) if options.one_resolution else chosen.recipe
     recipe = replace(recipe, precision=options.precision or recipe.precision)
