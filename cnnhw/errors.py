@@ -14,7 +14,6 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "WeightsError",
-    "did_you_mean",
 ]
 
 
