@@ -89,7 +89,7 @@ def load(weights: str | Path) -> Classifier:
 
     See Also
     --------
-    shipped : The names of the networks that come with the package.
+    cnnhw.models.weights.shipped : The names of the networks that come with the package.
     cnnhw.transfer.source : Takes networks trained on ImageNet, too.
 
     Examples
