@@ -209,9 +209,9 @@ def table(
     return Table(("", "The report", *columns), tuple(found), words or {})
 
 
-def converged(accuracies: Sequence[float], within: float = 0.02) -> int:
-    """Return the first epoch, from 1, whose accuracy is at most `within` below the highest of all."""
-    return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - within)
+def converged(accuracies: Sequence[float]) -> int:
+    """Return the first epoch, from 1, whose accuracy is at most 0.02 below the highest of all."""
+    return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - 0.02)
 
 
 def _quick(arm: Arm) -> Arm:

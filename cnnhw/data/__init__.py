@@ -145,13 +145,13 @@ def load(
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
-def native_side(name_or_folder: str | Path, root: str | Path | None = None, count: int = 50) -> int:
+def native_side(name_or_folder: str | Path, root: str | Path | None = None) -> int:
     """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled."""
     if name_or_folder in _SCENES:
         return 1024
     container, choose = _open(name_or_folder, 1024, root, progress=False)
     names = [photo.name for photo in choose().photos]
-    chosen = names[:: max(1, len(names) // count)]
+    chosen = names[:: max(1, len(names) // 50)]
     sides = [decode.shorter_side(content) for _, content in container.read(chosen)]
     known = sorted(side for side in sides if side)
     return known[len(known) // 2] if known else 1024

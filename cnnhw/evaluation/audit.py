@@ -193,7 +193,6 @@ def run(
     *,
     against: PhotoSet | None = None,
     most: int = 24,
-    distance: int = DISTANCE,
     credits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Audit all photos of a data set by a network's features; return plain values, as JSON holds them."""
@@ -219,9 +218,9 @@ def run(
         }
         for row in wrong[:most]
     ]
-    duplicates = [_section((photos.name,), near_duplicates(photos, distance=distance), credits)]
+    duplicates = [_section((photos.name,), near_duplicates(photos), credits)]
     if against:
-        pairs = near_duplicates(photos, against, distance=distance)
+        pairs = near_duplicates(photos, against)
         duplicates.append(_section((photos.name, against.name), pairs, credits))
     return {
         "data": _facts(photos),
@@ -232,7 +231,7 @@ def run(
         "confusion": found.confusion.tolist(),
         "disagreements": len(wrong),
         "suspicious": suspicious,
-        "distance": distance,
+        "distance": DISTANCE,
         "duplicates": duplicates,
         "date": system.now(),
         "versions": system.versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")},

@@ -178,12 +178,12 @@ def _known(claim: Claim, records: Sequence[Record]) -> str:
     return "in part" if claim.known_in_part else "no"
 
 
-def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Say which hypotheses are rejected, in order, with a familywise error of at most `level` (Holm 1979)."""
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Say which hypotheses are rejected, in order, with a familywise error of at most 5 % (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     rejected = [False] * len(p_values)
     for rank, i in enumerate(order):
-        if p_values[i] > level / (len(order) - rank):
+        if p_values[i] > LEVEL / (len(order) - rank):
             break
         rejected[i] = True
     return rejected
