@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.data import cache, decode, splits
 from cnnhw.data.archives import Container, Folder
 from cnnhw.data.decode import read_photo
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, Split, parted
 from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names, own_folder
 from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
 
@@ -141,7 +140,7 @@ def load(
         notes.append(f"{which} in more than one of train, validation and test")
         if not source:
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
-    train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
+    train, validation, test = parted(images, parts, *(meta[what] for what in ("labels", "names", "digests")))
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
@@ -244,9 +243,3 @@ def _doubles(parts: list[str], digests: list[str | None]) -> int:
         if digest:
             where.setdefault(digest, set()).add(part)
     return sum(len(found) > 1 for found in where.values())
-
-
-def _pick(images: Tensor, meta: dict[str, Any], parts: list[str], wanted: str) -> Split:
-    rows = [row for row, part in enumerate(parts) if part == wanted]
-    names, digests = (tuple(meta[what][row] for row in rows) for what in ("names", "digests"))
-    return Split(images, torch.tensor(rows), torch.tensor([meta["labels"][row] for row in rows]), names, digests)

@@ -128,3 +128,16 @@ def join(*splits: Split) -> Split:
     index, labels = (torch.cat([getattr(split, name) for split in splits]) for name in ("index", "labels"))
     names, digests = (tuple(text for split in splits for text in getattr(split, name)) for name in ("names", "digests"))
     return Split(splits[0].store, index, labels, names, digests)
+
+
+def parted(
+    store: Tensor, parts: Sequence[str], labels: Sequence[int], names: Sequence[str], digests: Sequence[str]
+) -> tuple[Split, Split, Split]:
+    """Return train, validation and test by the part of each row of a store; rows of no part are left out."""
+
+    def split(wanted: str) -> Split:
+        rows = [row for row, part in enumerate(parts) if part == wanted]
+        texts = (tuple(column[row] for row in rows) for column in (names, digests))
+        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
+
+    return split("train"), split("validation"), split("test")

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnnhw.data import cache, splits
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, parted
 from cnnhw.errors import DataError
 
 __all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "Controls", "Drawing", "draw", "load"]
@@ -647,19 +647,14 @@ def load(
     names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
     digests = [cache.key(*what, number) for number in numbers]
     parts = splits.split(names, labels, given, split_seed)
-
-    def pick(part: str) -> Split:
-        rows = [row for row, own in enumerate(parts) if own == part]
-        texts = (tuple(column[row] for row in rows) for column in (names, digests))
-        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
-
+    train_part, validation, test_part = parted(store, parts, labels, names, digests)
     return PhotoSet(
         name="scenes",
         classes=CLASSES,
         size=size,
-        train=pick("train"),
-        validation=pick("validation"),
-        test=pick("test"),
+        train=train_part,
+        validation=validation,
+        test=test_part,
         note=f"generated scenes, seed {seed}, {controls}; split seed {split_seed}",
         licence="CC0-1.0 (generated)",
     )
