@@ -17,6 +17,12 @@ __all__ = [
 ]
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message, with the nearest name that is known; "" if none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 class CnnhwError(Exception):
     """Base of all errors that cnnhw raises itself: the message says what is wrong, where, and what to do."""
 
@@ -42,24 +48,11 @@ class TrainingError(CnnhwError, RuntimeError):
 
 
 class UnknownNameError(CnnhwError, ValueError):
-    """A name that is not known.
-
-    Parameters
-    ----------
-    kind : str
-        What the name stands for, such as ``"model"``.
-    name : str
-        The name given.
-    known : iterable of str
-        The names that exist.
-    hint : str, optional
-        What else could have been given.
-    """
+    """A name of some `kind` that is not known; the message suggests the nearest, and ends with the `hint`."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        guess = did_you_mean(name, known)
         super().__init__(f"unknown {kind} {name!r}.{guess} Known: {', '.join(known)}.{' ' + hint if hint else ''}")
 
 

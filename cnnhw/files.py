@@ -99,18 +99,7 @@ def temporary_for(name: str) -> str | None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
-    """Yield a temporary name beside `path` to write to; rename it to `path` if the block succeeds.
-
-    If it fails, the temporary file is removed and `path` is left as it was. Temporary files of killed processes are
-    removed after a day. With `new`, nothing is replaced.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    OccupiedError
-        If `new` is set, and the file exists by then.
-    """
+    """Yield a temporary name beside `path`, renamed to it if the block succeeds; with `new`, nothing is replaced."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with explained(path):
@@ -186,25 +175,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None) -> Iterator[Path]:
-    """Yield a temporary folder inside `folder`; move the files in it to `folder` together if the block succeeds.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The final folder; made if it does not exist.
-    last : str
-        The file that is moved last. An old one is removed before any other file is replaced, so that where it exists,
-        all files are of one writing, even if the process was killed.
-    own : callable, optional
-        Called just before the first file is moved; returns the names in `folder` that may be replaced, by default all.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written; what was there before is left as it was.
-    OccupiedError
-        If there is a file that may not be replaced.
-    """
+    """Yield a folder in `folder`, whose files are moved there together if the block succeeds, `last` as the last."""
     folder = Path(folder)
     with explained(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,18 +231,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 def load_tensors(
     path: str | Path, *, tensors: bool = True, header_limit: int = 10**8
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and tensors of a safetensors file, and verify its checksum if it has one.
-
-    Without `tensors`, only the header is read, and the checksum is not verified. Headers of more than `header_limit`
-    bytes are refused.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not a safetensors file, or the checksum does not match.
-    """
+    """Return metadata and tensors (unless unwanted) of a safetensors file, its checksum verified; else a ValueError."""
     try:
         with Path(path).open("rb") as start:
             if (length := int.from_bytes(start.read(8), "little")) > header_limit:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import datetime
 import importlib.metadata
 import platform
 import sys
 from pathlib import Path
 
-__all__ = ["installed_gb", "keep_freed", "peak_mb", "processor", "versions"]
+__all__ = ["installed_gb", "keep_freed", "now", "peak_mb", "processor", "versions"]
 
 # names and numbers from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -29,6 +30,11 @@ def keep_freed() -> None:
         mallopt(_M_MMAP_THRESHOLD, 2**27)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 2**28)
+
+
+def now() -> str:
+    """Return date and time to the second, in UTC: ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def peak_mb() -> int:

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 
 import pytest
+from matplotlib import pyplot as plt
 
 import cnnhw
 
@@ -53,6 +54,7 @@ def test_examples(module, cache, monkeypatch):
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for example in EXAMPLES[module]:
         runner.run(example, out=said.append)
+    plt.close("all")  # of examples of charts
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
 
 

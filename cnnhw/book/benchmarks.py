@@ -29,20 +29,7 @@ _SHORTEST = "fast, 2 epochs, 48 px"  # as short as the report's accuracy allows
 
 
 def flops(name: str, side: int) -> float:
-    """Count the floating-point operations of one photo's training step: forward and backward, 2 a multiply-add.
-
-    Parameters
-    ----------
-    name : str
-        A registered model.
-    side : int
-        Side length in pixels.
-
-    Returns
-    -------
-    float
-        Operations of convolutions and matrix products.
-    """
+    """Count the operations of one photo's training step in convolutions and matrix products, 2 a multiply-add."""
     model = models.create(name, size=side)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(4, 3, side, side)).sum().backward()
@@ -100,18 +87,7 @@ def keras_curve(result: dict[str, Any], photos: str) -> list[tuple[float, float]
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a benchmark as lines of text, with its targets.
-
-    Parameters
-    ----------
-    result : dict
-        What :func:`record` returned, or ``tests/benchmarks/bench.py`` measured.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """Return a benchmark as lines of text, with its targets."""
     machine = result["machine"]
     lines = [
         f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gb'] or 'unknown'} GB; peak "

@@ -13,27 +13,7 @@ __all__ = ["trained"]
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
-    """Draw curves, confusion matrix and time of one arm's runs.
-
-    Parameters
-    ----------
-    records : sequence of Record
-        The records of one arm, one a seed.
-    classes : sequence of str, optional
-        Other names of the classes than the records'.
-    title : str
-        The beginning of the title.
-
-    Returns
-    -------
-    Figure
-        As of :func:`cnnhw.plots.trained`; the epoch best by validation is marked if there is one run.
-
-    Raises
-    ------
-    ValueError
-        If there are no records, or they differ in their epochs or classes.
-    """
+    """Draw curves, confusion matrix and time of one arm's runs; the best epoch is marked if there is one run."""
     return plots.trained(
         [record.history for record in records],
         [record.confusion() for record in records],

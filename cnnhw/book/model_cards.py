@@ -20,31 +20,15 @@ __all__ = ["NETWORKS", "Shipped", "card", "get", "job", "names", "path", "record
 
 @dataclass(frozen=True)
 class Shipped:
-    """A trained network that comes with the package.
-
-    Attributes
-    ----------
-    model : str
-        The registered model.
-    study, arm : str
-        The arm of a study that the run belongs to.
-    seed : int
-        The seed of the run.
-    description : str
-        What it is, in one sentence.
-    limits : str
-        What it is not good for, besides what holds for all.
-    chapter : str
-        The page of the book that the run was made for.
-    """
+    """A trained network that comes with the package: the run of a study."""
 
     model: str
     study: str
     arm: str
     seed: int
-    description: str
-    limits: str
-    chapter: str
+    description: str  # in one sentence
+    limits: str  # besides what holds for all
+    chapter: str  # the page of the book that the run was made for
 
 
 _HALF = "It saw half of the training photos, as all networks of its study did."
@@ -136,32 +120,7 @@ def record(name: str, where: Path | None = None) -> Record:
 
 
 def card(name: str) -> dict[str, Any]:
-    """Return a shipped network's model card as plain values.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    dict
-        ``name``, ``model``, ``options``, ``description``, ``limits``, ``chapter``, ``study``, ``arm``, ``seed``;
-        ``data``, ``data_note``, ``licence``, ``photos`` (how many to train, validate and test), ``classes``, ``size``
-        (pixels), ``protocols``; ``recipe`` (what of it differs from the defaults, a list of stages for a transfer);
-        ``accuracy`` and ``accuracy_interval`` of the recorded run on the test photos (0 to 1; Wilson, 95 %),
-        ``shipped_accuracy`` of the weights in half precision, ``agreement`` of this training with the record (share of
-        test photos that are predicted alike); ``accuracies`` of all runs of the arm by seed, ``mean_accuracy``,
-        ``lowest_accuracy``, ``highest_accuracy``; ``parameters``, ``bytes`` (of the file); ``date``, ``versions``,
-        ``processor`` and ``precision`` of the recorded run.
-
-    Raises
-    ------
-    WeightsError
-        If its file is damaged.
-    CnnhwError
-        If the run has no record, or its file was made from another run than the one of the present study.
-    """
+    """Return a shipped network's model card, of its file's header and its run's record, as plain values."""
     which, file = get(name), path(name)
     header, this = weights.read_header(file), record(name)
     if header.get("key") != this.key:
@@ -174,7 +133,7 @@ def card(name: str) -> dict[str, Any]:
         raise WeightsError(f"the header of {file} is damaged ({error}): install cnnhw again") from error
     keys = {other.key for other in job(name).study.jobs() if other.arm.name == which.arm}
     all_seeds = {one.seed: one.accuracy() for one in studies.records(which.study) if one.key in keys}
-    content, right = this.content, int(this.confusion().trace())
+    content, correct = this.content, int(this.confusion().trace())
     return {
         "name": name,
         "model": which.model,
@@ -194,7 +153,7 @@ def card(name: str) -> dict[str, Any]:
         "protocols": content["configuration"].get("protocols", []),
         "recipe": content["configuration"]["recipe"],
         "accuracy": this.accuracy(),
-        "accuracy_interval": evaluation.wilson_interval(right, len(this.labels)),
+        "accuracy_interval": evaluation.wilson_interval(correct, len(this.labels)),
         "shipped_accuracy": shipped_accuracy,
         "agreement": agreement,
         "accuracies": all_seeds,

@@ -18,84 +18,36 @@ __all__ = ["Experiment", "Stage", "get", "names"]
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One stage of a transfer in the report.
-
-    Attributes
-    ----------
-    name : str
-        What was meant to be trained.
-    epochs, batch_size : int
-        Passes over the photos, and photos a step.
-    history : dict of str to list of float
-        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    test_accuracy : float or None
-        0 to 1, where the report gives it.
-    seconds : float or None
-        Time of the whole stage, where the report gives it.
-    confusion : Tensor of shape (5, 5), int64, or None
-        Test confusion matrix, where the report gives it; rows are the true classes.
-    trainable : int or None
-        Parameters that were trained, where the report gives it.
-    """
+    """One stage of a transfer in the report; None stands for what the report does not give."""
 
     name: str
     epochs: int
     batch_size: int
-    history: dict[str, list[float]]
+    history: dict[str, list[float]]  # per epoch, with the names of `cnnhw.Run`
     test_accuracy: float | None
     seconds: float | None
-    confusion: Tensor | None
-    trainable: int | None
+    confusion: Tensor | None  # (5, 5), int64: of the test, true classes in rows
+    trainable: int | None  # parameters
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """One training of the report.
+    """One training of the report; None stands for what the report does not give."""
 
-    Attributes
-    ----------
-    name : str
-        Its key, also the name of the model where one is registered.
-    question : str
-        The question it answers, such as ``"Q1"``.
-    dataset : str
-        What it was trained on.
-    classes : tuple of str
-        The class names, in the order of the confusion matrix.
-    test_accuracy : float
-        0 to 1, after the last epoch.
-    confusion : Tensor of shape (5, 5), int64
-        Test confusion matrix; rows are the true classes.
-    parameters : int or None
-        As the report states it.
-    epochs, batch_size : int or None
-        None where the experiment consists of stages.
-    learning_rate : float
-        Adam's rate.
-    seconds : float or None
-        Time of training, where the report gives it.
-    history : dict of str to list of float
-        Per epoch: ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``.
-    stages : tuple of Stage
-        The stages of a transfer.
-    source : str or None
-        The experiment whose network was transferred.
-    """
-
-    name: str
-    question: str
+    name: str  # also that of the model, where one is registered
+    question: str  # such as "Q1"
     dataset: str
-    classes: tuple[str, ...]
-    test_accuracy: float
-    confusion: Tensor
+    classes: tuple[str, ...]  # in the order of the confusion matrix
+    test_accuracy: float  # after the last epoch
+    confusion: Tensor  # (5, 5), int64: of the test, true classes in rows
     parameters: int | None
-    epochs: int | None
+    epochs: int | None  # None of a transfer, which has stages
     batch_size: int | None
     learning_rate: float
     seconds: float | None
     history: dict[str, list[float]]
     stages: tuple[Stage, ...]
-    source: str | None
+    source: str | None  # the experiment whose network was transferred
 
     def whole_history(self) -> dict[str, list[float]]:
         """Return the history, of a transfer that of all its stages one after the other."""

@@ -45,23 +45,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Study:
-    """Return a study by name.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names`.
-
-    Returns
-    -------
-    Study
-        The study.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such study.
-    """
+    """Return a study by name; of an unknown one, UnknownNameError suggests the nearest."""
     if name not in _STUDIES:
         raise UnknownNameError("study", name, _STUDIES)
     return _STUDIES[name]

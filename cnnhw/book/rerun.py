@@ -110,25 +110,7 @@ class Table:
 
 
 def plan(data: str, *, target: str = "", quick: bool = False, threads: int | None = None) -> Study:
-    """Return the report's experiments as a study on other photos.
-
-    Parameters
-    ----------
-    data : str
-        A data set's name, or a folder, for what the report trained on Linnaeus 5.
-    target : str
-        The same for what it transferred to flowers. By default the flowers, if `data` is ``"linnaeus5"`` or
-        ``"tiny5"``, and else `data` itself.
-    quick : bool
-        Smaller photos, a fifth of them, and a fifth of the epochs: to see that all runs.
-    threads : int, optional
-        Threads of each run; by default one a processor.
-
-    Returns
-    -------
-    Study
-        One arm an experiment, under its name in :func:`cnnhw.book.original_report.names`.
-    """
+    """Return the report's experiments as a study on other photos, an arm each; `target` is what it transferred to."""
     target = target or ("flowers" if data in _STAND_INS else data)
     reported = {arm.name: arm for arm in faults.REPORT.arms}
     # the network of Q1 that study q1 holds, and the epochs of Q4 that the book's own run leaves out
@@ -155,10 +137,7 @@ def plan(data: str, *, target: str = "", quick: bool = False, threads: int | Non
 
 
 def jobs(study: Study, experiment: str = "all") -> list[Job]:
-    """Return the runs of an experiment of :func:`plan`, or of all, in the order to run them in.
-
-    Those whose weights it needs are among them. There may be no such experiment, which is an UnknownNameError.
-    """
+    """Return the runs of an experiment of `plan`, or of all, in order, those whose weights it needs among them."""
     if experiment not in ("all", *original_report.names()):
         raise UnknownNameError("experiment of the report", experiment, ("all", *original_report.names()))
     found: dict[str, Job] = {}
@@ -184,8 +163,14 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     shown: dict[str, tuple[str, Any]] = {
         "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", measures.PARAMETERS),
         "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
-        "share found of each class": (_shares(experiment.confusion), _shares_of),
-        "largest confusion": (_largest(experiment.confusion, experiment.classes), _largest_of),
+        "share found of each class": (
+            _shares(experiment.confusion),
+            lambda found, epoch: _shares(_confusion(found, epoch)),
+        ),
+        "largest confusion": (
+            _largest(experiment.confusion, experiment.classes),
+            lambda found, epoch: _largest(_confusion(found, epoch), found[0].classes),
+        ),
         "seconds of training": (_seconds(experiment), _SPENT),
         "seconds an epoch": (f"{statistics.median(history['seconds']):.0f}", measures.AN_EPOCH),
         "epochs": (f"{len(history['loss'])}", _EPOCHS),
@@ -214,15 +199,7 @@ def table(
     columns: Mapping[str, Mapping[str, tuple[Sequence[Record], int | None]]],
     words: Mapping[tuple[str, str], str] | None = None,
 ) -> Table:
-    """Set all of the report's numbers beside those of other runs; experiments without any run are left out.
-
-    Parameters
-    ----------
-    columns : mapping of str to mapping of str to (sequence of Record, int or None)
-        For each title the runs of each experiment, and the epoch to look at them after.
-    words : mapping of (str, str) to str, optional
-        A word on the difference, by experiment and measure.
-    """
+    """Set the report's numbers beside those of other runs; experiments without any run are left out."""
     found = [
         row
         for name in original_report.names()
@@ -232,9 +209,9 @@ def table(
     return Table(("", "The report", *columns), tuple(found), words or {})
 
 
-def converged(accuracies: Sequence[float], within: float = 0.02) -> int:
-    """Return the first epoch, from 1, whose accuracy is at most `within` below the highest of all."""
-    return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - within)
+def converged(accuracies: Sequence[float]) -> int:
+    """Return the first epoch, from 1, whose accuracy is at most 0.02 below the highest of all."""
+    return next(epoch for epoch, value in enumerate(accuracies, start=1) if value >= max(accuracies) - 0.02)
 
 
 def _quick(arm: Arm) -> Arm:
@@ -285,19 +262,11 @@ def _confusion(found: Sequence[Record], epoch: int | None) -> torch.Tensor:
     return torch.stack([record.confusion(_last(record, epoch)) for record in found]).double().mean(0)
 
 
-def _shares_of(found: Sequence[Record], epoch: int | None) -> str:
-    return _shares(_confusion(found, epoch))
-
-
 def _largest(confusion: torch.Tensor, classes: Sequence[str]) -> str:
     shares = confusion.double() / confusion.sum(1, keepdim=True)
     shares.fill_diagonal_(0)
     true, predicted = divmod(int(shares.argmax()), len(classes))
     return f"{shares[true, predicted]:.0%} of {classes[true]} as {classes[predicted]}"
-
-
-def _largest_of(found: Sequence[Record], epoch: int | None) -> str:
-    return _largest(_confusion(found, epoch), found[0].classes)
 
 
 def _seconds(experiment: Experiment) -> str:

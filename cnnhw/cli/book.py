@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cnnhw import outputs, system
 from cnnhw.book import model_cards
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _ROOT, _FloatRange, _time, _write
+from cnnhw.cli.options import _ROOT, _file, _FloatRange, _folder, _interruptible, _time, _write
 from cnnhw.errors import UnknownNameError
 
 __all__ = []
@@ -21,16 +19,8 @@ __all__ = []
 _PARTS = ("throughput", "epochs")
 
 
-def _records(text: str, exists: bool = True) -> Callable[[Any], Any]:
-    """Return the option of a folder of records."""
-    kind = click.Path(file_okay=False, exists=exists, path_type=Path)
-    return click.option("--records", "where", type=kind, help=text)
-
-
 @cli.command()
-@click.option(
-    "--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Also write all figures to this file."
-)
+@_file("Also write all figures to this file.", "--json", "out")
 @click.option(
     "--data", "sets", multiple=True, default=["scenes"], show_default=True, metavar="NAME_OR_FOLDER",
     help="The photos that epochs are counted for; may be repeated.",
@@ -85,10 +75,7 @@ def bench(
     help="What to transfer to [default: flowers after linnaeus5 and tiny5, else the same as --data].",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="Smaller photos, a fifth of them and of the epochs: to see that it runs.")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the records [default: runs/reproduce-DATA].",
-)  # fmt: skip
+@_folder("Folder for the records [default: runs/reproduce-DATA].")
 @_ROOT
 def reproduce(
     experiment: str, name_or_folder: str, target: str | None, quick: bool, out: Path | None, root: Path | None
@@ -121,13 +108,10 @@ def reproduce(
         click.echo("Measuring how fast this machine is ...")
         for job, seconds in queue.estimate(todo, seconds=5 if quick else 20).items():
             click.echo(f"{job.arm.name:20} {job.arm.epochs:3} epochs at {job.size} pixels, about {_time(seconds)}")
-    try:
+    with _interruptible("The same command goes on where it stopped."):
         for job in todo:
             click.echo(f"{job.arm.name} on {job.data}", err=True)
             queue.run_job(job, folder, progress=True)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. The same command goes on where it stopped.", err=True)
-        sys.exit(130)
     records = studies.records(plan.name, folder)
     keys = {job.arm.name: job.key for job in jobs}
     yours = {name: ([r for r in records if r.key == key], None) for name, key in keys.items()}
@@ -140,7 +124,7 @@ def reproduce(
 
 @cli.command("claims")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
-@_records("Judge by the records in this folder [default: the book's].")
+@_folder("Judge by the records in this folder [default: the book's].", "--records", "where", exists=True)
 def claims_command(as_json: bool, where: Path | None) -> None:
     """Say what the book claims, and what its records say about it."""
     import json
@@ -185,7 +169,7 @@ def study_list() -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
 @click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
-@_records("Folder for the records [default: docs/records of the checkout].", exists=False)
+@_folder("Folder for the records [default: docs/records of the checkout].", "--records", "where")
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
     """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
     from cnnhw.book import registry
@@ -245,7 +229,7 @@ def study_status(canary: bool) -> None:
 
 @study.command("weights")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_records("Compare with the records in this folder [default: the book's].")
+@_folder("Compare with the records in this folder [default: the book's].", "--records", "where", exists=True)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files [default: the package's own]."
 )

@@ -9,7 +9,7 @@ import click
 
 from cnnhw import outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _ROOT, _source, _write
+from cnnhw.cli.options import _ROOT, _file, _source, _write
 from cnnhw.errors import CnnhwError
 
 __all__ = []
@@ -44,11 +44,7 @@ def data_fetch(name: str, root: Path | None) -> None:
 @data_group.command("show")
 @click.argument("name_or_folder")
 @click.option("--size", default=128, show_default=True, help="Side length in pixels.")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also draw a contact sheet to this PNG file.",
-)
+@_file("Also draw a contact sheet to this PNG file.")
 @_ROOT
 def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | None) -> None:
     """Count the photos of a data set, class by class."""
@@ -92,14 +88,8 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 )  # fmt: skip
 @click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
 @click.option("--most", type=click.IntRange(1), default=24, show_default=True, help="Suspicious labels to list.")
-@click.option(
-    "--json", "as_json", type=click.Path(dir_okay=False, path_type=Path), help="Also write all findings to this file."
-)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also draw the suspicious photos to this PNG file.",
-)
+@_file("Also write all findings to this file.", "--json", "as_json")
+@_file("Also draw the suspicious photos to this PNG file.")
 @_ROOT
 def data_audit(
     name_or_folder: str, against: str | None, weights: str, size: int | None, most: int, as_json: Path | None,

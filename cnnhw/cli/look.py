@@ -13,19 +13,23 @@ import click
 
 from cnnhw import models, outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _save, _value, _write
+from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _file, _folder, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
 from cnnhw.models.weights import load, shipped
 from cnnhw.training import distributed
 
 __all__ = []
 
+_CROP = click.option(
+    "--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square."
+)
+
 
 @cli.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
-@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+@_CROP
 @_DEVICE
 def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, device_name: str) -> None:
     """Print class probabilities for photos.
@@ -90,10 +94,7 @@ def _photo(path: Path) -> Path:
     "--part", type=click.Choice(["test", "validation", "train", "all"]), default="test", show_default=True,
     help="Which of the photos; they are split as for training.",
 )  # fmt: skip
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path),
-    help="Also write figures, pictures and the list of errors to this folder.",
-)  # fmt: skip
+@_folder("Also write figures, pictures and the list of errors to this folder.")
 @_DEVICE
 @_ROOT
 def evaluate(
@@ -126,10 +127,7 @@ def evaluate(
 
 @cli.command()
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default="model.onnx", show_default=True,
-    help="The ONNX file.",
-)  # fmt: skip
+@_file("The ONNX file.", default="model.onnx", show_default=True)
 def export(weights: Path, out: Path) -> None:
     """Write a trained network to an ONNX file, for other programs.
 
@@ -158,12 +156,8 @@ def export(weights: Path, out: Path) -> None:
 @click.argument("weights")
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--layer", metavar="NAME", help="The layer [default: the first convolution].")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The PNG file [default: the names of photo and layer, in this folder].",
-)
-@click.option("--crop", is_flag=True, help="Cut the middle square out instead of squashing the photo to a square.")
+@_file("The PNG file [default: the names of photo and layer, in this folder].")
+@_CROP
 def features(weights: str, photo: Path, layer: str | None, out: Path | None, crop: bool) -> None:
     """Draw the feature maps of a layer for PHOTO.
 

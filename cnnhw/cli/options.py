@@ -25,29 +25,32 @@ if TYPE_CHECKING:
 
 __all__ = []
 
-_ROOT = click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].",
-)
+
+def _folder(text: str, name: str = "--out", *more: str, exists: bool = False) -> Callable[[Any], Any]:
+    """Return the option of a folder."""
+    return click.option(name, *more, type=click.Path(file_okay=False, exists=exists, path_type=Path), help=text)
+
+
+def _file(text: str, name: str = "--out", *more: str, **settings: Any) -> Callable[[Any], Any]:
+    """Return the option of a file to write."""
+    return click.option(name, *more, type=click.Path(dir_okay=False, path_type=Path), help=text, **settings)
+
 
 _DEVICE = click.option(
     "--device", "device_name", default="auto", show_default=True, metavar="NAME",
     help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps.",
 )  # fmt: skip
 
+_ROOT = _folder("Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].", "--root")
+_CLASS_WEIGHTS = click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
+_RESUME = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _PHOTO_LIMIT = 256 * 2**20
 
 
 class _Plain:
-    """A text stream that escapes control characters, which names of files may hold.
-
-    Parameters
-    ----------
-    stream : text file
-        What is written to in the end.
-    """
+    """A text stream that escapes control characters, which names of files may hold."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -84,6 +87,16 @@ class _FloatRange(click.FloatRange):
 
 
 _SEED = click.IntRange(0, 2**32 - 1)
+
+
+@contextlib.contextmanager
+def _interruptible(said: str) -> Iterator[None]:
+    """When the user interrupts the block, say how to go on, and leave."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. {said}", err=True)
+        sys.exit(130)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,21 @@ import click
 
 from cnnhw import models, outputs, system
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _DEVICE, _ROOT, _SEED, _counts, _FloatRange, _one_voice, _save, _source, _where
+from cnnhw.cli.options import (
+    _CLASS_WEIGHTS,
+    _DEVICE,
+    _RESUME,
+    _ROOT,
+    _SEED,
+    _counts,
+    _FloatRange,
+    _folder,
+    _interruptible,
+    _one_voice,
+    _save,
+    _source,
+    _where,
+)  # fmt: skip
 from cnnhw.errors import TrainingError, UnknownNameError
 from cnnhw.models.weights import shipped
 from cnnhw.training import distributed
@@ -20,6 +33,8 @@ if TYPE_CHECKING:
     from cnnhw.training.run import Run
 
 __all__ = []
+
+_KEPT = "The last whole epoch is kept: the same command with --resume goes on from it."
 
 
 @cli.command()
@@ -43,13 +58,9 @@ __all__ = []
 @click.option(
     "--augment/--no-augment", default=None, help="Mirror and shift photos at random [default: fast and best only]."
 )
-@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the result [default: runs/MODEL-DATA-SEED].",
-)
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_CLASS_WEIGHTS
+@_folder("Folder for the result [default: runs/MODEL-DATA-SEED].")
+@_RESUME
 @_DEVICE
 @_ROOT
 def train(
@@ -117,13 +128,8 @@ def train(
             f"{_where(device)}."
         )
         click.echo(_counts(photos))
-        try:
+        with _interruptible(_KEPT):
             run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
-            )
-            sys.exit(130)
         if distributed.rank() == 0:
             network.cpu()
             place = _save(run.save, folder)
@@ -189,13 +195,9 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
 @click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
 @click.option("--seed", type=_SEED, default=0, show_default=True, help="Decides the new head and the order of photos.")
 @click.option("--augment/--no-augment", default=True, help="Mirror and shift photos in stage two [default: yes].")
-@click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].",
-)
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@_CLASS_WEIGHTS
+@_folder("Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].")
+@_RESUME
 @_DEVICE
 @_ROOT
 def transfer(
@@ -229,15 +231,11 @@ def transfer(
     click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
     click.echo(_counts(photos))
     try:
-        run = transfers.adapt(
-            model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
-            class_weights=class_weights, seed=seed, folder=folder, resume=resume,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        click.echo(
-            "\nInterrupted. The last whole epoch is kept: the same command with --resume goes on from it.", err=True
-        )
-        sys.exit(130)
+        with _interruptible(_KEPT):
+            run = transfers.adapt(
+                model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
+                class_weights=class_weights, seed=seed, folder=folder, resume=resume,
+            )  # fmt: skip
     except ValueError as error:
         raise click.UsageError(f"{weights}: {error}") from error
     for number, stage in enumerate(run.stages, start=1):

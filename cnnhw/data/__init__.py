@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.data import cache, decode, splits
 from cnnhw.data.archives import Container, Folder
 from cnnhw.data.decode import read_photo
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, Split, parted
 from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names, own_folder
 from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
 
@@ -141,67 +140,24 @@ def load(
         notes.append(f"{which} in more than one of train, validation and test")
         if not source:
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
-    train, validation, test = (_pick(images, meta, parts, part) for part in splits.PARTS)
+    train, validation, test = parted(images, parts, *(meta[what] for what in ("labels", "names", "digests")))
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
-def native_side(name_or_folder: str | Path, root: str | Path | None = None, count: int = 50) -> int:
-    """Return how large the photos of a data set are before they are scaled.
-
-    Parameters
-    ----------
-    name_or_folder : str or Path
-        As for :func:`load`.
-    root : str or Path, optional
-        As for :func:`load`.
-    count : int
-        How many photos to look at, spread evenly.
-
-    Returns
-    -------
-    int
-        The median of their shorter sides in pixels; 1024 for ``"scenes"``, which are drawn at any size.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> cnnhw.data.native_side("pets")
-    16
-    """
+def native_side(name_or_folder: str | Path, root: str | Path | None = None) -> int:
+    """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled."""
     if name_or_folder in _SCENES:
         return 1024
     container, choose = _open(name_or_folder, 1024, root, progress=False)
     names = [photo.name for photo in choose().photos]
-    chosen = names[:: max(1, len(names) // count)]
+    chosen = names[:: max(1, len(names) // 50)]
     sides = [decode.shorter_side(content) for _, content in container.read(chosen)]
     known = sorted(side for side in sides if side)
     return known[len(known) // 2] if known else 1024
 
 
 def photo_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Return files, with those below each folder in place of the folder.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Files and folders. Hidden files in folders are left out.
-
-    Returns
-    -------
-    list of Path
-        Files in the order given; those of a folder in natural order.
-
-    Raises
-    ------
-    DataError
-        If a folder cannot be listed or holds no files.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> [path.name for path in cnnhw.data.photo_files(["pets/cats"])][:3]
-    ['0.png', '1.png', '2.png']
-    """
+    """Return files, with those below each folder, in natural order, in place of the folder."""
     found: list[Path] = []
     for path in map(Path, paths):
         below = sorted(Folder(path).names(), key=splits.natural) if path.is_dir() else None
@@ -287,9 +243,3 @@ def _doubles(parts: list[str], digests: list[str | None]) -> int:
         if digest:
             where.setdefault(digest, set()).add(part)
     return sum(len(found) > 1 for found in where.values())
-
-
-def _pick(images: Tensor, meta: dict[str, Any], parts: list[str], wanted: str) -> Split:
-    rows = [row for row, part in enumerate(parts) if part == wanted]
-    names, digests = (tuple(meta[what][row] for row in rows) for what in ("names", "digests"))
-    return Split(images, torch.tensor(rows), torch.tensor([meta["labels"][row] for row in rows]), names, digests)

@@ -70,13 +70,7 @@ class MappedPhotos(Tensor):
     _unchecked: NDArray[np.bool_]
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return a copy of some photos, each verified when it is first read.
-
-        Raises
-        ------
-        DataError
-            If a photo is not what was stored. The entry is then removed.
-        """
+        """Return a copy of some photos, each verified when it is first read; a wrong one gives DataError."""
         if self._original is not None:
             self._announce(rows)
             self._check(rows.numpy())
@@ -139,23 +133,7 @@ def load(key: str) -> tuple[MappedPhotos, dict[str, Any]] | None:
 def build(
     key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], dict[str, Any]]
 ) -> tuple[MappedPhotos, dict[str, Any]]:
-    """Make an entry, and return it as :func:`load` does.
-
-    Parameters
-    ----------
-    key : str
-        The entry's name.
-    shape : tuple of int
-        The shape (M, 3, S, S) of the photos.
-    fill : callable
-        Called once with an array of zeros on disk; writes the photos into it and returns the metadata, as JSON holds
-        them. If it raises, no entry is made.
-
-    Raises
-    ------
-    DataError
-        If the cache folder is full or cannot be written to.
-    """
+    """Make an entry (M, 3, S, S), whole or not at all: `fill` writes to its array and returns metadata for JSON."""
     path = _array_path(key)
     try:
         with explained(path):

@@ -30,28 +30,7 @@ PIXEL_LIMIT = 100_000_000
 
 
 def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
-    """Decode one photo.
-
-    Parameters
-    ----------
-    data : bytes
-        The content of a file in one of `FORMATS`; its name does not matter.
-    size : int
-        The side length S, in pixels.
-    crop : bool
-        Cut out the largest centred square; otherwise the whole photo is squashed to a square.
-
-    Returns
-    -------
-    array of shape (S, S, 3), uint8
-        RGB: oriented by its EXIF data, transparency on white, 16-bit greys scaled to 8 bits, reduced by bilinear
-        filtering.
-
-    Raises
-    ------
-    DataError
-        If the bytes are not a whole photo; the message is a short reason.
-    """
+    """Decode a file's bytes to an RGB array of shape (S, S, 3), uint8, upright; DataError has a short reason."""
     if not data:
         raise DataError("empty file")
     try:
@@ -150,24 +129,7 @@ def decode_all(
     crop: bool = False,
     progress: bool = True,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Decode many photos with several threads.
-
-    Parameters
-    ----------
-    contents : iterable of (str, bytes or OSError)
-        Name and content of each file, or why it could not be read.
-    rows : dict of str to int
-        The row of `store` for each name.
-    store : array of shape (M, 3, S, S), uint8
-        Is written to, except for the rows of photos that cannot be decoded.
-    crop, progress : bool
-        As for :func:`cnnhw.data.load`.
-
-    Returns
-    -------
-    digests, failures : dict of str to str
-        For each decoded photo 16 hexadecimal digits of the SHA-256 of its file; for each other the reason.
-    """
+    """Decode files into `store` (M, 3, S, S) by threads; return digests, and reasons of failure, by name."""
     from tqdm import tqdm
 
     size = store.shape[-1]

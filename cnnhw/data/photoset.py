@@ -22,18 +22,12 @@ class Split:
 
     A split can be pickled and sent to another process: memory-mapped photos are then mapped there, not copied.
 
-    Attributes
-    ----------
-    store : Tensor of shape (M, 3, S, S), uint8
-        All photos of the data set in RGB, usually memory-mapped; shared by the three splits.
-    index : Tensor of shape (N,), int64
-        The rows of `store` that belong to this split, in order.
-    labels : Tensor of shape (N,), int64
-        The class of each photo, an index into `PhotoSet.classes`.
-    names : tuple of str
-        The photos' names: paths inside the folder or archive.
-    digests : tuple of str
-        A hash of each photo's file (of its seed and settings, for generated photos).
+    - ``store`` (Tensor of shape (M, 3, S, S), uint8): all photos of the data set in RGB, usually memory-mapped; shared
+      by the three splits.
+    - ``index`` (Tensor of shape (N,), int64): the rows of `store` that belong to this split, in order.
+    - ``labels`` (Tensor of shape (N,), int64): the class of each photo, an index into `PhotoSet.classes`.
+    - ``names`` (tuple of str): the photos' names: paths inside the folder or archive.
+    - ``digests`` (tuple of str): a hash of each photo's file (of its seed and settings, for generated photos).
 
     Examples
     --------
@@ -55,23 +49,7 @@ class Split:
         return len(self.index)
 
     def batch(self, rows: Tensor | Sequence[int]) -> Tensor:
-        """Return some photos of the split; of memory-mapped ones, only these are read.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (B,), int64, or sequence of int
-            Which photos, 0 to N - 1.
-
-        Returns
-        -------
-        Tensor of shape (B, 3, S, S), uint8
-            A copy of the photos.
-
-        Raises
-        ------
-        DataError
-            If a memory-mapped photo is not what was stored: see :doc:`/guide/data`.
-        """
+        """Return a copy of some photos, Tensor of shape (B, 3, S, S), uint8; only these are read from the disk."""
         rows = self.index[torch.as_tensor(rows)]
         if isinstance(self.store, MappedPhotos):
             return self.store.read(rows)
@@ -102,22 +80,13 @@ class Split:
 class PhotoSet:
     """A data set of labelled photographs, split and ready to train on.
 
-    Attributes
-    ----------
-    name : str
-        The data set's name, or the folder's.
-    classes : tuple of str
-        The class names, in the order of the labels.
-    size : int
-        The photos' side length S in pixels.
-    train, validation, test : Split
-        The three parts.
-    skipped : tuple of (str, str)
-        The files that could not be read, with the reason.
-    note : str
-        What a reader of results should know: how complete the data are, how they were split.
-    licence : str
-        What the photos, and so weights trained on them, may be used for.
+    - ``name`` (str): the data set's name, or the folder's.
+    - ``classes`` (tuple of str): the class names, in the order of the labels.
+    - ``size`` (int): the photos' side length S in pixels.
+    - ``train``, ``validation``, ``test`` (Split): the three parts.
+    - ``skipped`` (tuple of (str, str)): the files that could not be read, with the reason.
+    - ``note`` (str): what a reader of results should know: how complete the data are, how they were split.
+    - ``licence`` (str): what the photos, and so weights trained on them, may be used for.
 
     Examples
     --------
@@ -155,15 +124,20 @@ class PhotoSet:
 
 
 def join(*splits: Split) -> Split:
-    """Return splits of one data set, which share their store, as a single split, in the order given.
-
-    Examples
-    --------
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> len(join(photos.train, photos.validation))
-    50
-    """
+    """Return splits of one data set, which share their store, as a single split, in the order given."""
     index, labels = (torch.cat([getattr(split, name) for split in splits]) for name in ("index", "labels"))
     names, digests = (tuple(text for split in splits for text in getattr(split, name)) for name in ("names", "digests"))
     return Split(splits[0].store, index, labels, names, digests)
+
+
+def parted(
+    store: Tensor, parts: Sequence[str], labels: Sequence[int], names: Sequence[str], digests: Sequence[str]
+) -> tuple[Split, Split, Split]:
+    """Return train, validation and test by the part of each row of a store; rows of no part are left out."""
+
+    def split(wanted: str) -> Split:
+        rows = [row for row, part in enumerate(parts) if part == wanted]
+        texts = (tuple(column[row] for row in rows) for column in (names, digests))
+        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
+
+    return split("train"), split("validation"), split("test")

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnnhw.data import cache, splits
-from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.data.photoset import PhotoSet, parted
 from cnnhw.errors import DataError
 
 __all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "Controls", "Drawing", "draw", "load"]
@@ -45,24 +45,16 @@ _LIMITS = {"position": 0.5, "rotation": 180, "clutter": 2, "occlusion": 0.4, "co
 class Controls:
     """How the scenes vary; one factor can be changed and all other random choices stay as they are.
 
-    Attributes
-    ----------
-    scale : (float, float)
-        Smallest and largest diameter of the object, as a share of the picture's side: 0.05 to 2.
-    position : float
-        Largest offset of the object from the centre along either axis, as a share of the side: 0 to 0.5.
-    rotation : float
-        Largest rotation to either side, in degrees: 0 to 180.
-    clutter : float
-        How much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
-    occlusion : float
-        Roughly the share of the object that leaves in front of it hide: 0 to 0.4.
-    colour : float
-        How colourful the scenes are: 0 is greyscale, 1 the usual.
-    noise : float
-        Standard deviation of the noise in every pixel, in grey levels: 0 to 128.
-    light : float
-        How much direction, strength, brightness, contrast and tint of the light vary: 0 to 1.
+    - ``scale`` ((float, float)): smallest and largest diameter of the object, as a share of the picture's side: 0.05 to
+      2.
+    - ``position`` (float): largest offset of the object from the centre along either axis, as a share of the side: 0 to
+      0.5.
+    - ``rotation`` (float): largest rotation to either side, in degrees: 0 to 180.
+    - ``clutter`` (float): how much lies around the object: 0 is a smooth ground, 1 the usual, 2 the most.
+    - ``occlusion`` (float): roughly the share of the object that leaves in front of it hide: 0 to 0.4.
+    - ``colour`` (float): how colourful the scenes are: 0 is greyscale, 1 the usual.
+    - ``noise`` (float): standard deviation of the noise in every pixel, in grey levels: 0 to 128.
+    - ``light`` (float): how much direction, strength, brightness, contrast and tint of the light vary: 0 to 1.
 
     Raises
     ------
@@ -109,16 +101,10 @@ HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)
 class Drawing:
     """Scenes as drawn.
 
-    Attributes
-    ----------
-    images : Tensor of shape (N, 3, S, S), uint8
-        The pictures in RGB.
-    labels : Tensor of shape (N,), int64
-        The class of each, an index into `CLASSES`.
-    masks : Tensor of shape (N, S, S), bool
-        The pixels in which the object is seen.
-    scales : Tensor of shape (N,), float32
-        The objects' diameters, as a share of the picture's side.
+    - ``images`` (Tensor of shape (N, 3, S, S), uint8): the pictures in RGB.
+    - ``labels`` (Tensor of shape (N,), int64): the class of each, an index into `CLASSES`.
+    - ``masks`` (Tensor of shape (N, S, S), bool): the pixels in which the object is seen.
+    - ``scales`` (Tensor of shape (N,), float32): the objects' diameters, as a share of the picture's side.
     """
 
     images: Tensor
@@ -661,19 +647,14 @@ def load(
     names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
     digests = [cache.key(*what, number) for number in numbers]
     parts = splits.split(names, labels, given, split_seed)
-
-    def pick(part: str) -> Split:
-        rows = [row for row, own in enumerate(parts) if own == part]
-        texts = (tuple(column[row] for row in rows) for column in (names, digests))
-        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
-
+    train_part, validation, test_part = parted(store, parts, labels, names, digests)
     return PhotoSet(
         name="scenes",
         classes=CLASSES,
         size=size,
-        train=pick("train"),
-        validation=pick("validation"),
-        test=pick("test"),
+        train=train_part,
+        validation=validation,
+        test=test_part,
         note=f"generated scenes, seed {seed}, {controls}; split seed {split_seed}",
         licence="CC0-1.0 (generated)",
     )

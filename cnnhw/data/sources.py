@@ -276,12 +276,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", 
 
 
 def own_folder(folder: Folder) -> Selection:
-    """Return the photos of a folder of class folders, or of such folders below ``train/`` and ``test/``.
-
-    Beside ``train/`` there may be ``test/`` and ``validation/`` (or ``val/``), with the same class folders. Photos
-    outside class folders count as skipped. DataError is raised for fewer than two classes, empty ones, or parts that
-    differ.
-    """
+    """Return the photos of a folder of class folders, or of such folders below ``train/`` and ``test/``."""
     names, path = folder.names(), folder.path
     tops = [name for name in folder.folders if "/" not in name]
     loose = [name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES]
@@ -328,14 +323,7 @@ def _check_classes(
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the data sets that `cnnhw.data.load` knows.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> cnnhw.data.names()
-    ('scenes', 'flowers', 'linnaeus5', 'tiny5')
-    """
+    """Return the names of the data sets that `cnnhw.data.load` knows."""
     return ("scenes", *SOURCES)
 
 
@@ -348,64 +336,12 @@ def _source(name: str) -> Source:
 
 
 def fetch(name: str, root: str | Path | None = None, *, size: int = 128, progress: bool = True) -> Path:
-    """Download a named data set, unless it is there.
-
-    Parameters
-    ----------
-    name : str
-        One of `names`, but ``"scenes"``.
-    root : str or Path, optional
-        The folder to look in first and to download into; the cache folder by default.
-    size : int
-        For data sets that come in several sizes: the size in pixels wanted.
-    progress : bool
-        Show a progress bar on stderr.
-
-    Returns
-    -------
-    Path
-        The archive or unpacked folder.
-
-    Raises
-    ------
-    DataError
-        If the download fails; the message says what to put where.
-    StorageError
-        If the disk is full or the folder cannot be written to.
-    UnknownNameError
-        If there is no such data set.
-    """
+    """Download a named data set to `root` or the cache folder, unless it is there; return its archive or folder."""
     return _source(name).fetch(size, root, progress)[0]
 
 
 def describe(name: str, root: str | Path | None = None, *, size: int = 128) -> str:
-    """Describe a named data set without loading it.
-
-    Parameters
-    ----------
-    name : str
-        One of `names`.
-    root : str or Path, optional
-        The folder to look in first.
-    size : int
-        For data sets that come in several sizes: the size in pixels wanted.
-
-    Returns
-    -------
-    str
-        One line: what it holds, what it may be used for, and where it lies or can be had from.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such data set.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> cnnhw.data.describe("scenes")
-    'berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files'
-    """
+    """Return one line on a named data set: what it holds, what it may be used for, and where it lies or comes from."""
     if name == "scenes":
         return "berry, bird, dog, flower, other, drawn by the computer, in any number and size. Needs no files"
     source = _source(name)

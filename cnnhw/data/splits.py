@@ -18,33 +18,7 @@ VALIDATION = 0.1
 
 
 def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], seed: int = 0) -> list[str]:
-    """Assign each photo to a part, class by class.
-
-    Parameters
-    ----------
-    names : sequence of str, length N
-        The photos' names.
-    labels : sequence of int, length N
-        Their classes.
-    given : sequence of str, length N
-        The part that each photo comes in. If no photo comes in ``"test"``, 20 % of each class's ``"train"``
-        photos become the test photos; if none comes in ``"validation"``, 10 % become validation photos;
-        rounded, and at least one.
-    seed : int
-        Another number gives another, equally good assignment.
-
-    Returns
-    -------
-    list of str, length N
-        ``"train"``, ``"validation"`` or ``"test"`` for each photo.
-
-    Examples
-    --------
-    >>> names, labels = [f"{number}.jpg" for number in range(10)], [0] * 10
-    >>> parts = split(names, labels, ["train"] * 10)
-    >>> parts.count("train"), parts.count("validation"), parts.count("test")
-    (7, 1, 2)
-    """
+    """Return ``"train"``, ``"validation"`` or ``"test"`` for each photo, class by class; parts `given` stay."""
     parts = list(given)
     cuts = [(part, share) for part, share in (("test", TEST), ("validation", VALIDATION)) if part not in given]
     for label in sorted(set(labels)):
@@ -60,13 +34,7 @@ def split(names: Sequence[str], labels: Sequence[int], given: Sequence[str], see
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Return a key for sorting names, with the numbers in them by value: photo 2 before photo 10.
-
-    Examples
-    --------
-    >>> sorted(["photo10", "photo2"], key=natural)
-    ['photo2', 'photo10']
-    """
+    """Return a key for sorting names, with the numbers in them by value: photo 2 before photo 10."""
     pieces = re.split(r"(\d+)", name)
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
 

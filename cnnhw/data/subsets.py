@@ -104,14 +104,7 @@ _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
 
 
 def names() -> list[str]:
-    """Return the names of all protocols, sorted.
-
-    Examples
-    --------
-    >>> from cnnhw.data import subsets
-    >>> subsets.names()[:4]
-    ['bgr', 'every_fifth', 'fold', 'half_train']
-    """
+    """Return the names of all protocols, sorted."""
     return sorted(_PROTOCOLS)
 
 
@@ -123,34 +116,7 @@ def function(name: str) -> Callable[[PhotoSet, int], PhotoSet]:
 
 
 def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoSet:
-    """Apply protocols by name, one after the other.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    protocols : sequence of str
-        Any of :func:`names`.
-    seed : int
-        For those that depend on chance.
-
-    Returns
-    -------
-    PhotoSet
-        The data set, changed.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such protocol.
-
-    Examples
-    --------
-    >>> from cnnhw.data import scenes, subsets
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> subsets.prepare(photos, ["train_50", "bgr"]).train.images.shape
-    torch.Size([20, 3, 16, 16])
-    """
+    """Return the photos after protocols by name, one after the other; `seed` is for those that depend on chance."""
     for name in protocols:
         photos = function(name)(photos, seed)
     return photos

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import datetime
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,33 +30,15 @@ _FILES = (_REPORT, "errors.csv", "confusion.png", "reliability.png")
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """The predictions of a network on labelled photos, and the metrics of these.
-
-    Attributes
-    ----------
-    model : Classifier
-        The network.
-    photos : PhotoSet
-        The data.
-    part : {"test", "validation", "train", "all"}
-        Which part of the data.
-    classes : tuple of str
-        The K class names, in the order of the network's logits.
-    names : tuple of str
-        The names of the N photos.
-    labels : Tensor of shape (N,), int64
-        Their true classes, indices into `classes`.
-    logits : Tensor of shape (N, K), float32
-        The network's logits.
-    """
+    """The logits of a network for N labelled photos of K classes, and the metrics of these."""
 
     model: Classifier
     photos: PhotoSet
-    part: str
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Tensor
-    logits: Tensor
+    part: str  # one of `PARTS`
+    classes: tuple[str, ...]  # in the order of the network's logits
+    names: tuple[str, ...]  # of the photos
+    labels: Tensor  # (N,), int64: their true classes, indices into `classes`
+    logits: Tensor  # (N, K), float32
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -87,17 +68,7 @@ class Assessment:
         return calibration.bins(self.probabilities, self.labels)
 
     def summary(self) -> dict[str, Any]:
-        """Return all figures as plain values, as ``evaluation.json`` holds them.
-
-        Returns
-        -------
-        dict
-            ``accuracy`` (0 to 1), ``accuracy_interval`` (Wilson, 95 %), ``balanced_accuracy``, ``errors`` (their
-            number), ``per_class`` (``name``, ``precision``, ``recall``, ``f1``, ``photos`` of each class),
-            ``expected_calibration_error`` with its ``bins``, ``brier_score`` (0 to 2), ``negative_log_likelihood``
-            (mean, in nats), ``confusion``, and what was assessed. What is not defined, such as the precision of a class
-            that was never predicted, is None.
-        """
+        """Return all figures as plain values, as ``evaluation.json`` holds them; what is not defined is None."""
         from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
         shares = precision_recall_fscore_support(
@@ -132,7 +103,7 @@ class Assessment:
             "part": self.part,
             "photos": len(self.names),
             "versions": system.versions(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": system.now(),
         }
 
     def table(self) -> str:
@@ -156,26 +127,7 @@ class Assessment:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        """Write figures, errors and pictures to a folder.
-
-        It holds ``evaluation.json``, ``errors.csv`` (the misclassified photos, the most confident first),
-        ``confusion.png`` and ``reliability.png``. All are written before the first is moved to its place.
-
-        Parameters
-        ----------
-        path : str or Path
-            The folder; made if it does not exist.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        OccupiedError
-            If the folder holds anything already.
-        """
+        """Write figures, errors and pictures to an unused folder, whole or not at all, and return it."""
         from cnnhw import plots  # matplotlib takes half a second to import
 
         folder = Path(path)
@@ -202,41 +154,7 @@ class Assessment:
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
-    """Evaluate a network on labelled photos.
-
-    Parameters
-    ----------
-    model : Classifier
-        A trained network. Its class names have to be those of the data, in any order; without names, classes are
-        matched by number.
-    photos : PhotoSet
-        The data, of the network's size.
-    part : {"test", "validation", "train", "all"}
-        Which part of them.
-
-    Returns
-    -------
-    Assessment
-        Predictions and metrics.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such part.
-    DataError
-        If size or classes of the data are not those of the network.
-    WeightsError
-        If the logits are not finite.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> found = assess(cnnhw.models.create("q1_shallow", size=16), photos)
-    >>> found.confusion.shape, len(found.errors) == 10 - int(found.confusion.trace())
-    (torch.Size([5, 5]), True)
-    """
+    """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order."""
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     classes, places = _matched(model, photos)

@@ -6,7 +6,6 @@ Northcutt et al. 2021). Photos in both training and test set make the test accur
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,24 +35,12 @@ _MOST_PAIRS = 200
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """Out-of-fold predictions for the labels of a data set.
+    """Out-of-fold predictions for the labels of a data set of N photos and K classes."""
 
-    Attributes
-    ----------
-    labels : Tensor of shape (N,), int64
-        The labels given.
-    probabilities : Tensor of shape (N, K), float64
-        Of each class, by the classifier that was fitted without the photo.
-    margins : Tensor of shape (N,), float64
-        As :func:`margins` returns them.
-    order : Tensor of shape (N,), int64
-        The rows, the most suspicious label first.
-    """
-
-    labels: Tensor
-    probabilities: Tensor
-    margins: Tensor
-    order: Tensor
+    labels: Tensor  # (N,), int64: those given
+    probabilities: Tensor  # (N, K), float64: by the classifier that was fitted without the photo
+    margins: Tensor  # (N,), float64: see `margins`
+    order: Tensor  # (N,), int64: the rows, the most suspicious label first
 
     @property
     def predicted(self) -> Tensor:
@@ -73,24 +60,12 @@ class Suspects:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photos that look the same.
-
-    Attributes
-    ----------
-    names : tuple of (str, str)
-        The photos' names.
-    parts : tuple of (str, str)
-        Where they are: ``"train"``, ``"validation"`` or ``"test"``.
-    labels : tuple of (str, str)
-        The names of their classes.
-    distance : int
-        Bits in which their hashes differ, 0 to 64.
-    """
+    """Two photos that look the same."""
 
     names: tuple[str, str]
-    parts: tuple[str, str]
-    labels: tuple[str, str]
-    distance: int
+    parts: tuple[str, str]  # each "train", "validation" or "test"
+    labels: tuple[str, str]  # the names of their classes
+    distance: int  # bits in which their hashes differ, 0 to 64
 
     @property
     def leaks(self) -> bool:
@@ -99,67 +74,14 @@ class Pair:
 
 
 def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the normalized margin of each label: its probability minus that of the most probable other class.
-
-    Parameters
-    ----------
-    probabilities : Tensor of shape (N, K), float
-        Of each class, with K of 2 or more; rows sum to 1.
-    labels : Tensor of shape (N,), int64
-        The labels given, 0 to K - 1.
-
-    Returns
-    -------
-    Tensor of shape (N,)
-        The margins of Northcutt et al. (2021), from -1 (certainly wrong) to 1 (certainly correct).
-
-    Examples
-    --------
-    >>> import torch
-    >>> margins(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
-    tensor([ 0.5000, -0.5000])
-    """
+    """Return each label's probability minus that of the most probable other class: Tensor of shape (N,), -1 to 1."""
     own = labels[:, None]
     others = probabilities.scatter(1, own, -torch.inf)
     return probabilities.gather(1, own)[:, 0] - others.amax(1)
 
 
 def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> Suspects:
-    """Rank labels by out-of-fold predictions, the most suspicious first.
-
-    Multinomial logistic regression on standardised vectors is fitted to all folds but one and predicts that one, for
-    each fold; folds are stratified by class.
-
-    Parameters
-    ----------
-    vectors : Tensor of shape (N, D), float
-        A feature vector of each photo, such as :func:`cnnhw.features.embeddings` returns.
-    labels : Tensor of shape (N,), int64
-        The labels given, 0 to K - 1.
-    folds : int
-        Number of folds, 2 or more.
-    seed : int
-        Decides which photo is in which fold.
-
-    Returns
-    -------
-    Suspects
-        Probabilities, margins, and the rows in order of suspicion.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two classes, a class has fewer photos than there are folds, or the vectors are not
-        finite or not one for each label.
-
-    Examples
-    --------
-    >>> import torch
-    >>> vectors = torch.cat([torch.zeros(10, 2), torch.ones(10, 2)]) + torch.arange(20)[:, None] / 100
-    >>> labels = torch.tensor([0] * 9 + [1] + [1] * 10)  # the tenth is wrong
-    >>> suspicious_labels(vectors, labels).order[0]
-    tensor(9)
-    """
+    """Rank labels by out-of-fold predictions of logistic regression on vectors (N, D), the most suspicious first."""
     if vectors.ndim != 2 or labels.ndim != 1 or len(vectors) != len(labels):
         shapes = tuple(vectors.shape), tuple(labels.shape)
         raise DataError(f"vectors and labels have the shapes {shapes[0]} and {shapes[1]}: give (N, D) and (N,)")
@@ -194,33 +116,7 @@ def suspicious_labels(vectors: Tensor, labels: Tensor, *, folds: int = 5, seed: 
 
 
 def dhash(images: Tensor) -> NDArray[np.uint64]:
-    """Return a hash of each photo that survives scaling, blur and changes of brightness.
-
-    The photo is averaged to 9 x 8 areas; a bit says whether an area is darker than its right neighbour: the difference
-    hash (Krawetz 2013).
-
-    Parameters
-    ----------
-    images : Tensor of shape (N, 3, H, W), uint8
-        RGB photos of any size.
-
-    Returns
-    -------
-    array of shape (N,), uint64
-        The hashes, the first bit the highest.
-
-    Raises
-    ------
-    DataError
-        If the photos have another shape or type.
-
-    Examples
-    --------
-    >>> import torch
-    >>> ramp = torch.arange(0, 90, 10, dtype=torch.uint8).expand(1, 3, 8, 9)  # brighter to the right
-    >>> hex(dhash(ramp)[0])
-    '0xffffffffffffffff'
-    """
+    """Return the difference hash (Krawetz 2013) of each RGB photo (N, 3, H, W), uint8: array of shape (N,), uint64."""
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise DataError(f"photos must be uint8 of shape (N, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
     down, across = _areas(images.shape[2], 8), _areas(images.shape[3], 9)
@@ -240,36 +136,7 @@ def _areas(side: int, cells: int) -> Tensor:
 
 
 def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance: int = DISTANCE) -> list[Pair]:
-    """Find photos that look the same, within a data set or between two.
-
-    Parameters
-    ----------
-    first : PhotoSet
-        The data set.
-    second : PhotoSet, optional
-        Another one, whose photos may have another size. If given, pairs of a photo of the first and one of the second
-        are looked for; if not, pairs within the first, each once.
-    distance : int
-        Greatest number of bits, 0 to 64, in which the hashes of :func:`dhash` may differ.
-
-    Returns
-    -------
-    list of Pair
-        Pairs of a training and a test photo first, then others in different parts, then those in the same; the nearest
-        first.
-
-    Raises
-    ------
-    DataError
-        If `distance` is out of range.
-
-    Examples
-    --------
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=32, train=50, test=10, progress=False)
-    >>> len(near_duplicates(photos, photos, distance=0))
-    60
-    """
+    """Find photos whose hashes differ in up to `distance` bits of 64, within a data set or between two."""
     if not 0 <= distance <= 64:
         raise DataError(f"distance is {distance}: a hash has 64 bits, give 0 to 64")
     left = _listing(first)
@@ -326,39 +193,9 @@ def run(
     *,
     against: PhotoSet | None = None,
     most: int = 24,
-    distance: int = DISTANCE,
     credits: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Audit all photos of a data set, of all its parts.
-
-    Parameters
-    ----------
-    photos : PhotoSet
-        The data set.
-    model : Classifier
-        The network whose features are used, as for :func:`cnnhw.features.embeddings`.
-    against : PhotoSet, optional
-        Another data set, in which to look for photos of the first.
-    most : int
-        How many suspicious labels to list at most.
-    distance : int
-        As for :func:`near_duplicates`.
-    credits : mapping of str to str, optional
-        Whom to credit for photos, by their names.
-
-    Returns
-    -------
-    dict
-        Plain values, as JSON holds them: ``data`` and ``model``; ``accuracy`` and ``confusion`` of the out-of-fold
-        predictions, and how many of them are another class than the label, ``disagreements``; ``suspicious``, of which
-        the `most` clearest are listed; ``duplicates``, within the data set and, if asked for, between both, of which
-        the first 200 pairs are listed; ``date`` and ``versions``.
-
-    Raises
-    ------
-    DataError
-        As :func:`suspicious_labels`, with up to five folds.
-    """
+    """Audit all photos of a data set by a network's features; return plain values, as JSON holds them."""
     credits = credits or {}
     everything = join(*photos.splits)
     labels, names = everything.labels, everything.names
@@ -381,9 +218,9 @@ def run(
         }
         for row in wrong[:most]
     ]
-    duplicates = [_section((photos.name,), near_duplicates(photos, distance=distance), credits)]
+    duplicates = [_section((photos.name,), near_duplicates(photos), credits)]
     if against:
-        pairs = near_duplicates(photos, against, distance=distance)
+        pairs = near_duplicates(photos, against)
         duplicates.append(_section((photos.name, against.name), pairs, credits))
     return {
         "data": _facts(photos),
@@ -394,9 +231,9 @@ def run(
         "confusion": found.confusion.tolist(),
         "disagreements": len(wrong),
         "suspicious": suspicious,
-        "distance": distance,
+        "distance": DISTANCE,
         "duplicates": duplicates,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": system.now(),
         "versions": system.versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")},
     }
 
@@ -430,21 +267,7 @@ def _section(sets: Sequence[str], pairs: Sequence[Pair], credits: Mapping[str, s
 
 
 def table(result: Mapping[str, Any], pairs: int = 10) -> str:
-    """Return what :func:`run` found as text.
-
-    Parameters
-    ----------
-    result : mapping of str to anything
-        What it returned.
-    pairs : int
-        How many pairs of duplicates to print at most, within the data set and between both.
-
-    Returns
-    -------
-    str
-        Several lines: suspicious labels, with the probabilities of the label given and of the most probable class,
-        then near duplicates.
-    """
+    """Return what `run` found as text, with up to so many pairs of duplicates."""
     data, listed = result["data"], result["suspicious"]
     classes, count = data["classes"], sum(data["photos"].values())
     lines = [

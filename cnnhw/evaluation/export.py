@@ -30,21 +30,11 @@ _BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class Check:
-    """Comparison of an exported network with the original, on random photos.
+    """Comparison of an exported network with the original, on random photos."""
 
-    Attributes
-    ----------
-    difference : float
-        The greatest difference of logits.
-    largest : float
-        The greatest absolute logit.
-    runtime : str
-        What computed the exported network: ``"onnxruntime"``, or ``"onnx"`` for its reference evaluator.
-    """
-
-    difference: float
-    largest: float
-    runtime: str
+    difference: float  # the greatest, of logits
+    largest: float  # the greatest absolute logit
+    runtime: str  # "onnxruntime", or "onnx" for its reference evaluator
 
 
 def to_onnx(model: Classifier, path: str | Path) -> Check:
@@ -54,25 +44,6 @@ def to_onnx(model: Classifier, path: str | Path) -> Check:
     (N, num_classes). All scaling of the photos is part of the graph. The file's metadata are ``model``, ``classes`` (a
     JSON list), ``size`` (pixels), ``normalisation``, ``licence`` and ``cnnhw`` (the version). The file is written whole
     or not at all; one that is there already is replaced.
-
-    Parameters
-    ----------
-    model : Classifier
-        A trained network; it is left as it is. What is written is its evaluation mode, in float32.
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    Check
-        How far the logits differ. They are computed with onnxruntime if that is installed, else with the reference
-        evaluator of onnx, for batches of 1 and 3 photos.
-
-    Raises
-    ------
-    CnnhwError
-        If the extra ``onnx`` is not installed, or the network cannot be exported, or the exported one gives logits
-        that differ by more than `TOLERANCE`.
     """
     try:
         import onnx

@@ -23,30 +23,7 @@ __all__ = [
 
 
 def check_fits(model: Classifier, size: int, num_classes: int) -> None:
-    """Raise an error if photos or classes do not fit a model.
-
-    Parameters
-    ----------
-    model : Classifier
-        The model.
-    size : int
-        The photos' side length in pixels.
-    num_classes : int
-        The number of classes in the data.
-
-    Raises
-    ------
-    DataError
-        If either differs from the model's.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> cnnhw.evaluation.check_fits(cnnhw.models.create("q1_shallow", size=32), size=64, num_classes=5)
-    Traceback (most recent call last):
-        ...
-    cnnhw.errors.DataError: the photos are 64 pixels wide, the model is made for 32: ...
-    """
+    """Raise DataError if the photos' side (pixels) or number of classes is not a model's."""
     if size != model.size:
         raise DataError(
             f"the photos are {size} pixels wide, the model is made for {model.size}: "
@@ -129,27 +106,7 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float:
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return the confusion matrix.
-
-    Parameters
-    ----------
-    predictions, labels : Tensor of shape (N,), int64
-        Class indices, 0 to `num_classes` - 1.
-    num_classes : int
-        Number of classes K.
-
-    Returns
-    -------
-    Tensor of shape (K, K), int64
-        Rows are the true classes, columns the predicted ones.
-
-    Examples
-    --------
-    >>> import cnnhw, torch
-    >>> cnnhw.evaluation.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), num_classes=2)
-    tensor([[1, 1],
-            [0, 1]])
-    """
+    """Return the counts of true classes (rows) and predicted ones: Tensor of shape (K, K), int64."""
     cells = labels * num_classes + predictions
     return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 

@@ -19,32 +19,7 @@ CHANGES = ("blurred", "recoloured")
 
 
 def changed(images: Tensor, kind: str) -> Tensor:
-    """Return blurred or recoloured photos, which networks were not trained on.
-
-    Parameters
-    ----------
-    images : Tensor of shape (N, 3, S, S), uint8
-        RGB photos.
-    kind : {"blurred", "recoloured"}
-        A Gaussian blur with a standard deviation of 1/40 of the side; or the hue turned by a tenth of the circle and
-        the colours half as saturated.
-
-    Returns
-    -------
-    Tensor of shape (N, 3, S, S), uint8
-        The changed photos.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such kind of change.
-
-    Examples
-    --------
-    >>> import torch
-    >>> changed(torch.zeros(1, 3, 40, 40, dtype=torch.uint8), "blurred").shape
-    torch.Size([1, 3, 40, 40])
-    """
+    """Return photos (N, 3, S, S), uint8, blurred by 1/40 of the side or with other colours."""
     from torchvision.transforms import functional as tv  # takes a second to import
 
     if kind not in CHANGES:
@@ -73,14 +48,6 @@ def shift_consistency(model: Classifier, split: Split, most: int = 4) -> float:
     float
         Share of (photo, shift) pairs whose prediction is that of the photo itself, 0 to 1. Both are cut from a photo
         that is padded by reflection.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> from cnnhw.data import scenes
-    >>> photos = scenes.load(size=16, train=50, test=10, progress=False)
-    >>> 0 <= shift_consistency(cnnhw.models.create("q1_shallow", size=16), photos.test) <= 1
-    True
     """
     images = split.images.float()
     side = images.shape[-1]

@@ -21,21 +21,11 @@ __all__ = ["Found", "find_objects"]
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Segmentation quality on test scenes.
+    """Segmentation quality on test scenes."""
 
-    Attributes
-    ----------
-    overlap : float
-        Intersection over union of all object pixels, 0 to 1.
-    edge : float
-        Pixel accuracy near an object's edge, 0 to 1.
-    masks : Tensor of shape (N, S, S), bool
-        The predicted masks.
-    """
-
-    overlap: float
-    edge: float
-    masks: Tensor
+    overlap: float  # intersection over union of all object pixels, 0 to 1
+    edge: float  # pixel accuracy near an object's edge, 0 to 1
+    masks: Tensor  # (N, S, S), bool: those predicted
 
 
 def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, epochs: int = 8) -> Found:
@@ -51,11 +41,6 @@ def find_objects(train: Drawing, test: Drawing, *, long: bool, seed: int = 0, ep
         Decides initial weights and the order of the scenes.
     epochs : int
         Passes over the training scenes.
-
-    Returns
-    -------
-    Found
-        Measured on the test scenes.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

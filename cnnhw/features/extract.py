@@ -25,30 +25,7 @@ _GREY = 0.45  # about the mean of photographs
 
 
 def first_convolution(model: nn.Module) -> str:
-    """Return the name of the first convolution.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model.
-
-    Returns
-    -------
-    str
-        The first module with a ``weight`` of shape (C, 3, k, k); a module called ``conv1`` takes precedence.
-
-    Raises
-    ------
-    CnnhwError
-        If there is none.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> model = cnnhw.models.create("q1_shallow", size=32)
-    >>> cnnhw.features.first_convolution(model)
-    'features.conv1'
-    """
+    """Return the name of the first convolution; CnnhwError if there is none."""
     found = []
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
@@ -62,35 +39,7 @@ def first_convolution(model: nn.Module) -> str:
 
 
 def resolve(model: nn.Module, layer: str | None = None) -> str:
-    """Return the full name of a layer.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model.
-    layer : str, optional
-        Name of a module, as in ``model.named_modules()``, or the last part of it if that is unique. The first
-        convolution by default.
-
-    Returns
-    -------
-    str
-        The name, for ``model.get_submodule``.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such layer; the message suggests the nearest name.
-    CnnhwError
-        If the name could mean more than one layer, or no layer is given and there is no such convolution.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> model = cnnhw.models.create("q1_shallow", size=32)
-    >>> cnnhw.features.resolve(model, "relu2")
-    'features.relu2'
-    """
+    """Return the full name of a layer; of an unknown one, UnknownNameError suggests the nearest."""
     if layer is None:
         return first_convolution(model)
     modules = [name for name, _ in model.named_modules() if name]
@@ -143,7 +92,7 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     images : Tensor of shape (N, 3, S, S), uint8 or float
         Photos in 0..255, or in 0..1.
     layer : str, optional
-        As for :func:`resolve`.
+        Its full name, or the end of it if no other layer's ends so; by default the first convolution.
 
     Returns
     -------
@@ -217,7 +166,7 @@ def top_activations(
     photos : Split or Tensor of shape (N, 3, S, S)
         The photos, which are processed in batches.
     layer : str
-        As for :func:`resolve`.
+        As for :func:`maps`.
     channel : int
         Which channel, from 0.
     count : int

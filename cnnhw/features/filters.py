@@ -18,7 +18,7 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     model : nn.Module
         Any model.
     layer : str, optional
-        As for :func:`resolve`.
+        As for :func:`cnnhw.features.maps`.
 
     Returns
     -------

@@ -26,26 +26,7 @@ _FREQUENCIES = 8
 
 
 def sobel(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the luminance, by the Sobel operator.
-
-    Parameters
-    ----------
-    images : Tensor of shape (N, 3, H, W), uint8 or float
-        RGB photos in 0..255, or in 0..1; padded by reflection.
-
-    Returns
-    -------
-    tuple of Tensor of shape (N, H, W), float32
-        The horizontal and the vertical derivative, and the gradient's magnitude; in 0..8, for pixels in 0..1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> ramp = torch.linspace(0, 1, 5).expand(1, 3, 5, 5)
-    >>> gx, gy, magnitude = sobel(ramp)
-    >>> gx[0, 2, 1:4].round(decimals=3), gy.abs().max() < 1e-6
-    (tensor([2., 2., 2.]), tensor(True))
-    """
+    """Return the Sobel derivatives of the luminance, across and down, and their magnitude, each (N, H, W)."""
     pixels = images if images.is_floating_point() else images / 255
     grey = luminance(pixels)
     across = grey.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])

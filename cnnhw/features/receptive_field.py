@@ -25,7 +25,7 @@ def receptive_box(
     model : nn.Module
         Any model that takes a batch of photos in 0..1.
     layer : str, optional
-        As for :func:`resolve`.
+        As for :func:`cnnhw.features.maps`.
     row, column : int
         The unit's position in the map, from 0.
     size : int, optional

@@ -16,6 +16,14 @@ __all__ = ["Classifier", "evaluating", "glorot_", "linear_head"]
 class Classifier(nn.Module):
     """A network in two parts: a feature extractor and a head that ends in one linear layer.
 
+    - ``name`` (str): the name under which :func:`cnnhw.models.create` made the model, or ``""``.
+    - ``options`` (dict of str to bool, int, float or str): the options that :func:`cnnhw.models.create` was given.
+    - ``classes`` (tuple of str): the class names, once trained on a data set; empty before.
+    - ``pixel_scale`` (float): what photos in 0..1 are multiplied by before the first layer: 1, or 255 for a network
+      that was trained on raw pixels (see :class:`cnnhw.Recipe`).
+    - ``new_head`` (dict of str to bool, int, float or str): the fields of the :class:`cnnhw.transfer.Head` that took
+      the place of the head it was created with; empty if none did.
+
     Parameters
     ----------
     features : nn.Sequential
@@ -24,21 +32,6 @@ class Classifier(nn.Module):
         Takes the last map; returns logits, Tensor of shape (N, num_classes). Its last layer is an ``nn.Linear``.
     size : int
         The photos' side length S, in pixels, that the network is made for.
-
-    Attributes
-    ----------
-    name : str
-        The name under which :func:`cnnhw.models.create` made the model, or ``""``.
-    options : dict of str to bool, int, float or str
-        The options that :func:`cnnhw.models.create` was given.
-    classes : tuple of str
-        The class names, once trained on a data set; empty before.
-    pixel_scale : float
-        What photos in 0..1 are multiplied by before the first layer: 1, or 255 for a network that was trained on raw
-        pixels (see :class:`cnnhw.Recipe`).
-    new_head : dict of str to bool, int, float or str
-        The fields of the :class:`cnnhw.transfer.Head` that took the place of the head it was created with; empty if
-        none did.
 
     See Also
     --------
@@ -232,7 +225,7 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
 
     See Also
     --------
-    cnnhw.theory : Counts them layer by layer, without making the network.
+    cnnhw.theory.layers : Counts them layer by layer, without making the network.
 
     Examples
     --------

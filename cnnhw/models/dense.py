@@ -104,10 +104,8 @@ def dense(
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     transition : {"average", "max", "max_first", "strided", "average_first"}
         See :func:`cnnhw.models.dense.transition_layer`.
     growth : int

@@ -18,17 +18,7 @@ __all__ = ["Residual", "Signs", "Standardise", "best", "fast"]
 
 
 class Standardise(nn.Module):
-    """Shift and scale photos in 0..1 to about zero mean and unit variance.
-
-    See Also
-    --------
-    cnnhw.models.imagenet.Standardise : By the figures of ImageNet.
-
-    Examples
-    --------
-    >>> [round(float(value), 1) for value in Standardise()(torch.tensor([0.0, 0.45, 1.0]))]
-    [-1.8, 0.0, 2.2]
-    """
+    """Shift and scale photos in 0..1 to about zero mean and unit variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(x - 0.45) / 0.25``, Tensor of the shape of x."""
@@ -86,10 +76,8 @@ def fast(num_classes: int = 5, size: int = 64) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------
@@ -117,10 +105,8 @@ def best(num_classes: int = 5, size: int = 64) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------

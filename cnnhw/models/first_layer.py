@@ -69,22 +69,7 @@ def bank(side: int) -> Tensor:
 
 
 class Bank(nn.Module):
-    """A first layer of the filters of :func:`bank`, which nothing changes.
-
-    Parameters
-    ----------
-    side : int
-        Their side k in pixels.
-
-    See Also
-    --------
-    first_layer : The network that it can be part of.
-
-    Examples
-    --------
-    >>> Bank(3)(torch.rand(2, 3, 8, 8)).shape
-    torch.Size([2, 16, 8, 8])
-    """
+    """A first layer of the filters of :func:`bank`, which nothing changes."""
 
     weight: Tensor
 
@@ -102,10 +87,8 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     side : int
         Side of the first layer's 16 kernels, odd, 3 or more.
     first : {"learnt", "random", "bank"}

@@ -19,17 +19,12 @@ _POOLS = ("average", "flatten")
 class Head:
     """What follows the last map of the extractor.
 
-    Attributes
-    ----------
-    hidden : int
-        Units of one hidden layer with ReLU; 0 for none, so that the head is linear.
-    dropout : float
-        Share of the last layer's inputs that are set to 0 in training, 0 to below 1.
-    pool : {"average", "flatten"}
-        ``"average"`` takes the mean of each channel over the map (Lin et al. 2014), ``"flatten"`` all its cells.
-    zero : bool
-        Whether the last layer begins at zero instead of at random: all classes then begin equally probable, and no
-        gradient reaches what lies before it in the first step.
+    - ``hidden`` (int): units of one hidden layer with ReLU; 0 for none, so that the head is linear.
+    - ``dropout`` (float): share of the last layer's inputs that are set to 0 in training, 0 to below 1.
+    - ``pool`` ({"average", "flatten"}): ``"average"`` takes the mean of each channel over the map (Lin et al. 2014),
+      ``"flatten"`` all its cells.
+    - ``zero`` (bool): whether the last layer begins at zero instead of at random: all classes then begin equally
+      probable, and no gradient reaches what lies before it in the first step.
 
     See Also
     --------
@@ -59,27 +54,7 @@ class Head:
                 )
 
     def build(self, channels: int, side: int, num_classes: int) -> nn.Sequential:
-        """Return the layers, initialised from torch's global generator.
-
-        Parameters
-        ----------
-        channels : int
-            Channels C of the last map.
-        side : int
-            Its side length H = W, in cells.
-        num_classes : int
-            Number of logits, 1 or more.
-
-        Returns
-        -------
-        nn.Sequential
-            Takes maps, Tensor of shape (N, C, H, W), and returns logits, Tensor of shape (N, num_classes).
-
-        Raises
-        ------
-        ValueError
-            If `num_classes` is less than 1.
-        """
+        """Return layers from maps, Tensor of shape (N, C, H, W), to logits (N, K), from torch's global generator."""
         if num_classes < 1:
             raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -103,36 +78,7 @@ class Head:
 
 
 def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0) -> None:
-    """Put a new head in the place of a network's own, in place.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network; its ``new_head`` says afterwards what it got, so that its weights can be saved and loaded.
-    head : Head
-        What it gets.
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length in pixels of the photos that it is for; by default the network's own.
-
-    Raises
-    ------
-    ValueError
-        If `num_classes` is less than 1, or the extractor leaves nothing of photos of that size.
-
-    See Also
-    --------
-    cnnhw.transfer.begin : Does it with a seed of its own.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> model = models.create("plain", size=32)
-    >>> replace_head(model, Head(pool="flatten"), num_classes=3, size=48)
-    >>> model.size, model.head.linear.in_features  # 128 maps of 3 x 3 cells
-    (48, 1152)
-    """
+    """Put a new head, for photos of `size` pixels, in the place of a network's own, and note it in ``new_head``."""
     size = size or model.size
     device = device_of(model)
     try:

@@ -30,19 +30,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's phot
 
 
 class Standardise(nn.Module):
-    """Shift and scale photos in 0..1 channel by channel, as it was done when the weights were trained.
-
-    Parameters
-    ----------
-    mean, std : tuple of three floats
-        Of red, green and blue.
-
-    Examples
-    --------
-    >>> import torch
-    >>> Standardise((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))(torch.ones(1, 3, 1, 1)).flatten().tolist()
-    [1.0, 1.0, 1.0]
-    """
+    """Shift and scale photos in 0..1 channel by channel, as when the weights were trained."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         super().__init__()
@@ -55,21 +43,7 @@ class Standardise(nn.Module):
 
 
 class SamePad(nn.Module):
-    """Pad with zeros as TensorFlow does before a convolution of stride 2: on even sides one more at the far end.
-
-    A convolution without padding of its own then makes S cells to ceil(S / 2).
-
-    Parameters
-    ----------
-    kernel : int
-        Side of the convolution's kernel, odd.
-
-    Examples
-    --------
-    >>> import torch
-    >>> SamePad(3)(torch.rand(1, 1, 8, 7)).shape
-    torch.Size([1, 1, 9, 9])
-    """
+    """Pad with zeros as TensorFlow does before a convolution of stride 2: on even sides one more at the far end."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -82,30 +56,7 @@ class SamePad(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck: widen by a 1x1 convolution, filter each channel by itself, narrow (Sandler et al. 2018).
-
-    Each convolution is followed by batch norm, the first two also by a ReLU that is cut at 6. There is no
-    squeeze-and-excitation. Where input and output have the same shape, the input is added.
-
-    Parameters
-    ----------
-    channels, out : int
-        Channels C of the input and K of the output.
-    kernel, stride : int
-        Of the convolution channel by channel.
-    expand : int
-        How many times as many channels it has as the input; with 1, there is no convolution before it.
-
-    See Also
-    --------
-    cnnhw.models.resnet.Shortcut : A connection around wide maps instead of narrow ones.
-
-    Examples
-    --------
-    >>> import torch
-    >>> MBConv(channels=8, out=16, kernel=3, stride=2, expand=6)(torch.rand(2, 8, 7, 7)).shape
-    torch.Size([2, 16, 4, 4])
-    """
+    """Inverted bottleneck: widen by a 1x1 convolution, filter each channel by itself, narrow (Sandler et al. 2018)."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -130,37 +81,7 @@ class MBConv(nn.Module):
 
 
 def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
-    """Build EfficientNet-Lite0: EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation, with ReLU6.
-
-    Parameters
-    ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
-
-    Returns
-    -------
-    Classifier
-        The network; ``forward_features`` gives a Tensor of shape (N, 1280, S/32, S/32), rounded up.
-
-    Raises
-    ------
-    ValueError
-        If `size` is less than 32.
-
-    See Also
-    --------
-    cnnhw.models.pretrained.load : Gives it the weights.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cnnhw import models
-    >>> model = models.create("efficientnet_lite0", size=32)
-    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 1280, 1, 1])
-    """
+    """Build EfficientNet-Lite0 (Tan and Le 2019), without squeeze-and-excitation: maps (N, 1280, S/32, S/32)."""
     _check(size)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         standardise=Standardise(_HALF, _HALF),
@@ -181,37 +102,7 @@ def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
 
 
 def resnet18(num_classes: int = 5, size: int = 224) -> Classifier:
-    """Build torchvision's ResNet-18 (He et al. 2016).
-
-    Parameters
-    ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
-
-    Returns
-    -------
-    Classifier
-        The network; ``forward_features`` gives a Tensor of shape (N, 512, S/32, S/32), rounded up.
-
-    Raises
-    ------
-    ValueError
-        If `size` is less than 32.
-
-    See Also
-    --------
-    cnnhw.models.resnet.resnet : The one for small photos.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cnnhw import models
-    >>> model = models.create("resnet18", size=32)
-    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 512, 1, 1])
-    """
+    """Build torchvision's ResNet-18 (He et al. 2016) for sides S of 32 or more: maps (N, 512, S/32, S/32)."""
     from torchvision import models as zoo  # takes a second to import
 
     _check(size)
@@ -228,37 +119,7 @@ def resnet18(num_classes: int = 5, size: int = 224) -> Classifier:
 
 
 def mobilenet_v3_small(num_classes: int = 5, size: int = 224) -> Classifier:
-    """Build torchvision's small MobileNetV3 (Howard et al. 2019).
-
-    Parameters
-    ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 32 or more; the weights were trained on 224.
-
-    Returns
-    -------
-    Classifier
-        The network; ``forward_features`` gives a Tensor of shape (N, 576, S/32, S/32), rounded up.
-
-    Raises
-    ------
-    ValueError
-        If `size` is less than 32.
-
-    See Also
-    --------
-    MBConv : A block of the same kind.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cnnhw import models
-    >>> model = models.create("mobilenet_v3_small", size=32)
-    >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
-    torch.Size([2, 576, 1, 1])
-    """
+    """Build torchvision's small MobileNetV3 (Howard et al. 2019): maps (N, 576, S/32, S/32)."""
     from torchvision import models as zoo
 
     _check(size)

@@ -69,10 +69,8 @@ def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scal
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
     kernels : str
         Sides of the module's kernels, divided by dashes: ``"1-3-5"`` as in the assignment, ``"1-3-5-7"`` with the
         branch that it allows to be added, ``"3-3-3"`` the same topology with one scale. One side alone, as in
@@ -141,10 +139,8 @@ def fast_inception(num_classes: int = 5, size: int = 64) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------

@@ -106,10 +106,8 @@ def q1_shallow(num_classes: int = 5, size: int = 128, dense: bool = True) -> Cla
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     dense : bool
         Whether the map is flattened for a hidden dense layer, as reported; else it is averaged over all positions.
 
@@ -147,10 +145,8 @@ def q1_deep(num_classes: int = 5, size: int = 128) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 16 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 16 or more.
 
     Returns
     -------
@@ -187,10 +183,8 @@ def q2_concat_skip(num_classes: int = 5, size: int = 128, skips: bool = True) ->
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 98 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 98 or more.
     skips : bool
         Whether the concatenated copies are there, as reported; else the main path is alone.
 
@@ -245,10 +239,8 @@ def q4_inception(num_classes: int = 5, size: int = 128, dense: bool = True) -> C
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     dense : bool
         Whether the map is flattened for two hidden dense layers, as reported; else it is averaged over all positions.
 

@@ -22,10 +22,8 @@ def plain(
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, at least 2 to the power of the number of stages.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, at least 2 to the power of the number of stages.
     kernels : str
         Kernel sides, a digit a convolution, stages divided by dashes: ``"3-5-7-7"`` widens, ``"33-33-33-33"`` has
         pairs.

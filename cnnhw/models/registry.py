@@ -62,52 +62,12 @@ def names() -> list[str]:
 
 
 def backbones() -> list[str]:
-    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted.
-
-    Returns
-    -------
-    list of str
-        For :func:`create` and :func:`cnnhw.models.pretrained.load`.
-
-    See Also
-    --------
-    names : The book's own.
-
-    Examples
-    --------
-    >>> backbones()
-    ['efficientnet_lite0', 'mobilenet_v3_small', 'resnet18']
-    """
+    """Return the names of the networks that :func:`cnnhw.models.pretrained.load` has weights for, sorted."""
     return sorted(_BACKBONES)
 
 
 def builder(name: str) -> Callable[..., Classifier]:
-    """Return the function that builds a registered model.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`names` or :func:`backbones`.
-
-    Returns
-    -------
-    callable
-        Takes ``num_classes``, ``size``, and the model's options by name.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such model; the message suggests the nearest name.
-
-    See Also
-    --------
-    create : Builds a model and draws its weights.
-
-    Examples
-    --------
-    >>> builder("fast").__name__
-    'fast'
-    """
+    """Return the function that builds a registered model; of an unknown one, UnknownNameError suggests the nearest."""
     known = _BUILDERS | _BACKBONES
     if name not in known:
         raise UnknownNameError("model", name, known)

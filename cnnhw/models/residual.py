@@ -64,10 +64,8 @@ def residual(
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, 8 or more.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, 8 or more.
     depth : int
         Convolutions inside residual stages, a multiple of 12: a stage of 12 for each, the map halved and the channels
         doubled between them. The stem and the transitions are not counted.

@@ -60,10 +60,8 @@ def q1_deep_residual(num_classes: int = 5, size: int = 128) -> Classifier:
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, a multiple of 16.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, a multiple of 16.
 
     Returns
     -------
@@ -119,10 +117,8 @@ def resnet(
 
     Parameters
     ----------
-    num_classes : int
-        Number of logits.
-    size : int
-        Side length S of the photos in pixels, a multiple of 4.
+    num_classes, size : int
+        Number of logits; side length S of the photos in pixels, a multiple of 4.
     depth : int
         Layers with weights, shortcuts not counted: 6 n + 2 for n blocks of two convolutions in each of three stages.
     width : int

@@ -20,10 +20,6 @@ class EncoderDecoder(nn.Module):
     width : int
         Channels of the first map.
 
-    See Also
-    --------
-    cnnhw.evaluation.segmentation : How good its masks are.
-
     Examples
     --------
     >>> EncoderDecoder(long=True)(torch.rand(2, 3, 32, 32)).shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import logging
 import math
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cnnhw import files, models
-from cnnhw.errors import WeightsError
+from cnnhw.errors import WeightsError, did_you_mean
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head, replace_head
 
@@ -42,42 +41,7 @@ def save_weights(
     half: bool = False,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model's weights, and all that is needed to use them, to one safetensors file.
-
-    Parameters
-    ----------
-    model : Classifier
-        A model made by :func:`cnnhw.models.create`.
-    path : str or Path
-        The file.
-    data, licence : str
-        What the model was trained on, and what such weights may be used for.
-    half : bool
-        Write float16 instead of float32: half the size, with three digits. :func:`cnnhw.load` gives float32 again.
-    extra : mapping of str to str, optional
-        More for the file's header.
-
-    Raises
-    ------
-    WeightsError
-        If a weight is too large for half precision.
-    StorageError
-        If the disk is full or the folder cannot be written to.
-
-    See Also
-    --------
-    load : Reads it.
-    cnnhw.Run.save : Writes a whole run.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> model = models.create("plain", num_classes=3, size=32)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(model, Path(folder) / "weights.safetensors")
-    ...     load(folder).name
-    'plain'
-    """
+    """Write a model's weights, as float16 if `half`, and all that is needed to use them, to one safetensors file."""
     metadata = dict(extra or {}) | {
         "format": _FORMAT,
         "model": model.name,
@@ -125,7 +89,7 @@ def load(weights: str | Path) -> Classifier:
 
     See Also
     --------
-    shipped : The names of the networks that come with the package.
+    cnnhw.models.weights.shipped : The names of the networks that come with the package.
     cnnhw.transfer.source : Takes networks trained on ImageNet, too.
 
     Examples
@@ -171,48 +135,12 @@ def load(weights: str | Path) -> Classifier:
 
 
 def shipped() -> list[str]:
-    """Return the names of the networks that come with the package, sorted; the documentation has a card of each.
-
-    Returns
-    -------
-    list of str
-        For :func:`load`.
-
-    Examples
-    --------
-    >>> "fast" in shipped()
-    True
-    """
+    """Return the names of the networks that come with the package, sorted; the documentation has a card of each."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """Return what a weights file says of itself, without its tensors.
-
-    Parameters
-    ----------
-    path : Path
-        A file that :func:`cnnhw.models.weights.save_weights` wrote.
-
-    Returns
-    -------
-    dict of str to str
-        Model, classes, size, data, licence and more.
-
-    Raises
-    ------
-    WeightsError
-        If the file is not there, or was not written by cnnhw, or is damaged.
-
-    See Also
-    --------
-    load : The network itself.
-
-    Examples
-    --------
-    >>> read_header(SHIPPED / "fast.safetensors")["model"]
-    'fast'
-    """
+    """Return what a weights file says of itself, without its tensors."""
     if not _is_file(path):
         raise WeightsError(f"no weights at {path}")
     return _read(path, tensors=False)[0]
@@ -253,8 +181,7 @@ def _find(weights: str | Path) -> Path:
     elif _is_file(path / WEIGHTS):
         path = path / WEIGHTS
     if not _is_file(path):
-        near = [] if known else difflib.get_close_matches(str(weights), shipped(), n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        guess = "" if known else did_you_mean(str(weights), shipped())
         if known and Path(weights).exists():
             guess = " What lies under that name here comes before the shipped network."
         raise WeightsError(

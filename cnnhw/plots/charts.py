@@ -62,11 +62,6 @@ def curves(
     best_epoch : int, optional
         Marked by a vertical line.
 
-    Returns
-    -------
-    Figure
-        Two axes: loss in nats, and accuracy.
-
     Examples
     --------
     >>> from cnnhw import plots
@@ -96,7 +91,7 @@ def curves(
 def confusion(
     matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]], columns: int = 3
 ) -> Figure:
-    """Draw confusion matrices side by side.
+    """Draw confusion matrices side by side: the colour is the share of the row, the number the (mean) count.
 
     Parameters
     ----------
@@ -106,11 +101,6 @@ def confusion(
         The class names, the same for all matrices or by title.
     columns : int
         Matrices per row.
-
-    Returns
-    -------
-    Figure
-        One axes per matrix; the colour is the share of the row, the number the count (or mean count).
 
     Examples
     --------
@@ -142,34 +132,7 @@ def trained(
     best_epoch: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw learning curves, confusion matrix and training time of a model.
-
-    Parameters
-    ----------
-    histories : sequence of history
-        One per run of the same model: see :func:`curves`.
-    confusions : sequence of Tensor of shape (K, K)
-        Test confusion matrix of each run; rows are the true classes.
-    seconds : sequence of float
-        Training time of each run.
-    classes : sequence of str, length K
-        The names of the classes.
-    best_epoch : int, optional
-        The epoch to mark, from 1.
-    title : str
-        The beginning of the title, which goes on with the seconds of training.
-
-    Returns
-    -------
-    Figure
-        Three axes: loss in nats and accuracy by epoch, the mean of the runs with a band from the lowest to the
-        highest; and the test confusion matrix, with mean counts.
-
-    Raises
-    ------
-    ValueError
-        If there is no run, or the runs differ in their epochs or classes.
-    """
+    """Draw loss, accuracy and test confusion matrix (K, K) of runs of one model; the title ends with their seconds."""
     one = len(histories) == 1
     if len({len(history["loss"]) for history in histories}) != 1 or len({len(matrix) for matrix in confusions}) != 1:
         raise ValueError("one figure is for runs with the same epochs and classes, and at least one")
@@ -190,7 +153,7 @@ def trained(
 
 
 def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
-    """Draw the recall of each class.
+    """Draw the recall of each class: dots for runs, a bar for their mean.
 
     Parameters
     ----------
@@ -198,11 +161,6 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
         For each name one row per run, each with one share (0 to 1) per class.
     classes : sequence of str
         The class names.
-
-    Returns
-    -------
-    Figure
-        Dots for runs, a bar for their mean.
     """
     figure = _figure(8, 3.8, title)
     axis = figure.subplots()
@@ -226,19 +184,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
 
 
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
-    """Draw a reliability diagram, with a histogram of the confidence (Niculescu-Mizil and Caruana 2005).
-
-    Parameters
-    ----------
-    bins : sequence of Bin
-        The result of :func:`cnnhw.evaluation.calibration.bins`.
-
-    Returns
-    -------
-    Figure
-        Two axes: above, a bar of accuracy a bin that holds photos, with a dot at their mean confidence; on the dashed
-        line, the two agree. Below, the number of photos by bin.
-    """
+    """Draw a reliability diagram, with a histogram of the confidence (Niculescu-Mizil and Caruana 2005)."""
     figure = _figure(5, 5.6, title)
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = [one for one in bins if one.count]
@@ -261,17 +207,12 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
 
 
 def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
-    """Draw test accuracy by epoch, and which epoch was chosen.
+    """Draw test accuracy by epoch, a line a run, with a ring at the epoch chosen.
 
     Parameters
     ----------
     runs : mapping of str to sequence of (sequence of float, int)
         One colour per name; for each run the test accuracy (0 to 1) after each epoch, and the epoch chosen, from 1.
-
-    Returns
-    -------
-    Figure
-        One line per run; a ring marks its chosen epoch.
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -317,11 +258,6 @@ def lines(
     ticks : sequence of str
         Names of the places along the axis, instead of their numbers.
 
-    Returns
-    -------
-    Figure
-        One axes.
-
     Examples
     --------
     >>> from cnnhw import plots
@@ -358,11 +294,6 @@ def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: s
         What the places are.
     axis_label : str
         What the heights are.
-
-    Returns
-    -------
-    Figure
-        As many axes as names, side by side, with shared scales.
     """
     figure = _figure(10, 3.2, title)
     axes = figure.subplots(1, len(series), sharex=True, squeeze=False)[0]
@@ -385,11 +316,6 @@ def against(
         One colour per name; for each run the pairs of abscissa and ordinate.
     across, axis_label : str
         Labels of the axes, with units.
-
-    Returns
-    -------
-    Figure
-        One axes.
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -407,7 +333,7 @@ def against(
 
 
 def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
-    """Draw a strip plot: one dot for each run, in a row for each group.
+    """Draw a strip plot: one dot for each run, in a row for each group, and a stroke for the mean.
 
     Parameters
     ----------
@@ -415,11 +341,6 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
         One figure per run.
     axis_label : str
         What is measured, with its unit.
-
-    Returns
-    -------
-    Figure
-        One axes; a dot a run, a stroke for the mean.
 
     Examples
     --------
@@ -440,7 +361,7 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
 
 
 def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
-    """Draw a measure against its cost on a logarithmic scale, with the Pareto front.
+    """Draw a measure, lowest to highest run, against its cost on a logarithmic scale, with the Pareto front.
 
     Parameters
     ----------
@@ -448,11 +369,6 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
         For each name its cost, and one figure per run.
     across, axis_label : str
         Labels of the axes, with units.
-
-    Returns
-    -------
-    Figure
-        One axes; a bar from the lowest to the highest run, and a line along the Pareto front, whose points are named.
     """
     figure = _figure(9, 4.6, title)
     axis = figure.subplots()
@@ -480,7 +396,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
 def time_to_accuracy(
     runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], levels: Sequence[float] = (), title: str = ""
 ) -> Figure:
-    """Draw test accuracy against seconds of training.
+    """Draw test accuracy against seconds of training, on a logarithmic scale.
 
     Parameters
     ----------
@@ -488,11 +404,6 @@ def time_to_accuracy(
         One colour per name; each curve is a sequence of (seconds, accuracy), one pair per epoch.
     levels : sequence of float
         Accuracies to mark by a horizontal line.
-
-    Returns
-    -------
-    Figure
-        One axes; the seconds are on a logarithmic scale.
     """
     figure = _figure(9, 4, title)
     axis = figure.subplots()
@@ -528,11 +439,6 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
     axis_label : str
         What is measured, with its unit.
 
-    Returns
-    -------
-    Figure
-        One axes, with a line at 0.
-
     Examples
     --------
     >>> from cnnhw import plots
@@ -553,17 +459,12 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
 
 
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
-    """Draw shares of a whole as stacked bars.
+    """Draw shares of a whole as stacked bars; shares above 5 % carry their figure.
 
     Parameters
     ----------
     rows : mapping of str to mapping of str to float
         For each name the share, 0 to 1, of each kind.
-
-    Returns
-    -------
-    Figure
-        One axes; shares above 5 % carry their figure.
     """
     figure = _figure(9, 0.7 * len(rows) + 1.6, title)
     axis = figure.subplots()
@@ -597,11 +498,6 @@ def scaling(
         For each panel, named after what is varied, the values along both axes by name.
     axis_label : str
         What is measured, with its unit.
-
-    Returns
-    -------
-    Figure
-        One axes per panel.
     """
     figure = _figure(5 * len(panels), 3.8, title)
     for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -634,11 +530,6 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
         One panel a name.
     names : sequence of str
         What the three networks of each plane are.
-
-    Returns
-    -------
-    Figure
-        One axes per plane, in equal units along both of its axes, and one logarithmic scale of colours for all.
     """
     figure = _figure(4.6 * len(planes) + 1, 4.8, title)
     axes = figure.subplots(1, len(planes), squeeze=False)[0]

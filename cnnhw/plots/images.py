@@ -32,11 +32,6 @@ def maps(
         Their classes, an index into `classes`.
     classes : sequence of str
         The class names.
-
-    Returns
-    -------
-    Figure
-        One axes per panel, without scales: t-SNE has none.
     """
     figure = _figure(10, 5, "")
     for axis, (title, (across, up)) in zip(
@@ -65,11 +60,6 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     columns : int
         Photos per row.
 
-    Returns
-    -------
-    Figure
-        One axes per photo.
-
     Examples
     --------
     >>> import torch
@@ -91,7 +81,7 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
 def feature_maps(
     maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw the feature maps of a layer, all on one colour scale.
+    """Draw the feature maps of a layer, all on one colour scale; a channel that is constant is marked as dead.
 
     Parameters
     ----------
@@ -101,12 +91,6 @@ def feature_maps(
         The photo, shown first.
     names : sequence of str, optional
         One per channel; its number, from 0, if not given.
-
-    Returns
-    -------
-    Figure
-        One axes with the maps and one with their scale, which is symmetric about 0 if any value is negative. A channel
-        that is constant is marked as dead.
 
     Examples
     --------
@@ -136,17 +120,12 @@ def feature_maps(
 
 
 def filters(weight: Tensor, title: str = "") -> Figure:
-    """Draw the filters of a first layer in colour, all on one scale.
+    """Draw the filters of a first layer in colour, on one scale: grey is 0, the largest weight its end.
 
     Parameters
     ----------
     weight : Tensor of shape (K, 3, k, k)
         The filters.
-
-    Returns
-    -------
-    Figure
-        One axes. Grey is a weight of 0; the largest absolute weight of all filters goes to the end of the scale.
 
     Raises
     ------
@@ -175,11 +154,6 @@ def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int
         The photo.
     boxes : mapping of str to (int, int, int, int)
         For each name top, left, bottom and right in pixels, as :func:`cnnhw.features.receptive_box` returns them.
-
-    Returns
-    -------
-    Figure
-        One axes: the photo, with a frame for each box.
     """
     figure = _figure(6, 4.5, title)
     axis = figure.subplots()

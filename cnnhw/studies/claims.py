@@ -26,28 +26,17 @@ LEVEL = 0.05
 class Claim:
     """One statement, and how it is decided.
 
-    Attributes
-    ----------
-    id : str
-        A short name, unique in the book.
-    first, second : str
-        The arms; the effect is the measure of the first minus that of the second.
-    statement : str
-        What is claimed, in one sentence.
-    refuted_by : str
-        What would refute it, in words.
-    study : str
-        The study that measures it.
-    registered : str
-        The day, as in ``"2026-11-24"``.
-    measure : Measure
-        What is compared.
-    direction : {"greater", "less", "equivalent"}
-        What the effect should be, compared with `margin`.
-    margin : float
-        0 or more, in units of the measure: how much greater, how much less, or within how much of each other.
-    known_in_part : bool
-        Whether the outcome was known in part, from an earlier set of runs that is not kept.
+    - ``id`` (str): a short name, unique in the book.
+    - ``first``, ``second`` (str): the arms; the effect is the measure of the first minus that of the second.
+    - ``statement`` (str): what is claimed, in one sentence.
+    - ``refuted_by`` (str): what would refute it, in words.
+    - ``study`` (str): the study that measures it.
+    - ``registered`` (str): the day, as in ``"2026-11-24"``.
+    - ``measure`` (Measure): what is compared.
+    - ``direction`` ({"greater", "less", "equivalent"}): what the effect should be, compared with `margin`.
+    - ``margin`` (float): 0 or more, in units of the measure: how much greater, how much less, or within how much of
+      each other.
+    - ``known_in_part`` (bool): whether the outcome was known in part, from an earlier set of runs that is not kept.
     """
 
     id: str
@@ -89,31 +78,15 @@ def alike(id: str, first: str, second: str, statement: str, points: float = 2.5,
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the records say about a claim.
-
-    Attributes
-    ----------
-    claim : Claim
-        The claim.
-    verdict : {"supported", "refuted", "not resolved"}
-        After the correction for the number of claims about the same study.
-    plain : {"supported", "refuted", "not resolved"}
-        By the 95 % interval alone.
-    effect : Comparison or None
-        The effect; None if fewer than two seeds are recorded.
-    seeds : int
-        Pairs of runs.
-    known : {"no", "in part", "post hoc"}
-        What was known of the outcome when the claim was written down: nothing, as it stood, word for word, before all
-        runs, and its hash is in their records; something, from an earlier set of runs that is not kept; or all, as
-        it was added or edited after the runs.
-    """
+    """What the records say about a claim."""
 
     claim: Claim
-    verdict: str
-    plain: str
-    effect: Comparison | None
-    seeds: int
+    verdict: str  # "supported", "refuted" or "not resolved", corrected for all claims about the study
+    plain: str  # the same by the 95 % interval alone
+    effect: Comparison | None  # None of fewer than two seeds
+    seeds: int  # pairs of runs
+    # what was known of the outcome when the claim was written down: "no", as it stood, word for word, before all runs,
+    # and its hash is in their records; "in part", from earlier runs that are not kept; "post hoc", as it came later
     known: str
 
     @property
@@ -205,25 +178,12 @@ def _known(claim: Claim, records: Sequence[Record]) -> str:
     return "in part" if claim.known_in_part else "no"
 
 
-def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Say which of several hypotheses are rejected, with a familywise error of at most `level` (Holm 1979).
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        One a hypothesis.
-    level : float
-        Probability of any false rejection.
-
-    Returns
-    -------
-    list of bool
-        One a hypothesis, in the order given.
-    """
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Say which hypotheses are rejected, in order, with a familywise error of at most 5 % (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     rejected = [False] * len(p_values)
     for rank, i in enumerate(order):
-        if p_values[i] > level / (len(order) - rank):
+        if p_values[i] > LEVEL / (len(order) - rank):
             break
         rejected[i] = True
     return rejected

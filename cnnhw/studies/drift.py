@@ -19,19 +19,7 @@ _PHOTOS = 256
 
 
 class Drift:
-    """How far the features of a network that goes on learning have moved from where they began.
-
-    It is noted after each epoch, in a file beside the checkpoint, so that an interruption loses nothing.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network, before it goes on learning.
-    photos : PhotoSet
-        The photos: up to 256 of those to validate with are looked at.
-    folder : Path
-        Where the file is.
-    """
+    """How far the features of a network have moved, on up to 256 photos: noted each epoch in a file in `folder`."""
 
     _FILE = "drift.json"
 
@@ -62,20 +50,7 @@ class Drift:
 
     @staticmethod
     def summary(rows: Mapping[str, Mapping[str, float]], first: int) -> dict[str, float]:
-        """Return the figures that claims are made about.
-
-        Parameters
-        ----------
-        rows : mapping
-            As :meth:`read` returns them.
-        first : int
-            The first epoch in which the features were trained.
-
-        Returns
-        -------
-        dict of str to float
-            Similarity and distance after that epoch, and after the last.
-        """
+        """Return similarity and distance after the epoch `first` that trained the features, and after the last."""
         found: dict[str, float] = {}
         for when, epoch in (("early ", first), ("", len(rows))):
             found |= {f"{when}feature similarity": rows[str(epoch)]["similarity"]}

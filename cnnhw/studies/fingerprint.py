@@ -69,22 +69,7 @@ class _Text:
 
 
 class Code:
-    r"""The package's code as definitions that refer to each other.
-
-    Parameters
-    ----------
-    source : callable, optional
-        Returns the source text of a module by its dotted name, or None if there is no such module; by default it is
-        read from the package's files.
-    ends : iterable of str
-        Dotted names of modules and definitions that are not followed.
-
-    Examples
-    --------
-    >>> files = {"cnnhw": "", "cnnhw.a": "from cnnhw.b import f as g\ndef h(): return g()", "cnnhw.b": "def f(): 1"}
-    >>> sorted(Code(files.get).reached(["cnnhw.a.h"]))
-    [('cnnhw.a', 'h'), ('cnnhw.b', 'f')]
-    """
+    """The package's code as definitions that refer to each other, but for the dotted names in `ends`."""
 
     def __init__(self, source: Source | None = None, ends: Iterable[str] = _ENDS) -> None:
         self._source = source or _source
@@ -93,46 +78,12 @@ class Code:
         self._texts: dict[tuple[str, str], _Text] = {}
 
     def fingerprint(self, roots: Iterable[str], given: Iterable[str] = ()) -> str:
-        """Return 16 hexadecimal digits that stand for all definitions that can be reached.
-
-        Parameters
-        ----------
-        roots : iterable of str
-            Dotted names of the functions and classes that a run begins with.
-        given : iterable of str
-            Arguments that they are bound to.
-
-        Returns
-        -------
-        str
-            The fingerprint.
-
-        Raises
-        ------
-        LookupError
-            If a root is no definition of the package.
-        """
+        """Return 16 hexadecimal digits for all definitions reached from `roots`, and the arguments `given` to them."""
         texts = sorted(f"{name} {text}" for (_, name), text in self.reached(roots).items())
         return hashlib.sha256("\n".join([*texts, *given]).encode()).hexdigest()[:16]
 
     def reached(self, roots: Iterable[str]) -> dict[tuple[str, str], str]:
-        """Return the text of each definition that can be reached, by its module and name.
-
-        Parameters
-        ----------
-        roots : iterable of str
-            As for :meth:`fingerprint`.
-
-        Returns
-        -------
-        dict of (str, str) to str
-            The normalised definitions; of a class, with the methods that can be called.
-
-        Raises
-        ------
-        LookupError
-            If a root is no definition of the package.
-        """
+        """Return the normalised text of each definition that can be reached, by its module and name."""
         waiting = begins = {self._root(name) for name in roots}
         seen: dict[tuple[str, str], set[str]] = {}  # the methods of each definition that are reached
         attributes: set[str] = set()
@@ -239,24 +190,7 @@ class Code:
 
 
 def fingerprint(*roots: Callable[..., object]) -> str:
-    """Return 16 hexadecimal digits that stand for the code that functions and classes of the package reach.
-
-    Parameters
-    ----------
-    *roots : callable
-        What a run begins with. Of a `functools.partial`, its arguments count, too.
-
-    Returns
-    -------
-    str
-        The fingerprint; the source files are read once a process.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> len(fingerprint(models.create))
-    16
-    """
+    """Return 16 hexadecimal digits for the code that functions reach; of a partial, arguments count, too."""
     given = sorted(
         f"{root.func.__qualname__} {root.args} {root.keywords}" for root in roots if isinstance(root, partial)
     )

@@ -31,22 +31,16 @@ __all__ = [
 class Measure:
     """A figure of one run, which pages show and claims are made about.
 
-    Attributes
-    ----------
-    name : str
-        What it is called.
-    unit : str
-        The unit of its differences on a page.
-    scale : float
-        What they are multiplied by there.
-    function : callable
-        Reads it off a record, after an epoch (from 1) or, of None, of the whole run; call the measure instead.
-    form : str
-        How a figure is written, not scaled: a format specification. Of what has ``"g"`` pages give medians.
-    digits : int
-        The digits of a difference behind the point.
-    by_photo : bool
-        Whether two arms are compared photo by photo, as only an accuracy on the same test photos can be.
+    - ``name`` (str): what it is called.
+    - ``unit`` (str): the unit of its differences on a page.
+    - ``scale`` (float): what they are multiplied by there.
+    - ``function`` (callable): reads it off a record, after an epoch (from 1) or, of None, of the whole run; call the
+      measure instead.
+    - ``form`` (str): how a figure is written, not scaled: a format specification. Of what has ``"g"`` pages give
+      medians.
+    - ``digits`` (int): the digits of a difference behind the point.
+    - ``by_photo`` (bool): whether two arms are compared photo by photo, as only an accuracy on the same test photos can
+      be.
 
     Examples
     --------
@@ -77,20 +71,7 @@ class Measure:
 
 
 def measured(name: str, unit: str = "points", scale: float = 100.0, form: str = ".3f", digits: int = 1) -> Measure:
-    """Return the measure of a figure that a study measures on its trained networks.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the records.
-    unit, scale, form, digits
-        As of :class:`Measure`; by default those of a share, such as an accuracy.
-
-    Returns
-    -------
-    Measure
-        Calling it raises UnknownNameError for a record without such a figure, and CnnhwError if it is no single one.
-    """
+    """Return the measure of a figure that a study measures on its trained networks; by default of a share."""
 
     def figure(record: Record, epoch: int | None) -> float:
         known = record.content.get("measures", {})

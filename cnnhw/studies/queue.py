@@ -38,39 +38,13 @@ BUSY = 75  # exit code of a job that another process is running: "try again late
 
 
 def pending(jobs: Sequence[Job], where: Path | None = None) -> list[Job]:
-    """Return the jobs that have no record yet.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Jobs of any studies.
-    where : Path, optional
-        The folder of the records.
-
-    Returns
-    -------
-    list of Job
-        Those still to be run, in order.
-    """
+    """Return the jobs of any studies that have no record in the folder `where` yet, in order."""
     done = {(record.study, record.key) for record in store.read(where=where)}
     return [job for job in jobs if (job.study.name, job.key) not in done]
 
 
 def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
-    """Estimate how long jobs take with their study's threads, from a short measurement of each arm.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Jobs of any studies.
-    seconds : float
-        Time to measure in all.
-
-    Returns
-    -------
-    dict of Job to float
-        Seconds of training for each job.
-    """
+    """Return the seconds that each job takes with its study's threads, from `seconds` of measuring its arms."""
     threads = torch.get_num_threads()
     arms = {(job.study.name, job.arm): job for job in jobs}
     costs: dict[Any, float] = {}
@@ -94,33 +68,7 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
 def run(
     jobs: Sequence[Job], processes: int | None = None, where: Path | None = None, progress: bool = True
 ) -> list[Job]:
-    """Run jobs side by side until each has its record.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Jobs of any studies; those with a record are passed over.
-    processes : int, optional
-        How many threads at a time: as many runs, where a run has one thread; by default the number of processors.
-    where : Path, optional
-        The folder of the records.
-    progress : bool
-        Show a bar that counts epochs.
-
-    Returns
-    -------
-    list of Job
-        The jobs that another process is running at the moment and that were left to it.
-
-    Raises
-    ------
-    CnnhwError
-        If a study has no claim that was registered, and does not say why.
-    StorageError
-        If records or checkpoints cannot be written.
-    TrainingError
-        If a job fails; the message ends with what it said. The others are finished first.
-    """
+    """Run jobs in so many processes until each has its record; return those left to another process that runs them."""
     for study in dict.fromkeys(job.study for job in jobs):
         if not study.observation and not study.claims:
             raise CnnhwError(
@@ -172,34 +120,7 @@ def run_job(
     progress: bool = False,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
-    """Run one job in this process with its study's threads, going on from its checkpoint if there is one.
-
-    Parameters
-    ----------
-    job : Job
-        The job. If its weights are the source of others, they are kept in the cache folder; if it has a source whose
-        weights are not there, that is run first.
-    where : Path, optional
-        The folder of the records.
-    wait : bool
-        Wait for another process that is running the job.
-    progress : bool
-        Show a bar.
-    on_epoch : callable, optional
-        Called after each epoch with its number, from 1, and its row of the history.
-
-    Returns
-    -------
-    Path
-        The record.
-
-    Raises
-    ------
-    filelock.Timeout
-        If another process is running the job, and it is not waited for.
-    StorageError
-        If a checkpoint or the record cannot be written.
-    """
+    """Run one job here, from its checkpoint if there is one and after its source; return its record's file."""
     checkpoints = files.cache_folder() / "studies" / job.key
     lock = FileLock(checkpoints.with_suffix(".lock"))
     with files.explained(checkpoints):
@@ -248,26 +169,7 @@ def train(
     progress: bool = False,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[Run]:
-    """Train as a job says, in this process and with its study's threads; no record is written.
-
-    Parameters
-    ----------
-    job : Job
-        The job. If it has a source whose weights are not in the cache folder, that is run first.
-    where : Path, optional
-        The folder of the records, for the source's.
-    folder : Path, optional
-        Where to keep checkpoints, and to go on from if there are any.
-    progress : bool
-        Show a bar.
-    on_epoch : callable, optional
-        Called after each epoch with its number, from 1, and its row of the history.
-
-    Returns
-    -------
-    list of Run
-        The run, or the stages of a transfer.
-    """
+    """Train as a job says, in this process and with its study's threads; no record is written."""
     torch.set_num_threads(job.study.threads)
     photos = _photos(job)
     model = _model(job, photos, where)
@@ -302,21 +204,7 @@ def train(
 
 
 def canary(job: Job, record: store.Record) -> float | None:
-    """Repeat the first 20 steps of a record's run and say how far their losses are off.
-
-    Parameters
-    ----------
-    job : Job
-        The run.
-    record : Record
-        Its record.
-
-    Returns
-    -------
-    float or None
-        The greatest difference of a loss, in nats; below `CANARY_LIMIT`, the record still stands. None for a transfer
-        whose source's weights are not in the cache folder.
-    """
+    """Return how far, in nats, a run's first 20 losses are off; None for a transfer without its source's weights."""
     if job.source and not _weights(job.source).exists():
         return None
     threads = torch.get_num_threads()

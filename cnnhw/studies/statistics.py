@@ -23,16 +23,10 @@ __all__ = ["Comparison", "compare", "correct", "of_arms", "of_values"]
 class Comparison:
     """An effect, estimated over seeds.
 
-    Attributes
-    ----------
-    effect : float
-        Mean difference, A minus B.
-    stderr : float
-        Its standard error.
-    df : float
-        Degrees of freedom of the standard error.
-    seeds : int
-        How many pairs of runs.
+    - ``effect`` (float): mean difference, A minus B.
+    - ``stderr`` (float): its standard error.
+    - ``df`` (float): degrees of freedom of the standard error.
+    - ``seeds`` (int): how many pairs of runs.
 
     Examples
     --------
@@ -48,18 +42,7 @@ class Comparison:
     seeds: int
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the t interval of the effect.
-
-        Parameters
-        ----------
-        confidence : float
-            0 to 1.
-
-        Returns
-        -------
-        tuple of float
-            Lower and upper end.
-        """
+        """Return the lower and upper end of the effect's t interval."""
         if self.stderr == 0:
             return self.effect, self.effect
         from scipy import stats  # slow to import

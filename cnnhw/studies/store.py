@@ -27,15 +27,7 @@ _ONE_DIGIT = 10  # classes
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One finished run, read back from its file.
-
-    Attributes
-    ----------
-    content : dict
-        The file's content; see the developer guide for the fields.
-    path : Path
-        Where it was read from.
-    """
+    """One finished run, read back from its file."""
 
     content: dict[str, Any]
     path: Path
@@ -86,18 +78,7 @@ class Record:
         return _from_text(self.content["test_labels"], len(self.classes))
 
     def predictions(self, epoch: int | None = None) -> Tensor:
-        """Return the classes predicted for the test photos.
-
-        Parameters
-        ----------
-        epoch : int, optional
-            After which epoch, from 1; by default the best by validation.
-
-        Returns
-        -------
-        Tensor of shape (N,), int64
-            Class indices.
-        """
+        """Return the predicted classes of the test photos, Tensor of shape (N,), int64, after an epoch."""
         by_epoch = self.content["test_predictions"]
         return _from_text(by_epoch[str(epoch or self.best_epoch)], len(self.classes))
 
@@ -116,38 +97,14 @@ class Record:
 
 
 def folder() -> Path:
-    """Return the folder of the records: ``docs/records`` of a checkout, else the copy inside the package.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
+    """Return the folder of the records: ``docs/records`` of a checkout, else the copy inside the package."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent / "docs" / "records"
     return checkout if checkout.is_dir() and (package.parent / "pyproject.toml").is_file() else package / "records"
 
 
 def read(study: str | None = None, where: Path | None = None) -> list[Record]:
-    """Read all records, or those of one study, sorted by study, arm and seed.
-
-    Parameters
-    ----------
-    study : str, optional
-        The study's name.
-    where : Path, optional
-        The folder of the records; by default :func:`cnnhw.studies.store.folder`.
-
-    Returns
-    -------
-    list of Record
-        The records.
-
-    Raises
-    ------
-    CnnhwError
-        If a file is not a readable record, or not as it was written; the message names it.
-    """
+    """Return the records of all studies or of one, by study, arm and seed; CnnhwError names a file of no use."""
     found = []
     for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
         try:
@@ -172,25 +129,7 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
 
 
 def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[str, Any], code: str) -> dict[str, Any]:
-    """Return the content of a record for a finished run.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        The run, or the stages of a transfer, whose epochs are counted through. Test predictions are kept for each
-        epoch if there are any, else for the best one.
-    study, arm : str
-        What it was made for.
-    configuration : dict
-        All that was decided beforehand; its hash is the record's key.
-    code : str
-        The fingerprint of the code that ran.
-
-    Returns
-    -------
-    dict
-        Plain values, ready to be written as JSON.
-    """
+    """Return a record's content for a finished run, or the stages of a transfer, whose epochs are counted through."""
     run = runs[-1]
     before = [sum(len(earlier.history["loss"]) for earlier in runs[:number]) for number in range(len(runs))]
     by_epoch = {
@@ -240,25 +179,7 @@ def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[
 
 
 def write(content: dict[str, Any], where: Path | None = None) -> Path:
-    """Write a record's content, with a checksum, to its file, whole or not at all.
-
-    Parameters
-    ----------
-    content : dict
-        What :func:`cnnhw.studies.store.from_runs` returned.
-    where : Path, optional
-        The folder of the records; by default :func:`cnnhw.studies.store.folder`.
-
-    Returns
-    -------
-    Path
-        The file: ``<study>/<arm>-<seed>-<key>.json``.
-
-    Raises
-    ------
-    StorageError
-        If the disk is full or the folder cannot be written to.
-    """
+    """Write a record's content, with a checksum, to ``<study>/<arm>-<seed>-<key>.json``, whole or not at all."""
     name = f"{content['arm']}-{content['configuration']['seed']}-{content['key'][:8]}.json"
     path = (where or folder()) / content["study"] / name
     _write(path, content)
@@ -266,19 +187,7 @@ def write(content: dict[str, Any], where: Path | None = None) -> Path:
 
 
 def write_canary(record: Record, code: str, difference: float, seed: int) -> None:
-    """Note in a record's file that later code repeats the first steps of its arm, and stands for it from now on.
-
-    Parameters
-    ----------
-    record : Record
-        The record.
-    code : str
-        The fingerprint of that code.
-    difference : float
-        The greatest difference of a loss, in nats.
-    seed : int
-        The seed of the run of the same arm that was repeated.
-    """
+    """Note in a record that `code` repeats its first steps, up to `difference` nats, and stands for it from now on."""
     note = {"measured": record.content.get("canary", {}).get("measured", record.content["code"])}
     _write(record.path, record.content | {"code": code, "canary": note | {"difference": difference, "seed": seed}})
 

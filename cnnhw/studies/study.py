@@ -29,31 +29,19 @@ Measurement = Callable[[Classifier, PhotoSet, Mapping[str, Any]], Mapping[str, f
 class Arm:
     """One way of training that a study compares with others.
 
-    Attributes
-    ----------
-    name : str
-        The arm's name within the study.
-    model : str
-        A registered model.
-    recipe : Recipe, or tuple of Stage
-        How it is trained; the stages of a transfer.
-    seeds : tuple of int
-        One run a seed; the seed decides initial weights, order and augmentation.
-    options : dict
-        Options of the model.
-    data : str
-        Another data set than the study's.
-    size : int
-        Another side length than the study's.
-    protocols : tuple of str
-        What is done to the data beforehand: see :func:`cnnhw.data.subsets.names`.
-    source : str
-        For a transfer, the arm whose weights, of the same seed, it starts from: of the same study, or of another as
-        ``"STUDY/ARM"``.
-    pretrained : bool
-        For a transfer, start from weights trained on ImageNet: see :func:`cnnhw.models.pretrained.load`.
-    new_classifier, head, fresh_from, cache
-        As for :func:`cnnhw.transfer.transfer`.
+    - ``name`` (str): the arm's name within the study.
+    - ``model`` (str): a registered model.
+    - ``recipe`` (Recipe, or tuple of Stage): how it is trained; the stages of a transfer.
+    - ``seeds`` (tuple of int): one run a seed; the seed decides initial weights, order and augmentation.
+    - ``options`` (dict): options of the model.
+    - ``data`` (str): another data set than the study's.
+    - ``size`` (int): another side length than the study's.
+    - ``protocols`` (tuple of str): what is done to the data beforehand: see :func:`cnnhw.data.subsets.names`.
+    - ``source`` (str): for a transfer, the arm whose weights, of the same seed, it starts from: of the same study, or
+      of another as ``"STUDY/ARM"``.
+    - ``pretrained`` (bool): for a transfer, start from weights trained on ImageNet: see
+      :func:`cnnhw.models.pretrained.load`.
+    - ``new_classifier``, ``head``, ``fresh_from``, ``cache``: as for :func:`cnnhw.transfer.transfer`.
     """
 
     name: str
@@ -86,35 +74,21 @@ class Arm:
 class Study:
     """An experiment: arms, data and seeds.
 
-    Attributes
-    ----------
-    name : str
-        The study's name, also the folder of its records.
-    question : str
-        What it is for, in one sentence.
-    data : str
-        A name that :func:`cnnhw.data.load` knows.
-    size : int
-        Side length of the photos in pixels.
-    arms : tuple of Arm
-        What is compared.
-    every_epoch : bool
-        Keep the test predictions of each epoch, not only of the best.
-    threads : int
-        Threads of each run. One is the most economical; more are for studies of time itself.
-    measures : tuple of callable
-        What is measured on each trained network: functions that take the network, the photos and the configuration, and
-        return figures, or lists of them for drawings, by name.
-    drift : bool
-        Whether it is noted after each epoch how far the features have moved: see :class:`cnnhw.studies.drift.Drift`.
-    claims : tuple of Claim
-        What is claimed beforehand about its outcome.
-    observation : str
-        Why nothing is claimed; a study without a claim needs a reason.
-    sources : tuple of Study
-        Other studies whose weights its transfers start from.
-    kept : tuple of str
-        Arms whose weights transfers of other studies start from.
+    - ``name`` (str): the study's name, also the folder of its records.
+    - ``question`` (str): what it is for, in one sentence.
+    - ``data`` (str): a name that :func:`cnnhw.data.load` knows.
+    - ``size`` (int): side length of the photos in pixels.
+    - ``arms`` (tuple of Arm): what is compared.
+    - ``every_epoch`` (bool): keep the test predictions of each epoch, not only of the best.
+    - ``threads`` (int): threads of each run. One is the most economical; more are for studies of time itself.
+    - ``measures`` (tuple of callable): what is measured on each trained network: functions that take the network, the
+      photos and the configuration, and return figures, or lists of them for drawings, by name.
+    - ``drift`` (bool): whether it is noted after each epoch how far the features have moved: see
+      ``cnnhw.studies.drift.Drift``.
+    - ``claims`` (tuple of Claim): what is claimed beforehand about its outcome.
+    - ``observation`` (str): why nothing is claimed; a study without a claim needs a reason.
+    - ``sources`` (tuple of Study): other studies whose weights its transfers start from.
+    - ``kept`` (tuple of str): arms whose weights transfers of other studies start from.
     """
 
     name: str

@@ -18,22 +18,13 @@ __all__ = ["Layer", "layers", "warnings"]
 class Layer:
     """One layer of a network.
 
-    Attributes
-    ----------
-    name : str
-        Its name inside the model.
-    kind : str
-        The class of the module, or the name of the function.
-    shape : tuple of int
-        Shape of its output for one photo.
-    parameters : int
-        Its own parameters.
-    macs : int
-        Multiply-adds for one photo, of convolutions and linear layers.
-    field : int
-        Side of the receptive field of one output cell, in pixels of the photo, at most the photo's side.
-    step : float
-        Pixels of the photo between neighbouring cells.
+    - ``name`` (str): its name inside the model.
+    - ``kind`` (str): the class of the module, or the name of the function.
+    - ``shape`` (tuple of int): shape of its output for one photo.
+    - ``parameters`` (int): its own parameters.
+    - ``macs`` (int): multiply-adds for one photo, of convolutions and linear layers.
+    - ``field`` (int): side of the receptive field of one output cell, in pixels of the photo, at most the photo's side.
+    - ``step`` (float): pixels of the photo between neighbouring cells.
     """
 
     name: str

@@ -28,17 +28,14 @@ __all__ = ["Plane", "barrier", "gradient_norms", "plane"]
 class Plane:
     """The loss on a plane through three networks.
 
-    Attributes
-    ----------
-    losses : array of shape (steps, steps)
-        Mean cross-entropy in nats; rows go along `up`, columns along `across`.
-    across, up : array of shape (steps,)
-        Coordinates of the columns and rows: distances between weights (L2 norm over all parameters) from the first
-        network, along the direction to the second one, and at right angles to it, towards the third.
-    places : tuple of three (float, float)
-        Where the networks are: the first at (0, 0), the second at (its distance from the first, 0).
-    heights : tuple of three float
-        The losses of the three networks themselves.
+    - ``losses`` (array of shape (steps, steps)): mean cross-entropy in nats; rows go along `up`, columns along
+      `across`.
+    - ``across``, ``up`` (array of shape (steps,)): coordinates of the columns and rows: distances between weights (L2
+      norm over all parameters) from the first network, along the direction to the second one, and at right angles to
+      it, towards the third.
+    - ``places`` (tuple of three (float, float)): where the networks are: the first at (0, 0), the second at (its
+      distance from the first, 0).
+    - ``heights`` (tuple of three float): the losses of the three networks themselves.
     """
 
     losses: NDArray[np.float64]

@@ -12,27 +12,7 @@ __all__ = ["trace"]
 
 
 def trace(model: Classifier) -> tuple[fx.Graph, dict[str, nn.Module]]:
-    """Trace a model.
-
-    Parameters
-    ----------
-    model : Classifier
-        Any model that ``torch.fx`` can trace; it is left as it is.
-
-    Returns
-    -------
-    fx.Graph
-        Its nodes; ``node.meta["tensor_meta"].shape`` is the shape of a node's output for one photo.
-    dict of str to nn.Module
-        The modules by name, as ``node.target`` has it.
-
-    Examples
-    --------
-    >>> import cnnhw
-    >>> graph, modules = trace(cnnhw.models.create("q1_shallow"))
-    >>> [node.name for node in graph.nodes][:3]
-    ['x', 'features_conv1', 'features_pool1']
-    """
+    """Return a model's graph, with the shape for one photo in ``meta["tensor_meta"]``, and its modules by name."""
     traced = fx.GraphModule(model, _Tracer().trace(model))
     with evaluating(traced), torch.no_grad():  # whose modules are those of the model
         ShapeProp(traced).propagate(torch.zeros(1, 3, model.size, model.size, device=device_of(model)))

@@ -20,38 +20,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def saved_settings(folder: str | Path) -> dict[str, Any]:
-    """Return what an interrupted run was started with.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder given to :func:`cnnhw.fit`.
-
-    Returns
-    -------
-    dict
-        ``model`` and ``size``, ``recipe`` (the fields that differ from the defaults), ``seed`` and more.
-
-    Raises
-    ------
-    TrainingError
-        If there is no checkpoint, or it cannot be read.
-
-    See Also
-    --------
-    cnnhw.fit : Writes checkpoints, and goes on from them.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import cnnhw
-    >>> from cnnhw.training import presets
-    >>> photos, model = presets.noise(20, 32), cnnhw.models.create("plain", size=32)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=2), folder=folder, progress=False)
-    ...     saved_settings(folder)["recipe"]
-    {'epochs': 2}
-    """
+    """Return what an interrupted run was started with (``model``, ``size``, ``recipe``, ``seed``), from its folder."""
     return read(Path(folder) / CHECKPOINT)[0]["settings"]
 
 

@@ -70,24 +70,10 @@ def device(name: str = "auto") -> torch.device:
         ``"auto"``: a GPU if PyTorch finds one (CUDA or MPS), else the CPU; or the name of a device, such as ``"cpu"``,
         ``"cuda"``, ``"cuda:1"`` or ``"mps"``. Of several processes on a machine, each gets a GPU of its own.
 
-    Returns
-    -------
-    torch.device
-        The device.
-
     Raises
     ------
     TrainingError
         If there is no such device here.
-
-    See Also
-    --------
-    session : Joins several processes.
-
-    Examples
-    --------
-    >>> device("cpu")
-    device(type='cpu')
     """
     found = torch.accelerator.current_accelerator(check_available=True)
     here = "cpu" if found is None else f"cpu and {found.type}"
@@ -118,21 +104,6 @@ def session(where: torch.device) -> Iterator[None]:
     ----------
     where : torch.device
         The device of this process: NCCL connects CUDA devices, gloo all others.
-
-    Raises
-    ------
-    TrainingError
-        If another process ends before the block does.
-
-    See Also
-    --------
-    launched : Whether there are several.
-
-    Examples
-    --------
-    >>> with session(torch.device("cpu")):
-    ...     count()
-    1
     """
     if not launched():
         yield
@@ -169,89 +140,18 @@ def local_first() -> Iterator[None]:
 
 
 def share(total: int) -> slice:
-    """Return which of `total` things, in order, are this process's.
-
-    Parameters
-    ----------
-    total : int
-        How many there are.
-
-    Returns
-    -------
-    slice
-        The shares of all processes are next to each other and differ by one at most; one may be empty.
-
-    See Also
-    --------
-    used : What a process computes of a batch.
-
-    Examples
-    --------
-    >>> share(7)
-    slice(0, 7, None)
-    """
+    """Return which of `total` things, in order, are this process's; shares differ by one at most and may be empty."""
     return slice(total * rank() // count(), total * (rank() + 1) // count())
 
 
 def used(total: int) -> slice:
-    """Return which of `total` photos of a batch this process computes: its share, or one if that is empty.
-
-    Parameters
-    ----------
-    total : int
-        Photos of the batch, 1 or more.
-
-    Returns
-    -------
-    slice
-        A process without a photo in a small last batch takes part with one, which does not count.
-
-    See Also
-    --------
-    share : What counts.
-
-    Examples
-    --------
-    >>> used(7)
-    slice(0, 7, None)
-    """
+    """Return which of `total` photos of a batch this process computes: its share, or one if that is empty."""
     own = share(total)
     return own if own.stop > own.start else slice(0, 1)
 
 
 def shared(step: Step, weights: Tensor | None = None) -> Step:
-    """Wrap a step so that each process takes its part of it, and the gradients are those of the whole batch.
-
-    Parameters
-    ----------
-    step : callable
-        What is wrapped: see :func:`cnnhw.training.step.step`. The network it is given averages its gradients over
-        all processes (``torch.nn.parallel.DistributedDataParallel``).
-    weights : Tensor of shape (K,), optional
-        The weight of each class in the loss.
-
-    Returns
-    -------
-    callable
-        A step. It takes the classes of the whole batch, Tensor of shape (B,), with all photos or those of :func:`used`
-        alone, and returns this process's part of the loss and the logits of its :func:`share`.
-
-    See Also
-    --------
-    session : Where it is used.
-    summed : Adds the parts of the loss.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cnnhw import Recipe, models
-    >>> from cnnhw.training.step import step
-    >>> model = models.create("plain", num_classes=3, size=32)
-    >>> x, y = torch.rand(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
-    >>> loss, logits = shared(step)(x, y, model, torch.nn.CrossEntropyLoss(), Update(model, Recipe()))
-    >>> logits.shape
-    torch.Size([6, 3])
-    """
+    """Wrap a step so that each process takes its part of it, and the gradients are those of the whole batch."""
 
     def part(x: Tensor, y: Tensor, network: Network, criterion: Criterion, optimizer: Update) -> tuple[Tensor, Tensor]:
         own, held = share(len(y)), used(len(y))
@@ -277,23 +177,7 @@ def _portion(weights: Tensor | None, labels: Tensor, own: slice) -> Tensor:
 
 
 def gathered(part: Tensor) -> Tensor:
-    """Return the parts of all processes, one after the other.
-
-    Parameters
-    ----------
-    part : Tensor of shape (N, ...)
-        This process's part, on the CPU; N may differ from process to process.
-
-    Returns
-    -------
-    Tensor of shape (sum of all N, ...)
-        The same in all processes.
-
-    Examples
-    --------
-    >>> gathered(torch.arange(3))
-    tensor([0, 1, 2])
-    """
+    """Return the parts of all processes, which may differ in length, one after the other."""
     if count() == 1:
         return part
     parts: list[Any] = [None] * count()
@@ -318,15 +202,7 @@ def broadcast(value: Any) -> Any:
 
 
 def average_buffers(module: nn.Module) -> None:
-    """Average a module's floating-point buffers over all processes, in place.
-
-    The running statistics of batch norms, that is: each process has seen other photos.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The same module in all processes.
-    """
+    """Average a module's floating-point buffers (running statistics of batch norms) over all processes, in place."""
     if count() == 1:
         return
     for buffer in module.buffers():

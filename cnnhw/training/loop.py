@@ -3,7 +3,7 @@
 Every random choice of an epoch is drawn from a generator seeded by the run's seed and the epoch's number. Nothing
 random is carried over from epoch to epoch, so a run resumed from its last checkpoint ends in bitwise the same weights.
 
-Several processes inside :func:`cnnhw.training.distributed.session` train one network together: each computes the
+Several processes inside ``cnnhw.training.distributed.session`` train one network together: each computes the
 gradient of its share of every batch. Order, augmentation and steps are those of one process.
 """
 
@@ -274,33 +274,7 @@ def first_losses(
     model: Classifier, photos: PhotoSet, recipe: Recipe, seed: int, steps: int = 20,
     rates: Mapping[nn.Parameter, float] | None = None,
 ) -> list[float]:  # fmt: skip
-    """Train for a few steps only and return their losses: a cheap check that training still does what it did.
-
-    Parameters
-    ----------
-    model, photos, recipe, seed
-        As for :func:`cnnhw.fit`; the model is trained in place.
-    steps : int
-        How many steps, at most one epoch's.
-    rates : mapping of nn.Parameter to float, optional
-        As for :func:`cnnhw.fit`.
-
-    Returns
-    -------
-    list of float
-        The loss of each step, in nats.
-
-    See Also
-    --------
-    cnnhw.fit : Trains for whole epochs; its runs have them as ``first_losses``.
-
-    Examples
-    --------
-    >>> from cnnhw import Recipe, models
-    >>> from cnnhw.training import presets
-    >>> len(first_losses(models.create("plain", size=32), presets.noise(40, 32), Recipe(batch_size=8), seed=0, steps=3))
-    3
-    """
+    """Return the losses, in nats, of a few steps: a cheap check that training still does what it did."""
     state = State(model, photos, recipe, seed, rates)
     return [loss for loss, _, _ in itertools.islice(_steps(state, 1), steps)]
 
@@ -308,34 +282,7 @@ def first_losses(
 def speed(
     model: Classifier, photos: PhotoSet, recipe: Recipe, *, seconds: float = 5.0, epoch: int | None = None
 ) -> float:
-    """Measure how fast a model is trained on this machine.
-
-    Parameters
-    ----------
-    model, photos, recipe
-        As for :func:`cnnhw.fit`; the model is trained in place.
-    seconds : float
-        How long to measure, after two steps to warm up.
-    epoch : int, optional
-        Measure as in this epoch, from 1, of a recipe whose resolution rises; by default as in the last one.
-
-    Returns
-    -------
-    float
-        Photos per second.
-
-    See Also
-    --------
-    cnnhw.training.presets.within : Plans a training by it.
-    cnnhw.system.keep_freed : Makes training faster on Linux.
-
-    Examples
-    --------
-    >>> from cnnhw import Recipe, models
-    >>> from cnnhw.training import presets
-    >>> speed(models.create("plain", size=32), presets.noise(64, 32), Recipe(), seconds=0.1) > 1
-    True
-    """
+    """Return how many photos a second a model is trained on here, as measured for so many `seconds`."""
     state = State(model, photos, recipe, seed=0)
     endless = itertools.chain.from_iterable(_steps(state, epoch or recipe.epochs) for _ in itertools.count())
     for _ in range(2):

@@ -16,30 +16,7 @@ __all__ = ["mixed", "precision"]
 
 
 def precision(recipe: Recipe, device: torch.device) -> str:
-    """Return the number format that a recipe means on this machine.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        The recipe.
-    device : torch.device
-        Where the model is.
-
-    Returns
-    -------
-    {"float32", "bfloat16", "float16"}
-        What the recipe says; for ``"auto"``, what the hardware computes in: on MPS, float32.
-
-    See Also
-    --------
-    cnnhw.Recipe : Its field `precision`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> precision(Recipe(precision="bfloat16"), torch.device("cpu"))
-    'bfloat16'
-    """
+    """Return the number format that a recipe means on this machine: ``"float32"``, ``"bfloat16"`` or ``"float16"``."""
     if recipe.precision != "auto":
         return recipe.precision
     if device.type == "cuda":
@@ -58,36 +35,6 @@ def mixed(step: Step, dtype: torch.dtype, scaler: torch.amp.GradScaler) -> Step:
 
     Small gradients would be zero in float16. So the loss is multiplied by a large number there, and the gradients are
     divided by it before they change the weights.
-
-    Parameters
-    ----------
-    step : callable
-        What is wrapped: see :func:`cnnhw.training.step.step`.
-    dtype : torch.dtype
-        The format: ``torch.bfloat16``, or ``torch.float16``.
-    scaler : torch.amp.GradScaler
-        Scales the loss; one that is not enabled leaves it as it is.
-
-    Returns
-    -------
-    callable
-        A step.
-
-    See Also
-    --------
-    precision : Which format a recipe means.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from cnnhw import models
-    >>> from cnnhw.training.step import step
-    >>> model = models.create("plain", num_classes=3, size=32)
-    >>> half = mixed(step, torch.bfloat16, torch.amp.GradScaler("cpu", enabled=False))
-    >>> x, y = torch.rand(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
-    >>> loss, logits = half(x, y, model, torch.nn.CrossEntropyLoss(), Update(model, Recipe()))
-    >>> logits.dtype
-    torch.float32
     """
 
     def in_half(

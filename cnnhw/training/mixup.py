@@ -19,33 +19,6 @@ def mixup(step: Step, alpha: float, generator: torch.Generator) -> Step:
     :math:`\lambda x_i + (1 - \lambda) x_j`, and its loss is
     :math:`\lambda \ell(z, y_i) + (1 - \lambda) \ell(z, y_j)`, as the cross-entropy is linear in its target
     (Zhang et al. 2018).
-
-    Parameters
-    ----------
-    step : callable
-        What is wrapped: see :func:`cnnhw.training.step.step`.
-    alpha : float
-        The share :math:`\lambda` is drawn from Beta(alpha, alpha) for each batch, from torch's global generator.
-    generator : torch.Generator
-        Draws the partners.
-
-    Returns
-    -------
-    callable
-        A step.
-
-    See Also
-    --------
-    cnnhw.Recipe : Its field `mixup` asks for this.
-
-    Examples
-    --------
-    >>> import torch
-    >>> def show(x, y, network, criterion, optimizer):
-    ...     return x, y
-    >>> x, y = mixup(show, 0.3, torch.Generator())(torch.eye(4)[:, :, None, None], torch.arange(4), None, None, None)
-    >>> torch.allclose(x.sum(1), torch.ones(4, 1, 1))
-    True
     """
 
     def blended(

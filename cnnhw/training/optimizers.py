@@ -24,21 +24,6 @@ class Update:
         Names the optimiser, its rate, and its weight decay.
     rates : mapping of nn.Parameter to float, optional
         What the learning rate is multiplied by for some parameters; for all others it is 1.
-
-    Attributes
-    ----------
-    optimizers : list of torch.optim.Optimizer
-        Torch's own. Each has a group of parameters for each factor of the learning rate.
-
-    See Also
-    --------
-    cnnhw.training.step.step : What uses it.
-
-    Examples
-    --------
-    >>> from cnnhw import Recipe, models
-    >>> [type(one).__name__ for one in Update(models.create("fast", size=32), Recipe.fast()).optimizers]
-    ['Muon', 'AdamW']
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, rates: Mapping[nn.Parameter, float] | None = None) -> None:

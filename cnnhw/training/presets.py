@@ -24,26 +24,7 @@ _PROBE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained, on photos of which size, and how.
-
-    Attributes
-    ----------
-    model : str
-        A registered model.
-    size : int
-        Side length of the photos in pixels.
-    recipe : Recipe
-        How to train.
-
-    See Also
-    --------
-    plan, within : Make one.
-
-    Examples
-    --------
-    >>> plan("fast", epochs=2).recipe.epochs
-    2
-    """
+    """What is to be trained, on photos of how many pixels a side, and how."""
 
     model: str
     size: int
@@ -51,53 +32,12 @@ class Plan:
 
 
 def names() -> list[str]:
-    """Return the names of the models that have a recipe of their own, sorted.
-
-    Returns
-    -------
-    list of str
-        Models; :func:`plan` knows all others, too.
-
-    Examples
-    --------
-    >>> names()
-    ['best', 'fast']
-    """
+    """Return the names of the models that have a recipe of their own, sorted."""
     return sorted(_RECIPES)
 
 
 def plan(name: str, *, size: int | None = None, epochs: int | None = None) -> Plan:
-    """Return how a model is trained if nothing else is said.
-
-    Parameters
-    ----------
-    name : str
-        A registered model. One with a preset is trained by it at 64 pixels; any other by the defaults of
-        :class:`cnnhw.Recipe` for 5 epochs at 128 pixels.
-    size : int, optional
-        Another side length in pixels.
-    epochs : int, optional
-        Another number of epochs.
-
-    Returns
-    -------
-    Plan
-        Model, size and recipe.
-
-    Raises
-    ------
-    ValueError
-        If `epochs` is not possible.
-
-    See Also
-    --------
-    within : Plans by time.
-
-    Examples
-    --------
-    >>> plan("q1_shallow").size, plan("fast").size
-    (128, 64)
-    """
+    """Return how a model is trained if nothing else is said: by its preset at 64 pixels, or 5 epochs at 128."""
     if name in _RECIPES:
         preset = _RECIPES[name]
         return Plan(name, size or 64, preset(epochs) if epochs else preset())
@@ -158,29 +98,7 @@ def within(
 
 
 def noise(count: int, side: int) -> PhotoSet:
-    """Return a set of photos that are noise, for measurements of speed alone.
-
-    Parameters
-    ----------
-    count : int
-        Training photos; there are ten each to validate and test with.
-    side : int
-        Side length in pixels.
-
-    Returns
-    -------
-    PhotoSet
-        Five classes.
-
-    See Also
-    --------
-    cnnhw.data.scenes.load : Scenes that can be learnt.
-
-    Examples
-    --------
-    >>> noise(40, 32)
-    PhotoSet('noise', classes=['a', 'b', 'c', 'd', 'e'], size=32, train=40, validation=10, test=10)
-    """
+    """Return photos of five classes that are noise, `count` to train on, for measurements of speed alone."""
     store = torch.randint(0, 256, (count + 20, 3, side, side), dtype=torch.uint8)
     rows = torch.arange(count + 20)
 

@@ -20,55 +20,37 @@ _KEPT = ("best", "last")
 class Recipe:
     """How to train. The defaults are the original report's: Adam at a constant rate, no augmentation.
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training photos, 1 or more.
-    batch_size : int
-        Photos a step, 1 or more, over all processes; the last batch of an epoch may be smaller.
-    optimizer : {"adam", "adamw", "muon", "sgd"}
-        Update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"`` orthogonalises the updates of convolution kernels
-        (Jordan et al. 2024), scaled to the size of AdamW's, and leaves all else to AdamW.
-    learning_rate : float
-        The rate, or the highest rate of a schedule; above 0.
-    weight_decay : float
-        L2 penalty (decoupled for ``"adamw"`` and ``"muon"``), 0 or more.
-    epsilon : float
-        Adam's epsilon. The default is Keras's 1e-7; PyTorch's own is 1e-8.
-    schedule : {"constant", "cosine", "one_cycle"}
-        The rate over the run: constant; half a cosine down to 0; or linear up during the first 30 % of the steps,
-        then half a cosine down to 0.
-    warmup : float
-        For ``"constant"`` and ``"cosine"``: the share of the steps, 0 to below 1, in which the rate first rises
-        linearly from 0.
-    label_smoothing : float
-        Share of the target spread evenly over all classes, 0 to 1.
-    flip : bool
-        Mirror photos left to right at random.
-    shift : int
-        Greatest random shift in pixels, each way.
-    cutout : float
-        Cover a random square of each photo, of this share of its side, with grey; 0 to 1.
-    mixup : float
-        Blend each photo and its target with another of the batch; the share is drawn from Beta(`mixup`, `mixup`)
-        (Zhang et al. 2018), for each batch. 0 blends nothing.
-    class_weights : bool
-        Weigh the loss by the inverse frequency of the classes, for unbalanced data.
-    whiten : bool
-        Set the first convolution to the whitened principal components of the photos' patches, and freeze it: see
-        :func:`cnnhw.training.whiten_`.
-    resolutions : tuple of float
-        Progressive resizing: the epochs are cut into equal parts, and each part is trained on photos resized to this
-        share of their side, above 0 to 1. Validation and test are always at the full side.
-    precision : {"float32", "bfloat16", "float16", "auto"}
-        Number format of convolutions in training; ``"auto"`` is bfloat16 where the processor or GPU computes in it,
-        float16 on older GPUs with tensor cores, else float32. With float16 the loss is scaled (Micikevicius et al.
-        2018). Validation and test are always in float32.
-    keep : {"best", "last"}
-        Which epoch's weights the model ends with: the best by validation accuracy, or the last, whatever it reached.
-    raw : bool
-        Train on pixels in 0..255 instead of 0..1, as the original report did in one of its faults; the model multiplies
-        photos by 255 from then on (its `pixel_scale`).
+    - ``epochs`` (int): passes over the training photos, 1 or more.
+    - ``batch_size`` (int): photos a step, 1 or more, over all processes; the last batch of an epoch may be smaller.
+    - ``optimizer`` ({"adam", "adamw", "muon", "sgd"}): update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"``
+      orthogonalises the updates of convolution kernels (Jordan et al. 2024), scaled to the size of AdamW's, and leaves
+      all else to AdamW.
+    - ``learning_rate`` (float): the rate, or the highest rate of a schedule; above 0.
+    - ``weight_decay`` (float): L2 penalty (decoupled for ``"adamw"`` and ``"muon"``), 0 or more.
+    - ``epsilon`` (float): Adam's epsilon. The default is Keras's 1e-7; PyTorch's own is 1e-8.
+    - ``schedule`` ({"constant", "cosine", "one_cycle"}): the rate over the run: constant; half a cosine down to 0; or
+      linear up during the first 30 % of the steps, then half a cosine down to 0.
+    - ``warmup`` (float): for ``"constant"`` and ``"cosine"``: the share of the steps, 0 to below 1, in which the rate
+      first rises linearly from 0.
+    - ``label_smoothing`` (float): share of the target spread evenly over all classes, 0 to 1.
+    - ``flip`` (bool): mirror photos left to right at random.
+    - ``shift`` (int): greatest random shift in pixels, each way.
+    - ``cutout`` (float): cover a random square of each photo, of this share of its side, with grey; 0 to 1.
+    - ``mixup`` (float): blend each photo and its target with another of the batch; the share is drawn from
+      Beta(`mixup`, `mixup`) (Zhang et al. 2018), for each batch. 0 blends nothing.
+    - ``class_weights`` (bool): weigh the loss by the inverse frequency of the classes, for unbalanced data.
+    - ``whiten`` (bool): set the first convolution to the whitened principal components of the photos' patches, and
+      freeze it: see :func:`cnnhw.training.whiten_`.
+    - ``resolutions`` (tuple of float): progressive resizing: the epochs are cut into equal parts, and each part is
+      trained on photos resized to this share of their side, above 0 to 1. Validation and test are always at the full
+      side.
+    - ``precision`` ({"float32", "bfloat16", "float16", "auto"}): number format of convolutions in training; ``"auto"``
+      is bfloat16 where the processor or GPU computes in it, float16 on older GPUs with tensor cores, else float32. With
+      float16 the loss is scaled (Micikevicius et al. 2018). Validation and test are always in float32.
+    - ``keep`` ({"best", "last"}): which epoch's weights the model ends with: the best by validation accuracy, or the
+      last, whatever it reached.
+    - ``raw`` (bool): train on pixels in 0..255 instead of 0..1, as the original report did in one of its faults; the
+      model multiplies photos by 255 from then on (its `pixel_scale`).
 
     See Also
     --------
@@ -175,20 +157,7 @@ class Recipe:
         return dataclasses.replace(cls.fast(epochs), cutout=0.375, mixup=0.3)
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step.
-
-        Parameters
-        ----------
-        step : int
-            Number of the step in the run, from 0.
-        steps : int
-            Steps of the whole run.
-
-        Returns
-        -------
-        float
-            The rate, 0 to `learning_rate`.
-        """
+        """Return the learning rate of a step, counted from 0, of so many."""
         share = (step + 0.5) / steps
         warm = 0.3 if self.schedule == "one_cycle" else self.warmup
         if share < warm:
@@ -198,20 +167,7 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * (share - warm) / (1 - warm))) / 2
 
     def side(self, epoch: int, size: int) -> int:
-        """Return the side length that an epoch is trained at.
-
-        Parameters
-        ----------
-        epoch : int
-            Number of the epoch, from 1.
-        size : int
-            The photos' side length in pixels.
-
-        Returns
-        -------
-        int
-            An even number of pixels, or `size` itself.
-        """
+        """Return the side length in pixels that an epoch, counted from 1, is trained at."""
         if not self.resolutions:
             return size
         # rounded up, so that the last epoch is at the full side however few there are

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from cnnhw import evaluation, files, models, outputs
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.weights import WEIGHTS, save_weights
-from cnnhw.system import processor, versions
+from cnnhw.system import now, processor, versions
 from cnnhw.training.report_page import _page
 
 __all__ = ["Run"]
@@ -24,41 +23,25 @@ __all__ = ["Run"]
 class Run:
     """What came out of one training.
 
-    Attributes
-    ----------
-    model : Classifier
-        The trained model, with the weights of the best epoch.
-    photos : PhotoSet
-        The data it was trained on.
-    recipe : dict
-        The recipe's fields.
-    seed : int
-        The seed of the run.
-    history : dict of str to list of float
-        Per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``, ``validation_accuracy``, and ``seconds``
-        of training alone. Losses are mean cross-entropies in nats, accuracies 0 to 1.
-    best_epoch : int
-        The best epoch by validation, from 1.
-    predictions : Tensor of shape (N,), int64
-        The classes predicted for the test photos at the best epoch.
-    threads : int
-        Threads that torch computed with.
-    processes : int
-        Processes that trained together.
-    device : str
-        Kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    precision : str
-        Number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-    first_losses : list of float
-        The losses of the first 20 steps, in nats.
-    test_predictions : list of list of int
-        The test predictions after each epoch, if they were asked for.
-    trainable : int
-        Number of parameters that were trained.
-    stages : list of Run
-        The stages of a transfer, in order, each as a run of its own; all share the model. Empty for a training in one.
-    kept : int
-        The number, from 1, of the stage whose weights the model has; 0 for a training in one.
+    - ``model`` (Classifier): the trained model, with the weights of the best epoch.
+    - ``photos`` (PhotoSet): the data it was trained on.
+    - ``recipe`` (dict): the recipe's fields.
+    - ``seed`` (int): the seed of the run.
+    - ``history`` (dict of str to list of float): per epoch: ``loss`` and ``accuracy`` in training, ``validation_loss``,
+      ``validation_accuracy``, and ``seconds`` of training alone. Losses are mean cross-entropies in nats, accuracies 0
+      to 1.
+    - ``best_epoch`` (int): the best epoch by validation, from 1.
+    - ``predictions`` (Tensor of shape (N,), int64): the classes predicted for the test photos at the best epoch.
+    - ``threads`` (int): threads that torch computed with.
+    - ``processes`` (int): processes that trained together.
+    - ``device`` (str): kind of device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    - ``precision`` (str): number format of convolutions in training: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    - ``first_losses`` (list of float): the losses of the first 20 steps, in nats.
+    - ``test_predictions`` (list of list of int): the test predictions after each epoch, if they were asked for.
+    - ``trainable`` (int): number of parameters that were trained.
+    - ``stages`` (list of Run): the stages of a transfer, in order, each as a run of its own; all share the model. Empty
+      for a training in one.
+    - ``kept`` (int): the number, from 1, of the stage whose weights the model has; 0 for a training in one.
 
     See Also
     --------
@@ -122,17 +105,11 @@ class Run:
         return evaluation.confusion_matrix(self.predictions, self.photos.test.labels, len(self.classes))
 
     def summary(self) -> dict[str, Any]:
-        """Return the run as plain values, as ``run.json`` holds it.
-
-        Returns
-        -------
-        dict
-            ``accuracy``, ``seconds``, ``model``, ``data``, ``seed`` and more.
-        """
-        right = int(self.confusion.trace())
+        """Return the run as plain values, as ``run.json`` holds it."""
+        correct = int(self.confusion.trace())
         return {
             "accuracy": self.accuracy,
-            "accuracy_interval": evaluation.wilson_interval(right, len(self.photos.test)),
+            "accuracy_interval": evaluation.wilson_interval(correct, len(self.photos.test)),
             "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
@@ -157,7 +134,7 @@ class Run:
             **({"kept_stage": self.kept} if self.stages else {}),
             "processor": processor(),
             "versions": versions(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": now(),
         }
 
     def save(self, path: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 This page is one step of one process in single precision. What else a recipe or a machine asks for is wrapped around it,
 each by a function that takes a step and returns one: :func:`cnnhw.training.mixup.mixup`,
-:func:`cnnhw.training.mixed_precision.mixed` and, for several processes, :func:`cnnhw.training.distributed.shared`.
+:func:`cnnhw.training.mixed_precision.mixed` and, for several processes, ``cnnhw.training.distributed.shared``.
 :mod:`cnnhw.training.loop` takes the steps of all epochs.
 
 In the shapes, B is the number of photos in the batch, S their side in pixels, s the side that they are trained at, and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,27 +21,7 @@ MINUTES = 10
 def measure(
     counts: Mapping[str, int], *, seconds: float = 5.0, repeats: int = 3, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Measure photos a second at each size that the presets train at, with as many threads as torch has now.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        Numbers of training photos, by the name of the data set: epochs that fit in ``MINUTES`` are counted for each.
-    seconds : float
-        Length of a sample; all rising resolutions of a recipe share it.
-    repeats : int
-        Samples of each network at each size, taken in turns; `say` gets a line of text when a turn begins.
-
-    Returns
-    -------
-    dict
-        Plain values: ``date``, ``machine``, ``photos`` (the counts), ``seconds``, and the rows of ``throughput``, with
-        photos a second at the whole side, and epochs by data set.
-
-    See Also
-    --------
-    cnnhw.training.presets.within : Chooses size and epochs by such a measurement.
-    """
+    """Measure photos a second at each size that the presets train at, and the epochs in ``MINUTES`` by data set."""
     plans = [presets.plan("fast"), *(presets.plan("best", size=size) for size in presets.SIZES)]
     samples: list[list[list[float]]] = [[] for _ in plans]
     for turn in range(1, repeats + 1):
@@ -61,7 +40,7 @@ def measure(
         for plan, found in zip(plans, samples, strict=True)
     ]
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": system.now(),
         "machine": machine | {"versions": system.versions()},
         "photos": dict(counts),
         "seconds": seconds,

@@ -17,35 +17,7 @@ __all__ = ["freeze", "frozen_features", "layers_from"]
 
 
 def layers_from(model: Classifier, name: str) -> list[nn.Module]:
-    """Return a layer and all after it.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network.
-    name : str
-        The name of a direct part of its features or head, such as ``"conv2"``.
-
-    Returns
-    -------
-    list of nn.Module
-        The layers, in order.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such layer; the message suggests the nearest name.
-
-    See Also
-    --------
-    cnnhw.transfer.parts : The names of those with parameters.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> [type(layer).__name__ for layer in layers_from(models.create("q1_shallow", size=32), "relu3")]
-    ['ReLU', 'Flatten', 'Linear', 'ReLU', 'Linear']
-    """
+    """Return a direct part of the features or head, by name, and all layers after it, in order."""
     named = [*model.features.named_children(), *model.head.named_children()]
     known = [own for own, _ in named]
     if name not in known:
@@ -61,45 +33,7 @@ def _features_after(model: Classifier, name: str) -> list[nn.Module]:
 
 
 def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = True) -> tuple[Classifier, PhotoSet]:
-    """Freeze what a stage does not train, and compute what the frozen layers say of the photos.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network; its parameters' ``requires_grad`` is set.
-    photos : PhotoSet
-        The photos.
-    stage : Stage
-        What is to be trained, and how.
-    cache : bool
-        Whether frozen outputs may be computed beforehand.
-
-    Returns
-    -------
-    Classifier
-        What is to be trained: `model` itself, or its layers after the frozen ones, which share their parameters
-        with it.
-    PhotoSet
-        What to train it on: `photos`, or the frozen layers' outputs for them.
-
-    Raises
-    ------
-    UnknownNameError
-        If the stage names a layer that the network does not have.
-
-    See Also
-    --------
-    frozen_features : What frozen layers compute.
-    cnnhw.transfer.transfer : Uses it for each stage.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> from cnnhw.training import presets
-    >>> rest, inputs = freeze(models.create("plain", size=32), presets.noise(40, 32), Stage("head"))
-    >>> [name for name, layer in rest.head.named_children()], inputs.train.store.shape
-    (['0', '1'], torch.Size([40, 128, 1, 1]))
-    """
+    """Freeze what a stage does not train; return what trains, and the photos or the frozen layers' outputs for them."""
     model.requires_grad_(stage.train == "all")
     if stage.train == "classifier":
         model.head[-1].requires_grad_()
@@ -120,44 +54,7 @@ def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = T
 
 
 def frozen_features(model: Classifier, photos: PhotoSet, batch_size: int = 250) -> tuple[Classifier, PhotoSet]:
-    """Compute the outputs of a network's leading frozen layers for all photos, once.
-
-    Parameters
-    ----------
-    model : Classifier
-        Its first layers have no parameter that requires a gradient.
-    photos : PhotoSet
-        The photos.
-    batch_size : int
-        Photos at a time.
-
-    Returns
-    -------
-    Classifier
-        The remaining layers, which share their parameters with `model`.
-    PhotoSet
-        The outputs, float32 of shape (N, C, S, S), or (N, D, 1, 1) for vectors, under the photos' own labels and
-        names; its size is S, or 1.
-
-    Raises
-    ------
-    DataError
-        If every layer or none is frozen.
-
-    See Also
-    --------
-    freeze : Decides whether that is possible.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> from cnnhw.training import presets
-    >>> model = models.create("plain", size=32)
-    >>> features = model.features.requires_grad_(False)
-    >>> rest, outputs = frozen_features(model, presets.noise(40, 32))
-    >>> outputs.test.store.shape
-    torch.Size([10, 128, 1, 1])
-    """
+    """Return a network's trainable end, and the outputs (N, C, S, S) of its frozen start for all photos."""
     layers = [*model.features, *model.head]
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     if True not in trained or trained[0]:

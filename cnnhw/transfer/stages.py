@@ -19,20 +19,16 @@ __all__ = ["Stage", "gradual", "parts", "recipe", "two_stages"]
 class Stage:
     """One stage of a transfer.
 
-    Attributes
-    ----------
-    train : str
-        What learns: ``"classifier"``, the last linear layer alone; ``"head"``, the whole head; ``"all"``, every layer;
-        or the name of a layer of features or head, such as ``"conv3"``: that one and all after it.
-    recipe : Recipe
-        How.
-    until : str
-        Of the features, nothing after the layer of this name learns; the head does. By default there is no such limit.
-    features_rate : float
-        What the learning rate is multiplied by for the features, above 0.
-    layer_decay : float
-        What it is further multiplied by for each part of the features that has parameters, counted back from the head:
-        once for the last of them, twice for the one before it (discriminative rates, Howard and Ruder 2018); above 0.
+    - ``train`` (str): what learns: ``"classifier"``, the last linear layer alone; ``"head"``, the whole head;
+      ``"all"``, every layer; or the name of a layer of features or head, such as ``"conv3"``: that one and all after
+      it.
+    - ``recipe`` (Recipe): how.
+    - ``until`` (str): of the features, nothing after the layer of this name learns; the head does. By default there is
+      no such limit.
+    - ``features_rate`` (float): what the learning rate is multiplied by for the features, above 0.
+    - ``layer_decay`` (float): what it is further multiplied by for each part of the features that has parameters,
+      counted back from the head: once for the last of them, twice for the one before it (discriminative rates, Howard
+      and Ruder 2018); above 0.
 
     See Also
     --------
@@ -63,18 +59,7 @@ class Stage:
         return {"train": self.train, **different, **self.recipe.changes()}
 
     def rates(self, model: Classifier) -> dict[nn.Parameter, float]:
-        """Return what the learning rate is multiplied by for each parameter of the features.
-
-        Parameters
-        ----------
-        model : Classifier
-            The network.
-
-        Returns
-        -------
-        dict of nn.Parameter to float
-            Empty if it is 1 for all.
-        """
+        """Return what the learning rate of each of the features' parameters is multiplied by; empty if by 1."""
         if self.features_rate == self.layer_decay == 1:
             return {}
         back = parts(model)[::-1]
@@ -86,24 +71,7 @@ class Stage:
 
 
 def parts(model: Classifier) -> list[str]:
-    """Return the names of the direct parts of a network's features that have parameters, in order.
-
-    Parameters
-    ----------
-    model : Classifier
-        The network.
-
-    Returns
-    -------
-    list of str
-        Names of direct parts of ``model.features``.
-
-    Examples
-    --------
-    >>> from cnnhw import models
-    >>> parts(models.create("q1_shallow", size=32))
-    ['conv1', 'conv2', 'conv3']
-    """
+    """Return the names of the direct parts of ``model.features`` that have parameters, in order."""
     return [name for name, part in model.features.named_children() if any(True for _ in part.parameters())]
 
 

@@ -64,17 +64,7 @@ def badge(verdict: Verdict) -> nodes.inline:
 
 
 def card(verdict: Verdict, docname: str, *, target: bool) -> nodes.Node:
-    """Return a claim with all that belongs to it.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The verdict.
-    docname : str
-        The page that it is on.
-    target : bool
-        Whether links to the claim lead here.
-    """
+    """Return a claim with all that belongs to it."""
     claim = verdict.claim
     box = nodes.container(classes=["claim", f"claim-{verdict.verdict.replace(' ', '-')}"])
     if target:

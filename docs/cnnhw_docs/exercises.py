@@ -46,24 +46,7 @@ class Exercise:
 
 
 def read(path: Path) -> list[Exercise]:
-    """Read the exercises of a chapter.
-
-    Parameters
-    ----------
-    path : Path
-        A script of the gallery.
-
-    Returns
-    -------
-    list of Exercise
-        In the order of the chapter.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than three, they are not numbered from 1, the stars fall, a solution is missing, is opened
-        or closed twice, or holds no code that checks its own answer by ``assert``.
-    """
+    """Read the exercises of a chapter."""
     found: list[Exercise] = []
     started, state = False, "closed"
     for kind, content, line in split_code_and_text_blocks(str(path))[1]:

@@ -44,29 +44,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Shown:
-    """One convolution as the page has it; `every`, `first`, `offset` and `step` place the cells that are shown.
-
-    Attributes
-    ----------
-    name : str
-        Its name inside the extractor.
-    channels, side, cells : int
-        Channels of its output, side of its maps, and cells a side that are shown.
-    every, first : int
-        Row and column of shown cell i are ``first + every * i``.
-    field : int
-        Side of the receptive field in pixels, not clipped at the photo's edge.
-    offset, step : float
-        The receptive field of row i starts at ``offset + step * i``, in pixels.
-    scale, limit : float
-        The largest absolute value of the layer, for all photos, and the one at which the colours end.
-    inputs, kernel : int
-        Channels and side of the filters.
-    filters : str
-        Codes of the filters in base64: (K, k, k, 3) if they see RGB, else their means over the inputs, (K, k, k).
-    weights : list of float
-        The largest absolute value of each of them, which is its scale: whitening filters differ too much for one.
-    """
+    """One convolution as the page has it; `every`, `first`, `offset` and `step` place the cells that are shown."""
 
     name: str
     channels: int
@@ -121,20 +99,7 @@ def restore(codes: NDArray[np.uint8], scale: float) -> Tensor:
 
 
 def convolution_outputs(model: Classifier, images: Tensor) -> dict[str, Tensor]:
-    """Return what each convolution of the extractor gives, before anything that follows.
-
-    Parameters
-    ----------
-    model : Classifier
-        In evaluation mode.
-    images : Tensor of shape (N, 3, S, S), float
-        Photos in 0..1.
-
-    Returns
-    -------
-    dict of str to Tensor of shape (N, C, H, W)
-        In the order of computation, by the name within ``model.features``.
-    """
+    """Return what each convolution of the extractor gives, before anything that follows."""
     found: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(lambda _, __, out, name=name: found.update({name: out.clone()}))
@@ -203,20 +168,7 @@ def _shown(name: str, convolution: nn.Conv2d, maps: Tensor, seen: theory.Layer, 
 
 
 def write(folder: Path, networks: Mapping[str, Classifier] | None = None) -> dict[str, Any]:
-    """Write photos and maps.
-
-    Parameters
-    ----------
-    folder : Path
-        For ``photo-S-i.png`` and ``NETWORK-i-LAYER.js``; files there that are not needed are removed.
-    networks : mapping of str to Classifier, optional
-        Those that are shown; by default :func:`load_networks`.
-
-    Returns
-    -------
-    dict of str to list
-        What the page has to know: ``photos`` and ``networks`` with their layers, ready for JSON.
-    """
+    """Write photos and maps."""
     networks = load_networks() if networks is None else networks
     pictures = photos({model.size for model in networks.values()})
     written = set()

@@ -93,19 +93,7 @@ def in_words(found: Mapping[str, Room], drawn: Arrows) -> str:
 
 
 def draw(found: Mapping[str, Room], drawn: Arrows, width: int, bulge: int, kind: str) -> str:
-    """Return the picture as SVG.
-
-    Parameters
-    ----------
-    found : mapping of str to Room
-        The rooms, from the top floor down.
-    drawn : mapping of (str, str) to int
-        The numbers of imports, by the importing room and the imported one.
-    width, bulge : int
-        Of the picture, and of the part of it that arrows take.
-    kind : str
-        The style's name for it.
-    """
+    """Return the picture as SVG."""
     left, right = 26, width - bulge
     boxes, bottom = _place(found, drawn, int((right - left - 2 * _PAD) / _CHARACTER))
     parts = [_floors(boxes), *(_drawn_box(box, left, right) for box in boxes.values())]

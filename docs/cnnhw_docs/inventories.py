@@ -14,18 +14,7 @@ REFERENCE = Path(__file__).parents[1] / "api" / "index.rst"
 
 
 def write(source: Path, target: Path) -> dict[str, tuple[str, str]]:
-    """Write an inventory for each list.
-
-    Parameters
-    ----------
-    source, target : Path
-        The folder of the lists, and the one to write to.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        The value for ``intersphinx_mapping``: addresses and files by project.
-    """
+    """Write an inventory for each list."""
     target.mkdir(parents=True, exist_ok=True)
     mapping = {}
     for path in sorted(source.glob("*.txt")):

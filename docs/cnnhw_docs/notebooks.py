@@ -34,22 +34,7 @@ _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
 
 
 def notebook(blocks: Sequence[Any], gallery_conf: dict[str, Any], target_dir: Any) -> dict[str, Any]:
-    """Make a chapter's notebook: as :func:`sphinx_gallery.notebook.jupyter_notebook`, but readable.
-
-    Parameters
-    ----------
-    blocks : sequence of Block
-        The script's blocks: kind, content, line.
-    gallery_conf : dict
-        Sphinx-gallery's configuration.
-    target_dir : path
-        Where the notebook will lie.
-
-    Returns
-    -------
-    dict
-        The notebook, as it goes into the file.
-    """
+    """Make a chapter's notebook: as :func:`sphinx_gallery.notebook.jupyter_notebook`, but readable."""
     readable = [block if block.type == "code" else block._replace(content=text(block.content)) for block in blocks]
     made = jupyter_notebook(readable, gallery_conf, target_dir)
     made["cells"] = _fold(made["cells"])

@@ -9,13 +9,7 @@ STUDENT = Path(__file__).parents[1] / "start" / "student.rst"
 
 
 def chapters() -> list[str]:
-    """Return the names of the chapters' scripts, without their ending, in the order of reading.
-
-    Raises
-    ------
-    ValueError
-        If the page for students does not name each chapter's script, or names one that does not exist.
-    """
+    """Return the names of the chapters' scripts, without their ending, in the order of reading."""
     _, _, section = STUDENT.read_text(encoding="utf-8").partition("What to read, in which order")
     named = list(dict.fromkeys(re.findall(r"/auto_examples/(plot_\w+)", section)))
     there = {path.stem for path in (STUDENT.parents[2] / "examples").glob("plot_*.py")}

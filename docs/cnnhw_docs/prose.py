@@ -47,18 +47,7 @@ def _backed(text: str, at: int) -> bool:
 
 
 def typed_claims(text: str) -> list[tuple[int, str]]:
-    """Find percentages, figures such as 0.xx, and comparisons without a figure, outside of literals and formulas.
-
-    Parameters
-    ----------
-    text : str
-        reStructuredText.
-
-    Returns
-    -------
-    list of (int, str)
-        The line within the text, from 0, and what was found there.
-    """
+    """Find percentages, figures such as 0.xx, and comparisons without a figure, outside of literals and formulas."""
 
     def blank(match: re.Match[str]) -> str:
         role = match.group(2)
@@ -76,18 +65,7 @@ def _flagged(text: str, comparisons: str) -> list[tuple[int, str]]:
 
 
 def asserted(code: str) -> list[tuple[int, str]]:
-    """Find figures and comparisons that were typed into titles and alternative texts.
-
-    Parameters
-    ----------
-    code : str
-        A chapter's script.
-
-    Returns
-    -------
-    list of (int, str)
-        The line, from 1, and what was found in the text that begins there.
-    """
+    """Find figures and comparisons that were typed into titles and alternative texts."""
     found = []
     for call in ast.walk(ast.parse(code)):
         if isinstance(call, ast.Call):

@@ -27,26 +27,7 @@ from cnnhw.studies.store import Record
 
 
 def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
-    """Render what a ``:record:`` role asks for.
-
-    Parameters
-    ----------
-    text : str
-        ``study/arm measure``, ``study/arm+arm measure@epoch``; the measure is one of
-        :data:`cnnhw.book.registry.MEASURES`.
-    found : sequence of Record
-        All records.
-
-    Returns
-    -------
-    tuple of str
-        The figure with number and range of the runs, and what it was computed from.
-
-    Raises
-    ------
-    ValueError
-        If the study, an arm, the measure or the epoch does not exist; the message says what does.
-    """
+    """Render what a ``:record:`` role asks for."""
     try:
         place, *what = text.split()
         study, arms = place.split("/")
@@ -83,25 +64,7 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
 
 
 def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
-    """Render what a ``:paired:`` role asks for: the difference of two arms in test accuracy, the same seeds paired.
-
-    Parameters
-    ----------
-    text : str
-        ``study/arm arm`` or ``study/arm arm@epoch``: the first minus the second.
-    found : sequence of Record
-        All records.
-
-    Returns
-    -------
-    tuple of str
-        The difference in points with its interval and the number of seeds, and what it was computed from.
-
-    Raises
-    ------
-    ValueError
-        If the study or an arm does not exist, or the arms cannot be compared.
-    """
+    """Render what a ``:paired:`` role asks for: the difference of two arms in test accuracy, the same seeds paired."""
     try:
         place, rest = text.split()
         study, first = place.split("/")
@@ -120,13 +83,7 @@ def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
 
 
 def render_reported(text: str) -> str:
-    """Render what a ``:reported:`` role asks for: an experiment and one of its fields.
-
-    Raises
-    ------
-    ValueError
-        If there is no such experiment or field.
-    """
+    """Render what a ``:reported:`` role asks for: an experiment and one of its fields."""
     try:
         name, field = text.split()
         experiment = original_report.get(name)

@@ -149,25 +149,7 @@ def lines(section: Section) -> list[tuple[str, str]]:
 
 
 def render(text: str, found: Mapping[str, Section]) -> tuple[str, str]:
-    """Render what a ``:tested:`` role asks for.
-
-    Parameters
-    ----------
-    text : str
-        ``suite figure``, or ``fuzzing target figure``; ``fuzzing figure`` is that of all targets together.
-    found : mapping of str to mapping
-        The sections, as `read` returns them.
-
-    Returns
-    -------
-    tuple of str
-        The figure, and which run it is of.
-
-    Raises
-    ------
-    ValueError
-        If there is no such suite or figure.
-    """
+    """Render what a ``:tested:`` role asks for."""
     suite, *target, name = text.split() if len(text.split()) > 1 else ("", text)
     section = found.get(suite)
     if section is None:

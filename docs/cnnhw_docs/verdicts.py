@@ -17,13 +17,7 @@ def verdicts() -> dict[str, Verdict]:
 
 
 def checked(identifier: str, asserted: str, found: dict[str, Verdict]) -> Verdict:
-    """Return the verdict of a claim, if it is the one that the page asserts.
-
-    Raises
-    ------
-    ValueError
-        If there is no such claim, or the records give another verdict.
-    """
+    """Return the verdict of a claim, if it is the one that the page asserts."""
     if identifier not in found:
         raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(found)}")
     if found[identifier].verdict != asserted:
@@ -43,15 +37,7 @@ def figures(verdict: Verdict) -> str:
 
 
 def short(verdict: Verdict, link: str = ", ") -> str:
-    """Return the effect with its interval as a sentence holds it: "+4.9 points, 3.4 to 6.4".
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The verdict.
-    link : str
-        What stands between effect and interval; with ``" ("``, the interval is put in parentheses.
-    """
+    """Return the effect with its interval as a sentence holds it: "+4.9 points, 3.4 to 6.4"."""
     if verdict.effect is None:
         return "not measured yet"
     measure = verdict.claim.measure
@@ -64,20 +50,7 @@ def short(verdict: Verdict, link: str = ", ") -> str:
 
 
 def in_words(verdict: Verdict, words: str) -> str:
-    """Return the effect in words: with "gain/lose", it is "gain 4.9 points (3.4 to 6.4)" or "lose" as many.
-
-    Parameters
-    ----------
-    verdict : Verdict
-        The verdict.
-    words : str
-        What a positive effect is called and what a negative one is, with a slash between.
-
-    Raises
-    ------
-    ValueError
-        If there are not two words, or the interval holds zero, so that neither of them can be said.
-    """
+    """Return the effect in words: with "gain/lose", it is "gain 4.9 points (3.4 to 6.4)" or "lose" as many."""
     more, slash, less = words.partition("/")
     if not slash:
         raise ValueError(f"{words!r} is not two words with a slash between")
