@@ -186,7 +186,7 @@ SUITE = """\
 import pytest
 
 def test_one(figures):
-    figures("faults", kills=2, worst_seconds=3.0, signal="SIGTERM")
+    figures("faults", kills=2, worst_seconds=3.0)
 
 def test_two(figures):
     figures("faults", kills=3, worst_seconds=1.0, signal="SIGKILL")
