@@ -447,6 +447,7 @@ figure.set_label(
         f"{kind} {', '.join(f'{row[-1]:.2f}' for row in rows)}"
         for kind, rows in losses.items()
     )
+    + "."
 )
 plt.show()
 

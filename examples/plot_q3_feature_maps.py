@@ -545,6 +545,7 @@ figure.set_label(
     + ", ".join(
         f"{k} {first_layer.opponent_share(w).mean():.2f}" for k, w in shapes.items()
     )
+    + "."
 )
 plt.show()
 

@@ -221,6 +221,7 @@ figure.set_label(
         for side in ("report", "here")
         for matrix in [matrices[f"q4_inception, {side}"]]
     )
+    + "."
 )
 plt.show()
 
