@@ -40,15 +40,24 @@ from cnnhw import plots, theory
 from cnnhw.data import scenes
 from cnnhw.evaluation import segmentation
 
+paths = {span: theory.path_lengths(24, span) for span in (1, 2, 6, 12)}
+means = {
+    span: sum(length * share for length, share in found.items())
+    for span, found in paths.items()
+}
 figure = plots.bars(
-    {f"span {span}": theory.path_lengths(24, span) for span in (1, 2, 6, 12)},
+    {f"span {span}": found for span, found in paths.items()},
     "convolutions on a path",
     "share of all paths",
-    "Paths through 24 convolutions: the same mean, another spread",
+    "Lengths of the paths through 24 convolutions, by span",
 )
 figure.set_label(
-    "Distribution of path lengths for spans 1, 2, 6 and 12 over 24 convolutions: all are centred at 12; the longer the "
-    "span, the fewer and the more spread out are the lengths."
+    "Distribution of path lengths over 24 convolutions. "
+    + "; ".join(
+        f"span {span}: {len(found)} lengths from {min(found)} to {max(found)}, mean {means[span]:g}"
+        for span, found in paths.items()
+    )
+    + "."
 )
 plt.show()
 

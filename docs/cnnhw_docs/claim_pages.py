@@ -7,6 +7,7 @@ around; ``:finding:`ID gain/lose``` says it in words; ``.. claims-index::`` show
 
 from __future__ import annotations
 
+import abc
 import html
 
 from docutils import nodes
@@ -123,7 +124,7 @@ class ClaimDirective(SphinxDirective):
         return [card(verdict, self.env.docname, target=False)]
 
 
-class _Role(SphinxRole):
+class _Role(SphinxRole, abc.ABC):
     """A claim in a sentence: an identifier, and what the page says of it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
@@ -140,9 +141,9 @@ class _Role(SphinxRole):
         link["reftitle"] = hint(verdicts()[identifier])
         return [link, *shown[1:]], []
 
+    @abc.abstractmethod
     def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
         """Return what is shown: the first is a link."""
-        raise NotImplementedError
 
 
 class ClaimRole(_Role):
