@@ -39,7 +39,7 @@ def bench(
     out: Path | None, sets: Sequence[str], parts: Sequence[str], seconds: float, repeats: int, keras: bool,
     retrain: bool, root: Path | None,
 ) -> None:  # fmt: skip
-    """Measure how fast fast and best train on this machine.
+    """Measure how quickly this machine trains the networks fast and best.
 
     Prints photos a second at each size that they are trained at, the number format, and how many epochs fit in ten
     minutes, as `cnnhw train best --minutes 10` plans them. It takes a minute or two; nothing else should run meanwhile.
