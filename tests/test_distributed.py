@@ -57,20 +57,43 @@ GRADIENTS = """
     from conftest import make_photos
 
     recipes, out = json.loads(sys.argv[1]), sys.argv[2]
+    def epoch(changes):
+        model = models.create("q1_shallow", 3, seed=1, size=16)
+        state = loop.State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
+        tensors, losses = {}, []
+        for step, (loss, correct, count) in enumerate(loop._steps(state, 1)):
+            losses.append([loss, correct, count])
+            if step == 0:
+                tensors = {f"gradient.{n}": p.grad.clone().contiguous() for n, p in model.named_parameters()}
+        tensors |= {f"weight.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
+        return tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}
+
+    # no network outlives its epoch: one that did would hold the connections until the interpreter's end, too late
     with distributed.session(torch.device("cpu")):
         for name, changes in recipes.items():
-            model = models.create("q1_shallow", 3, seed=1, size=16)
-            state = loop.State(model, make_photos(), Recipe(**{"epochs": 1, **changes}), seed=3)
-            tensors, losses = {}, []
-            for step, (loss, correct, count) in enumerate(loop._steps(state, 1)):
-                losses.append([loss, correct, count])
-                if step == 0:
-                    tensors = {f"gradient.{n}": p.grad.clone().contiguous() for n, p in model.named_parameters()}
-            tensors |= {f"weight.{n}": p.detach().contiguous() for n, p in model.named_parameters()}
-            tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+            tensors = epoch(changes)
             if distributed.rank() == 0:
                 save_file(tensors, f"{out}/{name}.safetensors")
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are named by Linux alone")
+def test_no_thread_outlives_the_session(tmp_path):
+    launch(
+        2,
+        """
+        import pathlib, torch
+        from torch.nn.parallel import DistributedDataParallel
+        from cnnhw.training import distributed
+
+        with distributed.session(torch.device("cpu")):
+            DistributedDataParallel(torch.nn.Linear(2, 2))(torch.ones(1, 2)).sum().backward()
+        names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+        assert not [name for name in names if "gloo" in name], names
+        """,
+        tmp_path,
+    )
 
 
 @pytest.mark.slow

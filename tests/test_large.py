@@ -24,11 +24,12 @@ import torch
 from PIL import Image
 
 import cnnhw
-from cnnhw import evaluation, features, models, training
+from cnnhw import evaluation, features, models
 from cnnhw.data import cache
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import DataError
 from cnnhw.evaluation import audit
+from cnnhw.training import loop
 
 KEY = cache.key("test", 1)
 
@@ -422,13 +423,13 @@ def test_a_large_folder_is_trained_on_in_little_memory(tmp_path, figures):
 def test_streaming_is_as_fast_as_memory(unchecked, monkeypatch, figures):
     # In processor time, which other work on the machine takes less from than from the time of day. It leaves out
     # waiting for a disk, but there is none here: the array was just written and is still in the system's memory.
-    monkeypatch.setattr(training, "time", types.SimpleNamespace(perf_counter=time.process_time))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=time.process_time))
     streamed = photoset(build(noise(4000, 64)))
     held = photoset(streamed.train.images)
     recipe = cnnhw.Recipe.fast()
 
     def speed(photos: PhotoSet) -> float:
-        return training.speed(models.create("fast", size=64), photos, recipe, seconds=0.7)
+        return loop.speed(models.create("fast", size=64), photos, recipe, seconds=0.7)
 
     best = {streamed: 0.0, held: 0.0}
     for repetition in range(10):  # in changing order, as other work still slows one or the other for a while

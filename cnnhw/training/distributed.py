@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -108,6 +109,10 @@ def session(where: torch.device) -> Iterator[None]:
     if not launched():
         yield
         return
+
+    # Its default arguments take hold of the group that exists when it is first imported, which DistributedDataParallel
+    # does. A group that is held outlives its end, and its threads sometimes abort a process that exits.
+    importlib.import_module("torch.distributed.nn.functional")
 
     def end(number: int, frame: Any) -> None:
         raise TrainingError(_LOST)
