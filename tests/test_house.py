@@ -36,7 +36,7 @@ def test_every_room_has_a_floor():
 
 @pytest.mark.parametrize("page", sorted((DOCS.parent / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_pages_use_what_they_import(page):
-    # a module that the package does not import is there on the site, where another page has imported it, and nowhere else
+    # a module that the package does not import is there on the site, as another page has imported it, and nowhere else
     used = {
         node.attr
         for node in ast.walk(ast.parse(page.read_text(encoding="utf-8")))
