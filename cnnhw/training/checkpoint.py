@@ -52,6 +52,7 @@ def save(state: State, path: Path) -> None:
         "first_losses": state.first_losses,
         "test_predictions": state.test_predictions,
         "best_epoch": state.best_epoch,
+        "clock": [state.clock.spent, state.clock.validation],
         **({"scaler": state.scaler.state_dict()} if state.scaler.is_enabled() else {}),
     }
     files.save_tensors(path, tensors, {"cnnhw": json.dumps(note)})
@@ -71,6 +72,7 @@ def restore(state: State, path: Path) -> None:
         _restore_moments(optimizer, part(f"optimizer{which}."))
     state.epoch, state.history, state.best_epoch = note["epoch"], note["history"], note["best_epoch"]
     state.first_losses, state.test_predictions = note["first_losses"], note["test_predictions"]
+    state.clock.spent, state.clock.validation = note.get("clock", (0.0, 0.0))
     if "scaler" in note:
         state.scaler.load_state_dict(note["scaler"])
 

@@ -129,13 +129,18 @@ def fit(
         if not resume:
             raise TrainingError(f"{folder} already holds a run: resume it, or choose another folder")
         checkpoint.restore(state, place)
-    elif place is not None:
-        checkpoint.save(state, place)
+    else:
+        if recipe.minutes:
+            state.clock.validation = _expected_validation(state)
+        if place is not None:
+            checkpoint.save(state, place)
 
     total, done = recipe.epochs * len(photos.train), state.epoch * len(photos.train)
     hidden = not progress or distributed.rank() > 0
     with tqdm(total=total, initial=done, unit="photo", unit_scale=True, disable=hidden) as bar:
         for epoch in range(state.epoch + 1, recipe.epochs + 1):
+            if state.epoch and state.clock.share >= 1:
+                break
             row = _train_epoch(state, epoch, bar) | _validate(state, epoch)
             state.close_epoch(epoch, row)  # keeps the weights, if they are the best so far
             if test_each_epoch:
@@ -186,13 +191,16 @@ def _steps(state: State, epoch: int) -> Iterator[tuple[float, int, int]]:
     recipe, train, device = state.recipe, state.photos.train, device_of(state.model)
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
     batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
-    side = recipe.side(epoch, state.photos.size)
     take = _wrapped(state, generator)
     _train_mode(state.model)
     # dropout draws from the global generator, in each process for other photos
     with seeded(state.seed * 1_000_003 + epoch + 7_919_000_017 * distributed.rank(), device):
         for number, rows in enumerate(batches):  # rows: (B,)
-            state.optimizer.set_rate(recipe.rate((epoch - 1) * len(batches) + number, recipe.epochs * len(batches)))
+            share = state.share(epoch, number, len(batches))
+            if share >= 1 and number:
+                return
+            state.optimizer.set_rate(recipe.rate_at(min(share, 1.0)))
+            side = recipe.side(min(math.ceil(share * recipe.epochs), recipe.epochs), state.photos.size)
             # of several processes, each loads its own photos alone; to blend, it needs the others', too
             held = slice(None) if recipe.mixup else distributed.used(len(rows))
             change = partial(
@@ -230,21 +238,34 @@ def _train_mode(model: Classifier) -> None:
 def _validate(state: State, epoch: int) -> dict[str, float]:
     """Return loss and accuracy on the validation photos."""
     distributed.average_buffers(state.model)
+    start = time.perf_counter()
     logits, labels = _predict(state.model, state.photos.validation), state.photos.validation.labels
+    state.clock.validation = time.perf_counter() - start
     loss = evaluation.loss(logits, labels)
     _check_finite(loss, f"the validation loss became {{}} in epoch {epoch}", state.recipe)
     return {"validation_loss": loss, "validation_accuracy": evaluation.accuracy(logits.argmax(1), labels)}
 
 
+def _expected_validation(state: State, photos: int = 64) -> float:
+    """Return the seconds that a validation may take, as measured for a few photos."""
+    start = time.perf_counter()
+    evaluation.predict(state.model, _some(state.photos.validation, slice(photos)))
+    return (time.perf_counter() - start) * max(1.0, len(state.photos.validation) / photos)
+
+
 def _predict(model: Classifier, split: Split) -> Tensor:
     """Return the logits of a split, each photo's computed by one process and known to all afterwards."""
-    own = distributed.share(len(split))
-    part = Split(split.store, split.index[own], split.labels[own], split.names[own], split.digests[own])
-    return distributed.gathered(evaluation.predict(model, part))
+    return distributed.gathered(evaluation.predict(model, _some(split, distributed.share(len(split)))))
+
+
+def _some(split: Split, rows: slice) -> Split:
+    return Split(split.store, split.index[rows], split.labels[rows], split.names[rows], split.digests[rows])
 
 
 def _check_possible(model: Classifier, photos: PhotoSet, recipe: Recipe) -> None:
     evaluation.check_fits(model, photos.size, len(photos.classes))
+    if recipe.minutes and distributed.count() > 1:
+        raise TrainingError("minutes are for one process, as each has its own clock: give the recipe epochs instead")
     if not len(photos.train) or not len(photos.validation):
         raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
     for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,12 @@ from cnnhw import models, training
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.training.recipe import Recipe
 
-__all__ = ["SIZES", "Plan", "affordable", "names", "noise", "plan", "rates", "within"]
+__all__ = ["SIZES", "Plan", "affordable", "faster", "fitting", "names", "noise", "plan", "rates", "within"]
 
 _RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
 SIZES = (64, 96, 128)  # that `within` chooses from
 _FEW, _MANY = 12, 60  # epochs: fewer gain more from lower resolution, more gain nothing
 _RESERVE = 0.9  # of the budget, as validation takes time, too
-_PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ def within(
     """Plan for the highest accuracy within a budget of time, from a measurement of this machine.
 
     The largest resolution is taken that leaves time for a dozen epochs and does not enlarge the photos; where even the
-    smallest does not, the smaller network is trained.
+    smallest does not, the smaller network is trained. The schedule follows the clock, so that training ends in time
+    whatever the machine does meanwhile. The number format is the one in which this machine is faster.
 
     Parameters
     ----------
     minutes : float
-        How long training may take, validation included; above 0.
+        How long training may take, validation and this measurement (a second or two) included; above 0.
     count : int
         Number of training photos.
     native : int
@@ -68,7 +69,7 @@ def within(
     Returns
     -------
     Plan
-        Model, size and recipe.
+        Model, size and recipe, whose ``minutes`` are what is left.
 
     Raises
     ------
@@ -82,19 +83,42 @@ def within(
 
     Examples
     --------
-    >>> within(minutes=0.2, count=1000, size=32).size  # doctest: +SKIP
-    32
+    >>> plan = within(minutes=0.2, count=1000, size=32)
+    >>> plan.size, plan.recipe.minutes < 0.2
+    (32, True)
     """
     if not minutes > 0 or count < 1:
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
-    sizes = (size,) if size else tuple(s for s in SIZES if s <= max(native, SIZES[0]))
-    options = [("best", side) for side in reversed(sizes)] + [("fast", sizes[0])]
-    for name, side in options:
-        measured = rates(name, side, _PROBE_SECONDS / len(options), device)
-        epochs = affordable(measured, count, minutes)
-        if epochs >= _FEW:
-            break
-    return plan(name, size=side, epochs=max(1, min(int(epochs), _MANY)))
+    begun = time.perf_counter()
+    sides = (size,) if size else tuple(s for s in SIZES if s <= native) or (fitting(SIZES[0], native),)
+    number_format, speed = faster("best", sides[0], device)
+    recipe = Recipe.best()
+    area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
+    enough = [s for s in sides if affordable([speed / area * (sides[0] / s) ** 2], count, minutes) >= _FEW]
+    found = plan("best" if enough else "fast", size=max(enough, default=sides[0]), epochs=_MANY)
+    left = max(minutes - (time.perf_counter() - begun) / 60, minutes / 2)
+    return dataclasses.replace(found, recipe=dataclasses.replace(found.recipe, minutes=left, precision=number_format))
+
+
+def fitting(side: int, native: int) -> int:
+    """Return a side length in pixels, or, so that photos are not enlarged, their own if that is less, down to 16."""
+    return min(side, max(native // 2 * 2, 16))
+
+
+def faster(name: str, side: int, device: torch.device | None = None, seconds: float = 0.5) -> tuple[str, float]:
+    """Return the number format in which a preset trains faster here, and how many photos a second it takes at `side`.
+
+    On a CPU both are timed, for at least so many `seconds` each: what a processor says of itself does not tell.
+    """
+    formats = ("float32", "bfloat16") if device is None or device.type == "cpu" else ("auto",)
+    found = {}
+    for number_format in formats:
+        recipe = dataclasses.replace(_RECIPES[name](), whiten=False, precision=number_format)
+        photos = noise(4 * recipe.batch_size, side)
+        model = models.create(name, size=side).to(device)
+        found[number_format] = training.speed(model, photos, recipe, seconds=seconds, epoch=recipe.epochs)
+    best = max(found, key=found.__getitem__)
+    return best, found[best]
 
 
 def noise(count: int, side: int) -> PhotoSet:

@@ -21,6 +21,9 @@ class Recipe:
     """How to train. The defaults are the original report's: Adam at a constant rate, no augmentation.
 
     - ``epochs`` (int): passes over the training photos, 1 or more.
+    - ``minutes`` (float): time for training, validation included; 0 sets no limit. With a limit, the schedule and the
+      resolutions follow the share of the time that is used, whatever the speed of the machine, and ``epochs`` are the
+      most that are trained. Such a run ends in other weights each time.
     - ``batch_size`` (int): photos a step, 1 or more, over all processes; the last batch of an epoch may be smaller.
     - ``optimizer`` ({"adam", "adamw", "muon", "sgd"}): update rule; ``"sgd"`` has Nesterov momentum 0.9; ``"muon"``
       orthogonalises the updates of convolution kernels (Jordan et al. 2024), scaled to the size of AdamW's, and leaves
@@ -66,6 +69,7 @@ class Recipe:
     """
 
     epochs: int = 15
+    minutes: float = 0.0
     batch_size: int = 32
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -89,6 +93,7 @@ class Recipe:
         object.__setattr__(self, "resolutions", tuple(self.resolutions))  # JSON gives a list
         checks = {
             "epochs": self.epochs >= 1,
+            "minutes": 0 <= self.minutes < math.inf,
             "batch_size": self.batch_size >= 1,
             "optimizer": self.optimizer in _OPTIMIZERS,
             "learning_rate": 0 < self.learning_rate < math.inf,
@@ -158,7 +163,10 @@ class Recipe:
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, counted from 0, of so many."""
-        share = (step + 0.5) / steps
+        return self.rate_at((step + 0.5) / steps)
+
+    def rate_at(self, share: float) -> float:
+        """Return the learning rate where this share of the training is done, 0 to 1."""
         warm = 0.3 if self.schedule == "one_cycle" else self.warmup
         if share < warm:
             return self.learning_rate * share / warm

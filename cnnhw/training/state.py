@@ -12,6 +12,7 @@ from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier, device_of
 from cnnhw.training import distributed
+from cnnhw.training.clock import Clock
 from cnnhw.training.mixed_precision import precision
 from cnnhw.training.optimizers import Update
 from cnnhw.training.recipe import Recipe
@@ -44,12 +45,18 @@ class State:
         self.network: nn.Module = (
             DistributedDataParallel(model, broadcast_buffers=False) if distributed.count() > 1 else model
         )
+        self.clock = Clock(recipe.minutes)
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.first_losses: list[float] = []
         self.test_predictions: list[list[int]] = []
         self.best_epoch = 0
         self.best = _copy(model)
+
+    def share(self, epoch: int, step: int, steps: int) -> float:
+        """Return how much of the run is done at a step, from 0, of an epoch, from 1, which has so many steps."""
+        by_steps = ((epoch - 1) * steps + step + 0.5) / (self.recipe.epochs * steps)
+        return max(by_steps, self.clock.share)
 
     def close_epoch(self, epoch: int, row: dict[str, float]) -> None:
         """Note an epoch's figures, and its weights if it is the best so far."""
