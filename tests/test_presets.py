@@ -31,10 +31,9 @@ def test_presets_are_models_with_recipes_of_their_own():
 def speeds(monkeypatch):
     """Let training take a known time: 1 s for 10,000 photos of 64 pixels in ``best``; bfloat16 takes twice as long."""
 
-    def speed(model, photos, recipe, *, seconds, epoch):
+    def speed(model, photos, recipe, *, seconds):
         assert model.name == "best"
-        side = recipe.side(epoch, photos.size)
-        return 10_000 * (64 / side) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
+        return 10_000 * (64 / photos.size) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
 
     monkeypatch.setattr(presets.training, "speed", speed)
 
@@ -48,7 +47,7 @@ def test_more_time_gives_a_larger_resolution_and_network(speeds):
 def test_the_faster_number_format_is_taken_by_the_clock(speeds, monkeypatch):
     assert presets.within(1, 1000).recipe.precision == "float32"
     monkeypatch.setattr(presets.training, "speed", lambda m, p, recipe, **_: 2 if recipe.precision == "bfloat16" else 1)
-    assert presets.faster("fast", 32) == ("bfloat16", 2)
+    assert presets.faster(models.create("fast", size=32), 32, Recipe.fast()) == ("bfloat16", 2)
 
 
 @pytest.mark.parametrize(("native", "side"), [(100, 96), (32, 32), (47, 46), (10, 16), (2000, 128)])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnhw.models.blocks import Classifier, linear_head
+from cnnhw.models.depthwise import Depthwise
 
 __all__ = ["MBConv", "SamePad", "Standardise", "efficientnet_lite0", "mobilenet_v3_small", "resnet18"]
 
@@ -68,7 +69,7 @@ class MBConv(nn.Module):
         if stride > 1:
             layers |= {"pad": SamePad(kernel)}
         padding = kernel // 2 if stride == 1 else 0
-        depthwise = nn.Conv2d(wide, wide, kernel, stride, padding, groups=wide, bias=False)
+        depthwise = Depthwise(wide, kernel, stride, padding)
         layers |= {"depthwise": depthwise, "depthwise_norm": _norm(wide), "depthwise_relu": nn.ReLU6()}
         layers |= {"project": nn.Conv2d(wide, out, 1, bias=False), "project_norm": _norm(out)}
         self.inner = nn.Sequential(layers)

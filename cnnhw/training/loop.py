@@ -150,6 +150,7 @@ def fit(
             if on_epoch is not None:
                 on_epoch(epoch, row)
 
+    spent = state.clock.spent
     model.load_state_dict(state.best)
     model.classes = photos.classes
     return Run(
@@ -167,6 +168,7 @@ def fit(
         first_losses=state.first_losses,
         test_predictions=state.test_predictions,
         trainable=count_parameters(model, trainable_only=True),
+        seconds_total=spent,
     )
 
 

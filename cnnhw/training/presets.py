@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import statistics
 import time
@@ -12,6 +13,7 @@ import torch
 
 from cnnhw import models, training
 from cnnhw.data.photoset import PhotoSet, Split
+from cnnhw.models.blocks import Classifier, device_of
 from cnnhw.training.recipe import Recipe
 
 __all__ = ["SIZES", "Plan", "affordable", "faster", "fitting", "names", "noise", "plan", "rates", "within"]
@@ -91,8 +93,8 @@ def within(
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
     begun = time.perf_counter()
     sides = (size,) if size else tuple(s for s in SIZES if s <= native) or (fitting(SIZES[0], native),)
-    number_format, speed = faster("best", sides[0], device)
     recipe = Recipe.best()
+    number_format, speed = faster(models.create("best", size=sides[0]).to(device), sides[0], recipe)
     area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
     enough = [s for s in sides if affordable([speed / area * (sides[0] / s) ** 2], count, minutes) >= _FEW]
     found = plan("best" if enough else "fast", size=max(enough, default=sides[0]), epochs=_MANY)
@@ -105,32 +107,34 @@ def fitting(side: int, native: int) -> int:
     return min(side, max(native // 2 * 2, 16))
 
 
-def faster(name: str, side: int, device: torch.device | None = None, seconds: float = 0.5) -> tuple[str, float]:
-    """Return the number format in which a preset trains faster here, and how many photos a second it takes at `side`.
+def faster(model: Classifier, side: int, recipe: Recipe, seconds: float = 0.5) -> tuple[str, float]:
+    """Return the number format in which a model trains faster here, and how many photos a second it takes at `side`.
 
-    On a CPU both are timed, for at least so many `seconds` each: what a processor says of itself does not tell.
+    On a CPU both are timed, for at least so many `seconds` each: what a processor says of itself does not tell. The
+    model, which stays as it is, is trained on noise for that, as the recipe does in its last epoch.
     """
-    formats = ("float32", "bfloat16") if device is None or device.type == "cpu" else ("auto",)
+    formats = ("float32", "bfloat16") if device_of(model).type == "cpu" else ("auto",)
+    photos = noise(4 * recipe.batch_size, side, model.num_classes)
     found = {}
     for number_format in formats:
-        recipe = dataclasses.replace(_RECIPES[name](), whiten=False, precision=number_format)
-        photos = noise(4 * recipe.batch_size, side)
-        model = models.create(name, size=side).to(device)
-        found[number_format] = training.speed(model, photos, recipe, seconds=seconds, epoch=recipe.epochs)
+        changed = dataclasses.replace(recipe, whiten=False, minutes=0.0, precision=number_format)
+        found[number_format] = training.speed(copy.deepcopy(model), photos, changed, seconds=seconds)
     best = max(found, key=found.__getitem__)
     return best, found[best]
 
 
-def noise(count: int, side: int) -> PhotoSet:
-    """Return photos of five classes that are noise, `count` to train on, for measurements of speed alone."""
+def noise(count: int, side: int, num_classes: int = 5) -> PhotoSet:
+    """Return photos of so many classes that are noise, `count` to train on, for measurements of speed alone."""
     store = torch.randint(0, 256, (count + 20, 3, side, side), dtype=torch.uint8)
     rows = torch.arange(count + 20)
 
     def part(index: torch.Tensor) -> Split:
         names = tuple(map(str, index.tolist()))
-        return Split(store, index, index % 5, names, names)
+        return Split(store, index, index % num_classes, names, names)
 
-    return PhotoSet("noise", tuple("abcde"), side, part(rows[20:]), part(rows[:10]), part(rows[10:20]))
+    return PhotoSet(
+        "noise", tuple(map(str, range(num_classes))), side, part(rows[20:]), part(rows[:10]), part(rows[10:20])
+    )
 
 
 def rates(name: str, side: int, seconds: float, device: torch.device | None = None) -> list[float]:

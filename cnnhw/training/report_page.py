@@ -12,6 +12,8 @@ __all__ = []
 def _stage(stage: Mapping[str, Any]) -> str:
     what = {"classifier": "the last layer", "head": "the head", "all": "all layers"}
     trained = what.get(stage["train"], f"{stage['train']} and what follows")
+    if stage.get("optimizer") == "lbfgs":
+        return f"{trained}, by penalised logistic regression"
     return f"{trained} for {stage['epochs']} epochs"
 
 

@@ -39,6 +39,7 @@ class Run:
     - ``first_losses`` (list of float): the losses of the first 20 steps, in nats.
     - ``test_predictions`` (list of list of int): the test predictions after each epoch, if they were asked for.
     - ``trainable`` (int): number of parameters that were trained.
+    - ``seconds_total`` (float): seconds of training with validation and with what was computed beforehand.
     - ``stages`` (list of Run): the stages of a transfer, in order, each as a run of its own; all share the model. Empty
       for a training in one.
     - ``kept`` (int): the number, from 1, of the stage whose weights the model has; 0 for a training in one.
@@ -71,6 +72,7 @@ class Run:
     first_losses: list[float] = field(default_factory=list)
     test_predictions: list[list[int]] = field(default_factory=list)
     trainable: int = 0
+    seconds_total: float = 0.0
     stages: list[Run] = field(default_factory=list)
     kept: int = 0
 
@@ -113,6 +115,7 @@ class Run:
             "balanced_accuracy": evaluation.balanced_accuracy(self.confusion),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "seconds_total": round(self.seconds_total, 3),
             "model": self.model.name,
             "parameters": models.count_parameters(self.model),
             "trainable": self.trainable,

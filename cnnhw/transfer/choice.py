@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from cnnhw.models import pretrained
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
 from cnnhw.models.weights import load
+from cnnhw.training import presets
+from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 from cnnhw.transfer import stages
-from cnnhw.transfer.loop import joined, transfer
+from cnnhw.transfer.loop import begin, joined, transfer
+from cnnhw.transfer.probe import linear_probe
+from cnnhw.transfer.stages import Stage
 
 __all__ = ["adapt", "source"]
 
@@ -68,6 +73,7 @@ def adapt(
     head: Head | None = _LINEAR,
     head_epochs: int = 20,
     epochs: int = 10,
+    minutes: float = 0.0,
     augment: bool = True,
     class_weights: bool = False,
     seed: int = 0,
@@ -78,8 +84,9 @@ def adapt(
 ) -> Run:
     """Teach a trained network other classes, in two stages of which the better is kept.
 
-    First a new head learns, with the features frozen; then all layers do. If that made it worse on the validation
-    photos, the network is left as it was after the first stage. This is what ``cnnhw transfer`` does.
+    First a new head learns, with the features frozen: a linear one by :func:`linear_probe`. Then all layers do. If that
+    made it worse on the validation photos, the network is left as it was after the first stage. This is what
+    ``cnnhw transfer`` does.
 
     Parameters
     ----------
@@ -91,9 +98,11 @@ def adapt(
         Its new head, linear by default; None keeps its own head and replaces the last layer, which is only possible for
         photos of the network's size.
     head_epochs : int
-        Epochs of the first stage, 1 or more.
+        Epochs of the first stage, 1 or more, if the head has a hidden layer.
     epochs : int
-        Epochs of the second stage; with 0 there is none.
+        Epochs of the second stage, at most; with 0 there is none.
+    minutes : float
+        Time for both stages, validation included; 0 sets no limit. The second stage has what the first one leaves.
     augment : bool
         Mirror photos in the second stage, and shift them by up to a sixteenth of their side.
     class_weights : bool
@@ -131,8 +140,8 @@ def adapt(
 
     Notes
     -----
-    The rates are those that chapter Q6 found best: a linear head learns at a highest rate of 3e-2, any other at 3e-3,
-    and so do the features in the second stage; those of large networks, which forget more easily, at a tenth of that.
+    Features of the book's networks learn at the rates that chapter Q6 found best: a hidden or flat head at 3e-3, and so
+    do the features in the second stage. Features from ImageNet learn at a tenth of that, as they forget more easily.
 
     Examples
     --------
@@ -143,30 +152,32 @@ def adapt(
     >>> len(run.stages), run.kept in (1, 2)
     (2, True)
     """
+    begun = time.perf_counter()
     model = weights if isinstance(weights, Classifier) else source(weights, size=photos.size)
-    recipe = stages.recipe(
-        max(epochs, 1), flip=augment, shift=photos.size // 16 if augment else 0, class_weights=class_weights
-    )
-    linear = head is not None and not head.hidden and head.pool == "average"
-    first, second = stages.two_stages(
-        recipe,
-        head_epochs=head_epochs,
-        head_rate=3e-2 if linear else 3e-3,
-        features_rate=0.1 if model.name in models.backbones() else 1.0,
-    )
     checkpoints = None if folder is None else Path(folder) / outputs.STAGES
     common: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
-    # each stage has a folder of its own for checkpoints; the second goes on from the first one's weights
-    runs = transfer(
-        model, photos, [first], head=head, folder=checkpoints and checkpoints / "head", on_epoch=on_epoch, **common
-    )
-    if not epochs:
+    if head is not None and not head.hidden:
+        begin(model, len(photos.classes), seed, head=head, size=photos.size)
+        runs = [linear_probe(model, photos, mirror=augment, weighted=class_weights, seed=seed)]
+        first = Stage("classifier", Recipe(epochs=1, weight_decay=runs[0].recipe["weight_decay"], flip=augment))
+        if on_epoch is not None:
+            on_epoch(1, {name: values[0] for name, values in runs[0].history.items()})
+    else:
+        first = Stage("head", stages.recipe(head_epochs, flip=False, class_weights=class_weights))
+        # each stage has a folder of its own for checkpoints; the second goes on from the first one's weights
+        runs = transfer(
+            model, photos, [first], head=head, folder=checkpoints and checkpoints / "head", on_epoch=on_epoch, **common
+        )
+    left = minutes - (time.perf_counter() - begun) / 60
+    if not epochs or (minutes and left <= 0):
         return joined(runs, [first])
+    second = tuning(model, photos, epochs, minutes=max(left, 0.0), augment=augment, class_weights=class_weights)
     after_head = {name: value.clone() for name, value in model.state_dict().items()}
+    before = len(runs[0].history["loss"])
 
     def tell(epoch: int, row: dict[str, float]) -> None:
         if on_epoch is not None:
-            on_epoch(head_epochs + epoch, row)
+            on_epoch(before + epoch, row)
 
     runs += transfer(
         model, photos, [second], new_classifier=False, folder=checkpoints and checkpoints / "all", on_epoch=tell,
@@ -177,3 +188,18 @@ def adapt(
         return run
     model.load_state_dict(after_head)
     return dataclasses.replace(run, predictions=runs[0].predictions, best_epoch=runs[0].best_epoch, kept=1)
+
+
+def tuning(
+    model: Classifier, photos: PhotoSet, epochs: int, *, minutes: float = 0.0, augment: bool = True,
+    class_weights: bool = False,
+) -> Stage:  # fmt: skip
+    """Return the stage that tunes all layers: gently where they have learnt from ImageNet, which they would forget."""
+    common: dict[str, Any] = {"minutes": minutes, "flip": augment, "class_weights": class_weights}
+    if model.name not in models.backbones():
+        return Stage("all", stages.recipe(epochs, shift=photos.size // 16 if augment else 0, **common))
+    recipe = Recipe(
+        epochs=epochs, optimizer="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="one_cycle",
+        label_smoothing=0.1, shift=photos.size // 8 if augment else 0, **common,
+    )  # fmt: skip
+    return Stage("all", dataclasses.replace(recipe, precision=presets.faster(model, photos.size, recipe)[0]))

@@ -125,7 +125,7 @@ def transfer(
             rates=stage.rates(model),
         )
         run.history["seconds"][0] += round(preparing, 3)
-        runs.append(dataclasses.replace(run, model=model, photos=photos))
+        runs.append(dataclasses.replace(run, model=model, photos=photos, seconds_total=run.seconds_total + preparing))
         before += stage.recipe.epochs
     model.classes = photos.classes
     model.requires_grad_()
@@ -164,14 +164,21 @@ def joined(runs: Sequence[Run], stages: Sequence[Stage]) -> Run:
     """
     last = runs[-1]
     before = sum(len(run.history["loss"]) for run in runs[:-1])
-    epochs = sum(stage.recipe.epochs for stage in stages)
+    epochs = sum(len(run.history["loss"]) for run in runs)
     return dataclasses.replace(
         last,
         recipe=last.recipe
-        | {"epochs": epochs, "stages": [stage.changes() | {"epochs": stage.recipe.epochs} for stage in stages]},
+        | {
+            "epochs": epochs,
+            "stages": [
+                stage.changes() | {"epochs": len(run.history["loss"]), "optimizer": run.recipe["optimizer"]}
+                for stage, run in zip(stages, runs, strict=True)
+            ],
+        },
         history={name: [value for run in runs for value in run.history[name]] for name in last.history},
         best_epoch=before + last.best_epoch,
         first_losses=runs[0].first_losses,
+        seconds_total=sum(run.seconds_total for run in runs),
         stages=list(runs),
         kept=len(runs),
     )
