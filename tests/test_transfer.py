@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_photos
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 import cnnhw
 from cnnhw import models, transfer
 from cnnhw.errors import DataError, TrainingError, UnknownNameError
 from cnnhw.models.heads import Head
+from cnnhw.training import clock, loop
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
@@ -401,15 +406,22 @@ def adapted(photos, **changes):
     return transfer.adapt(model, photos, **options), before
 
 
-def test_adapting_is_the_two_stages_of_which_the_better_is_kept():
+@pytest.mark.parametrize("head", [Head(), Head(hidden=6)], ids=["linear", "hidden"])
+def test_adapting_is_the_two_stages_of_which_the_better_is_kept(head):
     photos, told = make_photos(size=16), []
-    run, _ = adapted(photos, on_epoch=lambda epoch, row: told.append(epoch))
+    run, _ = adapted(photos, head=head, on_epoch=lambda epoch, row: told.append(epoch))
     model = network("fast", size=16, classes=4)
-    stages = transfer.two_stages(transfer.recipe(2, shift=1), head_epochs=2)
-    runs = transfer.transfer(model, photos, stages, head=Head(), seed=3, progress=False)
-    assert told == [1, 2, 3, 4]
+    second = transfer.Stage("all", transfer.recipe(2, shift=1))
+    if head.hidden:
+        first = transfer.Stage("head", transfer.recipe(2, flip=False))
+        runs = transfer.transfer(model, photos, [first, second], head=head, seed=3, progress=False)
+    else:
+        transfer.begin(model, 3, seed=3, head=head, size=16)
+        runs = [transfer.linear_probe(model, photos)]
+        runs += transfer.transfer(model, photos, [second], new_classifier=False, seed=3, progress=False)
+    assert told == [*range(1, len(run.history["loss"]) + 1)]
     assert [stage.history["loss"] for stage in run.stages] == [one.history["loss"] for one in runs]
-    assert [stage["train"] for stage in run.recipe["stages"]] == ["head", "all"]
+    assert [stage["train"] for stage in run.recipe["stages"]] == ["head" if head.hidden else "classifier", "all"]
     better = 1 if runs[0].validation_accuracy > runs[1].validation_accuracy else 2
     assert run.kept == run.summary()["kept_stage"] == better
     assert run.predictions.equal(runs[better - 1].predictions)
@@ -438,18 +450,18 @@ def test_adapting_without_a_second_stage_keeps_the_features():
 
 def test_adapting_goes_on_where_it_was_interrupted(tmp_path):
     photos = make_photos(size=16)
-    whole, _ = adapted(photos)
+    whole, _ = adapted(photos, head=Head(hidden=6))
 
     def stop(epoch, row):
         if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        adapted(photos, folder=tmp_path, on_epoch=stop)
+        adapted(photos, folder=tmp_path, head=Head(hidden=6), on_epoch=stop)
     assert {path.name for path in (tmp_path / ".cnnhw-stages").iterdir()} == {"head", "all"}
     with pytest.raises(TrainingError, match="already holds a run"):
-        adapted(photos, folder=tmp_path)
-    resumed, _ = adapted(photos, folder=tmp_path, resume=True)
+        adapted(photos, folder=tmp_path, head=Head(hidden=6))
+    resumed, _ = adapted(photos, folder=tmp_path, head=Head(hidden=6), resume=True)
     assert all(map(torch.equal, whole.model.state_dict().values(), resumed.model.state_dict().values()))
     assert resumed.kept == whole.kept
     resumed.save(tmp_path)  # beside the checkpoints
@@ -458,3 +470,62 @@ def test_adapting_goes_on_where_it_was_interrupted(tmp_path):
 def test_a_network_to_adapt_can_be_named():
     run = transfer.adapt("fast", make_photos(size=32), head_epochs=1, epochs=0, progress=False)
     assert (run.model.name, run.model.size, run.model.num_classes) == ("fast", 32, 3)
+
+
+def test_adapting_keeps_to_its_minutes(monkeypatch):
+    now = [0.0]
+    for module in (transfer.choice, transfer.probe, clock, loop):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    model = network("fast", size=16, classes=4)
+    model.register_forward_pre_hook(lambda module, inputs: now.__setitem__(0, now[0] + 0.02 * len(inputs[0])))
+    ends = []
+    run = transfer.adapt(
+        model, make_photos(size=16), epochs=1000, minutes=0.5, progress=False, on_epoch=lambda *_: ends.append(now[0])
+    )
+    assert 28.5 <= ends[-1] <= 31.5
+    assert run.seconds_total == pytest.approx(ends[-1], rel=0.05)
+    assert run.recipe["epochs"] == len(run.history["loss"]) == len(ends)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_probe_is_as_good_as_scikit_learn(weighted):
+    model, photos = network("fast", size=16, classes=3).eval(), make_photos(train=90, size=16)
+    run = transfer.linear_probe(model, photos, mirror=False, weighted=weighted)
+    with torch.no_grad():
+        parts = (photos.train, photos.validation)
+        x, held = (model.head[:-1](model.forward_features(part.images / 255)).double().numpy() for part in parts)
+    mean, scale = x.mean(0), x.std(0, ddof=1).clip(1e-6)
+    y, known = (part.labels.numpy() for part in parts)
+    best = math.inf
+    for penalty in transfer.probe.PENALTIES:
+        theirs = LogisticRegression(
+            C=1 / (penalty * len(y)), class_weight="balanced" if weighted else None, max_iter=5000, tol=1e-8
+        ).fit((x - mean) / scale, y)
+        best = min(best, log_loss(known, theirs.predict_proba((held - mean) / scale)))
+    assert run.history["validation_loss"][0] == pytest.approx(best, rel=0.02)
+
+
+def test_the_probe_leaves_the_features_and_the_mode_as_they_were():
+    model, photos = network("fast", size=16, classes=3).train(), make_photos(size=16)
+    before = copy.deepcopy(model.state_dict())
+    run = transfer.linear_probe(model, photos, seed=4)
+    assert model.training
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"head.linear.weight", "head.linear.bias"}
+    assert (run.seed, run.classes, model.classes) == (4, photos.classes, photos.classes)
+    again = transfer.linear_probe(model, photos)
+    assert again.history["loss"] == run.history["loss"]  # whatever the layer was before
+
+
+def test_the_probe_refuses_what_it_cannot_learn_from():
+    model, photos = network("fast", size=16, classes=3), make_photos(size=16)
+    with pytest.raises(DataError, match="the photos are 16 pixels wide"):
+        transfer.linear_probe(network("fast", size=32, classes=3), photos)
+    empty = dataclasses.replace(
+        photos.validation, index=photos.validation.index[:0], labels=photos.validation.labels[:0]
+    )
+    with pytest.raises(TrainingError, match="lacks photos"):
+        transfer.linear_probe(model, dataclasses.replace(photos, validation=empty))
+    torch.nn.init.constant_(model.features.stage1[0].weight, math.nan)
+    with pytest.raises(TrainingError, match="not finite"):
+        transfer.linear_probe(model, photos)

@@ -50,7 +50,7 @@ class Depthwise(nn.Conv2d):
         if not half or torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return super().forward(x)
         x, weight = x.bfloat16(), self.weight.bfloat16()
-        return _Filter.apply(x, weight, self.stride[0], int(self.padding[0]))  # type: ignore[no-untyped-call]
+        return _Filter.apply(x, weight, self.stride[0], int(self.padding[0]))
 
 
 class _Filter(torch.autograd.Function):
