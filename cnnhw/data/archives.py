@@ -198,7 +198,7 @@ class _Archive(Container):
     def _members(self) -> dict[str, str]:
         """Check all members, once; return the names inside the archive by their portable names."""
         if self._inside is None:
-            total, inside = 0, {}
+            total, inside = 0, dict[str, str]()
             most = max(RATIO_FROM, RATIO_LIMIT * self.path.stat().st_size)
             for count, (name, size, fault) in enumerate(self._list(), start=1):
                 total += size
