@@ -42,7 +42,7 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     import torch
 
     from cnnhw import data
-    from cnnhw.data.archives import portable
+    from cnnhw.data.archives import portable, unused
     from cnnhw.data.augment import to_float
 
     device = distributed.device(device_name)
@@ -52,8 +52,11 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     if as_csv:
         writer.writerow(["photo", "class", *classes])
     failed = 0
+    names: dict[str, Path] = {}
     for path in data.photo_files(photos):
         shown = portable(str(path))
+        shown = shown if names.get(shown, path) == path else unused(shown, names)
+        names[shown] = path
         try:
             image = data.read_photo(_photo(path), size=model.size, crop=crop)
         except CnnhwError as error:

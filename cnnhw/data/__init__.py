@@ -131,8 +131,9 @@ def load(
     known = None if classes is None else tuple(classes)
     container, choose = _open(name_or_folder, size, root, progress, layout, known)
     path = container.path
-    name, licence = (named, SOURCES[named].licence) if named else (path.resolve().name, "")
-    own = None if named else _described(choose())
+    source = SOURCES.get(named)
+    name, licence = (named, source.licence) if source else (path.resolve().name, "")
+    own = None if source else _described(choose())
     if own and known is None:
         _parts(path, own, ["to be read"] * len(own["names"]), split_seed)
     # of a folder, the photos alone decide whether they are decoded again, not what is written beside them
@@ -154,7 +155,7 @@ def load(
     if doubles := _doubles(parts, meta["digests"]):
         which = "1 photo is" if doubles == 1 else f"{doubles} photos are"
         notes.append(f"{which} in more than one of train, validation and test")
-        if not named:
+        if not source:
             warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
     train, validation, test = parted(images, parts, *(meta[what] for what in ("labels", "names", "digests")))
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)

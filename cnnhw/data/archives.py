@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, cast
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder
 
-__all__ = ["Container", "Folder", "open_container", "portable"]
+__all__ = ["Container", "Folder", "open_container", "portable", "unused"]
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
@@ -130,7 +130,7 @@ class Folder(Container):
                 status = None
             if status is None or not stat.S_ISDIR(status.st_mode):
                 regular = status if status and stat.S_ISREG(status.st_mode) else None
-                self._files[_unused(name, self._files)] = (entry.path, regular)
+                self._files[unused(name, self._files)] = (entry.path, regular)
             elif not (entry.is_symlink() and Path(os.path.realpath(entry.path)).is_relative_to(self._root)):
                 self.folders[name] = None
                 self._visit(entry.path, f"{name}/")
@@ -220,7 +220,7 @@ class _Archive(Container):
                     )
                 if str(path).startswith(self._prefix) and not name.endswith("/") and not any(map(_ignored, path.parts)):
                     shown = portable(str(path)[len(self._prefix) :])
-                    inside[shown if inside.get(shown, name) == name else _unused(shown, inside)] = name
+                    inside[shown if inside.get(shown, name) == name else unused(shown, inside)] = name
             self._inside = inside
         return self._inside
 
@@ -432,7 +432,7 @@ def _holds_results(entries: Sequence[os.DirEntry[str]]) -> bool:
     return False
 
 
-def _unused(name: str, taken: Collection[str]) -> str:
+def unused(name: str, taken: Collection[str]) -> str:
     """Return a name, with a number before its ending if it is taken."""
     path, number, free = PurePosixPath(name), 1, name
     while free in taken:

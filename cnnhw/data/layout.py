@@ -189,17 +189,19 @@ def _note(tree: _Tree, base: str, tops: Sequence[str], layout: str, places: Plac
     """Say in a line how a folder was understood, unless it holds class folders and nothing else."""
     said = []
     if layout == "class" and base:
-        said.append(f"the classes are the folders in {base}")
+        said.append(f"class folders in {base}")
     elif layout != "class":
         by_part: dict[str, dict[str, None]] = {}
         for place, (_, part) in places.items():
             if layout == "part/class" or place not in tops:
                 by_part.setdefault(part, {})[_parent(place) if layout == "part/class" else _last(place)] = None
-        where = "{} from {}" if layout == "part/class" else "{} from the folders {} of the classes"
-        said += [where.format(part, _listed(by_part[part])) for part in PARTS if part in by_part]
+        words = {"train": "training photos", "validation": "validation photos", "test": "test photos"}
+        each = "" if layout == "part/class" else " of each class"
+        found = [f"{words[part]} from {_listed(by_part[part])}" for part in PARTS if part in by_part]
+        said.append(", ".join(found) + each)
     passed = [name for name in (*tree.without, *tree.folder.results) if _parent(name) not in tree.without]
     if passed:
-        said.append(f"no photos are in {_listed(dict.fromkeys(passed))}")
+        said.append(f"passed over: {_listed(dict.fromkeys(passed))}")
     if beside := [name for name in tree.other if any(above in places for above in _above(name))]:
         said.append(f"{len(beside):,} {_kinds(beside)} files beside the photos are not read")
     return "; ".join(said)

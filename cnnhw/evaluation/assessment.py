@@ -186,10 +186,11 @@ def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tens
         ", ".join(repr(name) for name in one if name not in other)
         for one, other in ((classes, photos.classes), (photos.classes, classes))
     )
-    if unknown:
+    if unknown:  # that some are missing is no error, but may say how they should be called
+        lacks = f"lacks {missing} and " if missing else ""
         raise DataError(
-            f"the classes of {photos.name} are not those of the network: it {f'lacks {missing} and ' if missing else ''}"
-            f"has {unknown}, unknown to the network. Name the class folders as the network names its classes"
+            f"the classes of {photos.name} are not those of the network: it {lacks}has {unknown}, unknown to the "
+            "network. Name the class folders as the network names its classes"
         )
     return classes, torch.tensor([classes.index(name) for name in photos.classes])
 
