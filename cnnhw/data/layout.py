@@ -21,7 +21,7 @@ LAYOUTS = ("class", "part/class", "class/part")
 """What the folders may stand for, from above: classes; parts and in each the classes; classes and in each the parts."""
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-_WORDS = {"train": "train(?:ing)?", "validation": "val(?:id(?:ation)?)?|dev", "test": "test(?:ing)?|hold_?out|heldout"}
+_WORDS = {"train": "train(?:ing)?", "validation": "val(?:id(?:ation)?)?|dev", "test": "test(?:ing)?|holdout|heldout"}
 _PART = re.compile(
     f"(?:{'|'.join(f'(?P<{part}>{words})' for part, words in _WORDS.items())})(?:set|data|images?|photos?|pics)?"
 )
@@ -115,11 +115,11 @@ def _told(tree: _Tree, tops: Sequence[str], known: Collection[str]) -> str:
             return "part/class"
         count = sum(tree.direct[top] for top in flat)
         raise DataError(
-            f"in {path}, {_listed(flat)} hold no class folders, but {count} photos: {_PUT}, or move photos of unknown "
+            f"{path} has no class folders, but {count} photos, in {_listed(flat)}: {_PUT}, or move photos of unknown "
             f"class away.{_decide('class', f'if {_listed(spoken)} are the classes')}"
         )
     nested = [top for top in spoken if top not in flat and top in tree.filled]
-    if nested or any(part_of(top) != "train" and re.fullmatch("[a-z]+", _last(top).lower()) for top in flat):
+    if nested or any(part_of(_last(top)) != "train" and re.fullmatch("[a-z]+", _last(top).lower()) for top in flat):
         raise DataError(
             f"{path} holds {_listed(others)} beside {_listed(spoken)}: move away what is not train, test or validation,"
             f" or class folders into train.{_decide('class', 'if all of them are classes')}"
@@ -133,8 +133,8 @@ def _told(tree: _Tree, tops: Sequence[str], known: Collection[str]) -> str:
         return "class/part"
     if mixed := [top for top in inner if {"train", "test"} <= {part_of(_last(kid)) for kid in inner[top]}]:
         raise DataError(
-            f"{path} can be read in two ways: {_listed(mixed)} hold folders for training and test, and so do not all "
-            f"classes.{_decide('class/part', 'if these are parts')}{_decide('class', 'if they are of no account')}"
+            f"{path} can be read in two ways: there are folders for training and test in {_listed(mixed)}, but not in "
+            f"all classes.{_decide('class/part', 'if these are parts')}{_decide('class', 'if they are of no account')}"
         )
     shared = set.intersection(*({_last(kid) for kid in kids} for kids in inner.values())) if len(inner) > 1 else set()
     if len(shared) > 1 and not any(tree.direct[top] for top in inner) and not sure:

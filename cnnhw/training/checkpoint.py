@@ -106,7 +106,7 @@ def _check(path: Path, note: dict[str, Any], ours: dict[str, Any], counts: str) 
     if saved != ours:
         there, now = ({**settings} for settings in (saved, ours))
         if isinstance(saved["recipe"], dict):
-            there, now = (dataclasses.asdict(Recipe()) | one | one.pop("recipe") for one in (there, now))
+            there, now = (dataclasses.asdict(Recipe()) | one.pop("recipe") | one for one in (there, now))
         if there.get("data") != now["data"]:  # fingerprints mean nothing to a reader
             there["data"], now["data"] = note.get("photos", there.get("data")), counts
             if there["data"] == now["data"]:
