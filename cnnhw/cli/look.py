@@ -13,7 +13,7 @@ import click
 
 from cnnhw import models, outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _file, _folder, _save, _value, _write
+from cnnhw.cli.options import _DEVICE, _LAYOUT, _PHOTO_LIMIT, _ROOT, _file, _folder, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
 from cnnhw.models.weights import load, shipped
 from cnnhw.training import distributed
@@ -42,6 +42,7 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     import torch
 
     from cnnhw import data
+    from cnnhw.data.archives import portable, unused
     from cnnhw.data.augment import to_float
 
     device = distributed.device(device_name)
@@ -51,7 +52,11 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     if as_csv:
         writer.writerow(["photo", "class", *classes])
     failed = 0
+    names: dict[str, Path] = {}
     for path in data.photo_files(photos):
+        shown = portable(str(path))
+        shown = shown if names.get(shown, path) == path else unused(shown, names)
+        names[shown] = path
         try:
             image = data.read_photo(_photo(path), size=model.size, crop=crop)
         except CnnhwError as error:
@@ -62,9 +67,9 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
             shares = model(to_float(image[None]).to(device)).softmax(1)[0].tolist()
         ranked = sorted(zip(shares, classes, strict=True), reverse=True)
         if as_csv:
-            writer.writerow([path, ranked[0][1], *(f"{share:.4f}" for share in shares)])
+            writer.writerow([shown, ranked[0][1], *(f"{share:.4f}" for share in shares)])
         else:
-            click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
+            click.echo(f"{shown}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
     if failed:
         sys.exit(1)
 
@@ -95,15 +100,16 @@ def _photo(path: Path) -> Path:
     help="Which of the photos; they are split as for training.",
 )  # fmt: skip
 @_folder("Also write figures, pictures and the list of errors to this folder.")
+@_LAYOUT
 @_DEVICE
 @_ROOT
 def evaluate(
-    weights: Path, name_or_folder: str, part: str, out: Path | None, device_name: str, root: Path | None
+    weights: Path, name_or_folder: str, part: str, out: Path | None, layout: Any, device_name: str, root: Path | None
 ) -> None:
     """Measure how good a trained network is on labelled photos.
 
-    Prints accuracy, each class's precision and recall, and calibration. The classes of the photos have to be the
-    network's, by name. WEIGHTS is as for predict.
+    Prints accuracy, each class's precision and recall, and calibration. The classes of the photos have to be among the
+    network's, by name; one photo will do. WEIGHTS is as for predict.
     """
     from cnnhw import data
     from cnnhw.evaluation import assessment
@@ -111,11 +117,13 @@ def evaluate(
     if out:
         assessment.check_unused(out)
     model = load(weights).to(distributed.device(device_name))
-    photos = data.load(name_or_folder, size=model.size, root=root)
+    photos = data.load(name_or_folder, size=model.size, root=root, layout=layout, classes=model.classes)
     found = assessment.assess(model, photos, part)
     total = sum(len(split) for split in photos.splits)
     which = "all" if part == "all" else f"the {part} part"
     click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
+    if absent := [name for name in found.classes if name not in photos.classes]:
+        click.echo(f"No photos of {len(absent)} of the network's {len(found.classes)} classes: {', '.join(absent)}.")
     if part in ("train", "all"):
         click.echo(
             "If the network was trained on these data, it has seen some of these photos: the figures are optimistic."
