@@ -263,16 +263,17 @@ plt.show()
 # Within a budget of time
 # -----------------------
 #
-# For photos of your own, ``cnnhw train best --minutes 10 --data FOLDER`` measures the machine for five seconds and
-# plans: the largest resolution, up to that of the photos, which leaves time for a dozen passes, and as many passes as
-# fit. What the plan would be here for a thousand photos, in half a minute and in ten:
+# For photos of your own, ``cnnhw train best --minutes 10 --data FOLDER`` measures the machine for a second and
+# plans: the largest resolution, up to that of the photos, which leaves time for a dozen passes. The schedule then follows
+# the clock, so that training ends in time whatever else the machine does. The plan here for a thousand photos, in half a
+# minute and in ten:
 
 from cnnhw.training import presets
 
 for minutes in (0.5, 10):
     plan = presets.within(minutes, 1000)
     print(
-        f"{minutes:4} minutes: {plan.model} at {plan.size} pixels, {plan.recipe.epochs} epochs"
+        f"{minutes:4} minutes: {plan.model} at {plan.size} pixels in {plan.recipe.precision}"
     )
 
 # %%

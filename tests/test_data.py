@@ -456,13 +456,14 @@ def test_photos_are_decoded_once(place, monkeypatch):
     assert not list(cache.folder().glob("*.tmp"))
 
 
-def test_native_side_is_that_of_the_files(place):
+def test_a_survey_counts_the_files_and_tells_their_side(place):
     for k, size in enumerate(((20, 16), (30, 24), (40, 50))):
         write(place / "a" / f"{k}.png", encoded(picture(k, size)))
         write(place / "b" / f"{k}.png", encoded(picture(k, size)))
     write(place / "b" / "broken.png", b"")
-    assert cnnhw.data.native_side(place) == 24
-    assert cnnhw.data.native_side("scenes") == 1024
+    assert cnnhw.data.survey(place) == (7, 24)
+    photos = cnnhw.data.load("scenes", size=16, progress=False)
+    assert cnnhw.data.survey("scenes") == (sum(map(len, photos.splits)), 1024)
 
 
 def test_the_fingerprint_does_not_depend_on_the_place(place):

@@ -134,7 +134,7 @@ def test_the_option_decides(place):
     photos = load(place, layout="part/class")
     assert photos.classes == ("cat", "dog")
     assert counts(photos) == (10, 2, 4)
-    assert cnnhw.data.native_side(place, layout="class") == 16
+    assert cnnhw.data.survey(place, layout="class").side == 16
     with pytest.raises(UnknownNameError, match=r"layout 'classes'. Did you mean 'class'"):
         load(place, layout="classes")
 
@@ -248,7 +248,7 @@ def test_a_folder_named_like_a_data_set(place, monkeypatch, run):
     fill(place / "scenes")
     (place / "tiny5").mkdir()  # holds no folders: the data set is meant
     for name in ("flowers", "scenes"):
-        for call in (load, cnnhw.data.native_side):
+        for call in (load, cnnhw.data.survey):
             with pytest.raises(DataError, match=rf"{name} is a data set, and a folder here.*\./{name} for"):
                 call(name)
         assert load(f"./{name}").classes == load(Path(name)).classes == ("cat", "dog")

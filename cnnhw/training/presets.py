@@ -38,12 +38,18 @@ def names() -> list[str]:
     return sorted(_RECIPES)
 
 
-def plan(name: str, *, size: int | None = None, epochs: int | None = None) -> Plan:
-    """Return how a model is trained if nothing else is said: by its preset at 64 pixels, or 5 epochs at 128."""
-    if name in _RECIPES:
-        preset = _RECIPES[name]
-        return Plan(name, size or 64, preset(epochs) if epochs else preset())
-    return Plan(name, size or 128, Recipe(epochs=epochs or 5))
+def plan(
+    name: str, *, size: int | None = None, epochs: int | None = None, minutes: float = 0.0, native: int | None = None
+) -> Plan:
+    """Return how a model is trained if nothing else is said: by its preset at 64 pixels, or 5 epochs at 128.
+
+    Photos whose own side is `native` are not enlarged. With `minutes` there are as many epochs as fit in, up to 60.
+    """
+    preset = _RECIPES.get(name)
+    usual = preset().epochs if preset else 5
+    recipe = (preset or Recipe)(epochs or (_MANY if minutes else usual))
+    side = 64 if preset else 128
+    return Plan(name, size or fitting(side, native or side), dataclasses.replace(recipe, minutes=minutes))
 
 
 def within(
@@ -62,7 +68,7 @@ def within(
     count : int
         Number of training photos.
     native : int
-        Side length of the photos before they are scaled, in pixels: see :func:`cnnhw.data.native_side`.
+        Side length of the photos before they are scaled, in pixels: see :func:`cnnhw.data.survey`.
     size : int, optional
         Train at this side length, instead of choosing one.
     device : torch.device, optional

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from cnnhw.models.heads import Head
-from cnnhw.transfer.choice import adapt, source
+from cnnhw.transfer.choice import adapt, fitting_side, source
 from cnnhw.transfer.features import freeze, frozen_features, layers_from
 from cnnhw.transfer.loop import begin, joined, transfer
 from cnnhw.transfer.probe import linear_probe
 from cnnhw.transfer.stages import Stage, gradual, parts, recipe, two_stages
 
 __all__ = [
-    "Head", "Stage", "adapt", "begin", "freeze", "frozen_features", "gradual", "joined", "layers_from",
+    "Head", "Stage", "adapt", "begin", "fitting_side", "freeze", "frozen_features", "gradual", "joined", "layers_from",
     "linear_probe", "parts", "recipe", "source", "transfer", "two_stages",
 ]  # fmt: skip

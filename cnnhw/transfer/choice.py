@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cnnhw import models, outputs
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models import pretrained
@@ -19,12 +21,14 @@ from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 from cnnhw.transfer import stages
 from cnnhw.transfer.loop import begin, joined, transfer
-from cnnhw.transfer.probe import linear_probe
+from cnnhw.transfer.probe import linear_probe, seconds_a_photo
 from cnnhw.transfer.stages import Stage
 
-__all__ = ["adapt", "source"]
+__all__ = ["adapt", "fitting_side", "source"]
 
 _LINEAR = Head()
+_SIDES = (224, 192, 160, 128, 96, 64, 32)  # pixels, of networks from ImageNet
+_PROBE_SHARE = 0.3  # of the time, at most, for the first stage
 
 
 def source(weights: str | Path, *, size: int | None = None) -> Classifier:
@@ -64,6 +68,38 @@ def source(weights: str | Path, *, size: int | None = None) -> Classifier:
     if str(weights) in ("imagenet", *names) and not Path(weights).exists():
         return pretrained.load(names[0] if str(weights) == "imagenet" else str(weights), size=size or 128)
     return load(weights)
+
+
+def fitting_side(weights: str, photos: int, *, native: int = 224, minutes: float = 0.0) -> int:
+    """Return the side length that a network from ImageNet is given photos of, so that its features are had in time.
+
+    Parameters
+    ----------
+    weights : str
+        As for :func:`source`.
+    photos : int
+        Number of photos.
+    native : int
+        Their own side length in pixels, which is not enlarged: see :func:`cnnhw.data.survey`.
+    minutes : float
+        Time for both stages of :func:`adapt`; 0 sets no limit.
+
+    Returns
+    -------
+    int
+        Side length in pixels: 224, with which these networks were trained, or less.
+
+    Examples
+    --------
+    >>> fitting_side("imagenet", 1000, native=100)
+    96
+    """
+    sides = [side for side in _SIDES if side <= native] or list(_SIDES[-1:])
+    if not minutes:
+        return sides[0]
+    measured = seconds_a_photo(source(weights, size=128), torch.zeros(32, 3, 128, 128, dtype=torch.uint8))
+    left = _PROBE_SHARE * 60 * minutes / (2 * photos * min(measured.values()))  # two views of each photo
+    return next((side for side in sides if (side / 128) ** 2 <= left), sides[-1])
 
 
 def adapt(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +84,8 @@ def linear_probe(
     start = time.perf_counter()
     layer = model.head[-1]
     assert isinstance(layer, nn.Linear)
-    half = _half_is_faster(model, photos.train)
+    speeds = seconds_a_photo(model, photos.train.batch(range(min(_BATCH, len(photos.train)))))
+    half = min(speeds, key=speeds.__getitem__)
     views = [_features(model, photos.train, mirrored, half) for mirrored in (False, True)[: 1 + mirror]]
     x, y = torch.cat(views), photos.train.labels.repeat(len(views))  # (N, D), (N,)
     held, known = _features(model, photos.validation, False, half), photos.validation.labels  # (V, D), (V,)
@@ -166,17 +166,13 @@ def _inputs(model: Classifier, x: Tensor, half: bool) -> Tensor:
 
 
 @torch.inference_mode()
-def _half_is_faster(model: Classifier, split: Split) -> bool:
-    """Whether a CPU computes the features faster in bfloat16, as measured for one batch."""
-    if device_of(model).type != "cpu":
-        return False
-    x = to_float(split.batch(range(min(_BATCH, len(split)))))
+def seconds_a_photo(model: Classifier, images: Tensor) -> dict[bool, float]:
+    """Measure how long the features of a batch take, in seconds a photo, in float32 and (True) on a CPU in bfloat16."""
+    x, found = to_float(images[:_BATCH]), {}
     with evaluating(model):
-        return _seconds(lambda: _inputs(model, x, True)) < _seconds(lambda: _inputs(model, x, False))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    work()  # the first time takes longer
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        for half in (False, True) if device_of(model).type == "cpu" else (False,):
+            _inputs(model, x, half)  # the first time takes longer
+            start = time.perf_counter()
+            _inputs(model, x, half)
+            found[half] = (time.perf_counter() - start) / len(x)
+    return found
