@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import glob
 import hashlib
@@ -25,8 +26,10 @@ from torch import Tensor
 from cnnhw.errors import OccupiedError, StorageError
 
 __all__ = [
+    "CSV",
     "cache_folder",
     "check_writable",
+    "csv_writer",
     "explained",
     "load_tensors",
     "replacing",
@@ -37,6 +40,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+CSV: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+"""How streams of CSV are opened."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -109,8 +115,11 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
                 if temporary_for(left.name) == path.name and time.time() - left.stat().st_mtime > _ABANDONED:
                     left.unlink()
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # which follows the umask; what some libraries write does not
             with _called(path, temporary):
                 yield temporary
+            temporary.chmod(mode)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             if new:
@@ -174,8 +183,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None) -> Iterator[Path]:
-    """Yield a folder in `folder`, whose files are moved there together if the block succeeds, `last` as the last."""
+def replacing_all(
+    folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None, drop: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield a folder in `folder`, whose files are moved there together if the block succeeds, `last` as the last.
+
+    What `own` returns may be replaced; of these, those in `drop` are removed.
+    """
     folder = Path(folder)
     with explained(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,15 +197,16 @@ def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[st
         with _called(folder, temporary):
             yield temporary
             made = sorted(temporary.iterdir(), key=lambda path: path.name == last)
-            there = {path.name for path in made if os.path.lexists(folder / path.name)}
+            there = {name for name in (*(path.name for path in made), *drop) if os.path.lexists(folder / name)}
             replaced = there if own is None else there & set(own())
             # if this process is killed, the next one sees by it whose files these are
             whose = {path.name: [_digest(path)] for path in made}
             for name in replaced:
-                whose[name].append(_digest(folder / name))
+                whose.setdefault(name, []).append(_digest(folder / name))
             write_json(temporary / _MANIFEST, whose)
-        if last in replaced:
-            (folder / last).unlink()
+        for name in (last, *drop):
+            if name in replaced:
+                (folder / name).unlink()
         placed: list[Path] = []
         try:
             for path in made:
@@ -211,6 +226,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def csv_writer(path: str | Path) -> Iterator[Any]:
+    """Yield a writer of rows to a CSV file, whole or not at all: UTF-8, lines end in a line feed.
+
+    Names of files that are no UTF-8 keep their bytes.
+    """
+    with replacing(path) as temporary, temporary.open("w", **CSV) as file:
+        yield csv.writer(file, lineterminator="\n")
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
