@@ -13,9 +13,9 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import platformdirs
 import torch
@@ -29,7 +29,7 @@ __all__ = [
     "CSV",
     "cache_folder",
     "check_writable",
-    "csv_writer",
+    "csv_rows",
     "explained",
     "load_tensors",
     "replacing",
@@ -37,6 +37,7 @@ __all__ = [
     "save_tensors",
     "temporary_for",
     "unfinished",
+    "write_csv",
     "write_json",
     "write_text",
 ]
@@ -228,14 +229,15 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextlib.contextmanager
-def csv_writer(path: str | Path) -> Iterator[Any]:
-    """Yield a writer of rows to a CSV file, whole or not at all: UTF-8, lines end in a line feed.
+def csv_rows(stream: IO[str]) -> Any:
+    """Return a writer of rows of CSV, whose lines end in a line feed; the stream is to be opened with `CSV`."""
+    return csv.writer(stream, lineterminator="\n")
 
-    Names of files that are no UTF-8 keep their bytes.
-    """
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows to `path` as CSV in UTF-8, whole or not at all; names of files that are no UTF-8 keep their bytes."""
     with replacing(path) as temporary, temporary.open("w", **CSV) as file:
-        yield csv.writer(file, lineterminator="\n")
+        csv_rows(file).writerows(rows)
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:

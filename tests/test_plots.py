@@ -108,7 +108,11 @@ def test_test_accuracy_rings_the_chosen_epoch():
 def test_contact_sheet_shows_each_photo():
     images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
     figure = plots.contact_sheet(images, [str(i) for i in range(7)], columns=3)
-    assert [axis.get_title() for axis in figure.axes] == [str(i) for i in range(7)]
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == [str(i) for i in range(7)]
+    assert [np.array_equal(one.get_array(), image.permute(1, 2, 0)) for one, image in zip(axis.images, images)] == [
+        True
+    ] * 7
 
 
 @pytest.mark.parametrize("name", models.names())

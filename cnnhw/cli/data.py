@@ -68,10 +68,11 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
     if out:
         from cnnhw import plots
 
+        each = max(1, min(5, 200 // len(photos.classes)))
         rows = [
             row
             for label in range(len(photos.classes))
-            for row in (photos.train.labels == label).nonzero().flatten()[:5].tolist()
+            for row in (photos.train.labels == label).nonzero().flatten()[:each].tolist()
         ]
         captions = [photos.classes[label] for label in photos.train.labels[rows].tolist()]
         sheet = plots.contact_sheet(photos.train.batch(rows), captions)

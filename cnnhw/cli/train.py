@@ -139,6 +139,8 @@ def train(
 
 def _tell_result(run: Run, folder: Path) -> None:
     """Say how a saved run did, and what can be done with it."""
+    import torch
+
     from cnnhw.models import weights
 
     low, high = run.summary()["accuracy_interval"]
@@ -148,6 +150,10 @@ def _tell_result(run: Run, folder: Path) -> None:
         f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; "
         f"{run.seconds:.0f} s of training."
     )
+    counts = torch.bincount(run.photos.test.labels, minlength=len(run.classes))
+    if counts.max() > 1.5 * counts.min():
+        balanced = run.summary()["balanced_accuracy"]
+        click.echo(f"Balanced accuracy {balanced:.3f}: the classes differ in size, and all count alike in it.")
     if run.best_epoch == epochs and run.recipe["schedule"] == "constant":
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
     if run.licence:

@@ -150,9 +150,9 @@ def load(
         low, high = meta["span"]
         if high - low < _SLIVER:
             _warn(
-                f"{path}: nearly all photos use levels {low} to {high} of 0 to 255 alone, a sliver of the range. If their "
-                "files have fewer significant bits than they could, say so in the files (sBIT in PNG, SMaxSampleValue in "
-                "TIFF), or stretch them"
+                f"{path}: nearly all photos use levels {low} to {high} of 0 to 255 alone, a sliver of the range. If "
+                "their pixels have fewer significant bits than the files have room for, say so in the files (sBIT in "
+                "PNG, SMaxSampleValue in TIFF), or stretch them"
             )
     train, validation, test = parted(images, parts, *(meta[what] for what in ("labels", "names", "digests")))
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)

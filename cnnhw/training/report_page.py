@@ -36,6 +36,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
+        "Classes": ", ".join(f"{number} {name}" for number, name in enumerate(summary["classes"], start=1)),
         "Data": summary["data_note"],
         "Licence of photos and weights": summary["licence"],
         "Processor": summary["processor"],
