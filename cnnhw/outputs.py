@@ -127,7 +127,7 @@ def draw(path: Path, write: Callable[[Path], Any]) -> None:
         with files.replacing(path, new=True) as temporary:
             write(temporary)
     except Exception as error:
-        reason = " ".join(f"{error or type(error).__name__}".split())
+        reason = " ".join((str(error) or type(error).__name__).split())
         warnings.warn(f"{path} could not be drawn ({reason}); all else is saved", stacklevel=3)
 
 

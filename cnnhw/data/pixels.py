@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -118,14 +119,13 @@ def png_essence(data: bytes) -> bytes | None:
 
 def tiff_black_is_zero(data: bytes) -> bytes | None:
     """Return a TIFF file in which white is zero, as one in which black is; None if it is none."""
-    if data[:4] not in _TIFF:
-        return None
     order = "<" if data[:1] == b"I" else ">"
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        if struct.unpack_from(f"{order}HHIH", data, entry) == (_PHOTOMETRIC, 3, 1, 0):
-            return data[: entry + 8] + struct.pack(f"{order}H", 1) + data[entry + 10 :]
+    with contextlib.suppress(struct.error):  # it is cut
+        (start,) = struct.unpack_from(f"{order}I", data, 4) if data[:4] in _TIFF else (len(data),)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}HHIH", data, entry) == (_PHOTOMETRIC, 3, 1, 0):
+                return data[: entry + 8] + struct.pack(f"{order}H", 1) + data[entry + 10 :]
     return None
 
 

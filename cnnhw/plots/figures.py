@@ -5,18 +5,13 @@ All is drawn with settings of our own, whatever the user's matplotlibrc says.
 
 from __future__ import annotations
 
-import os
 import unicodedata
 import warnings
 from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
-try:
-    import matplotlib
-except Exception:  # MPLBACKEND names what does not exist
-    os.environ["MPLBACKEND"] = "agg"
-    import matplotlib
+import matplotlib
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
