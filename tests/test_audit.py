@@ -318,6 +318,8 @@ def test_command(folder, command, tmp_path):
     assert within["other_label"] == 2
     assert between["count"] >= 53
     assert f"within pets, up to 6 of 64 bits apart: {within['count']} pairs" in out
+    assert f"{within['leaks']} of a training and a test photo, {within['other_label']} of two classes." in out
+    assert f", labelled {ODD[0]} and {ODD[1]}" in out
 
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()

@@ -320,9 +320,10 @@ def table(result: Mapping[str, Any], pairs: int = 10) -> str:
         lines += [
             "",
             f"Near duplicates {where}, up to {result['distance']} of 64 bits apart: {section['count']:,} pairs, "
-            f"{section['leaks']:,} of a training and a test photo.",
+            f"{section['leaks']:,} of a training and a test photo, {section['other_label']:,} of two classes.",
         ]
         for pair in section["pairs"][:pairs]:
             photos = (f"{name} ({part})" for name, part in zip(pair["names"], pair["parts"], strict=True))
-            lines.append(f"  {pair['distance']} apart: {' and '.join(photos)}")
+            classes = f", labelled {' and '.join(pair['labels'])}" if len(set(pair["labels"])) > 1 else ""
+            lines.append(f"  {pair['distance']} apart: {' and '.join(photos)}{classes}")
     return "\n".join(lines)
