@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from cnnhw.errors import DataError
 
-__all__ = ["eight_bits", "png_essence", "tiff_black_is_zero", "unidentified"]
+__all__ = []
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")

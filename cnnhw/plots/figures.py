@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
@@ -48,7 +47,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 110) -> None:
     try:
         with files.replacing(path) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about glyphs and margins, of which the reader sees as much
-            FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=dpi)
+            figure.savefig(temporary, format="png", dpi=dpi, backend="agg")
     finally:
         plt.close(figure)
 
