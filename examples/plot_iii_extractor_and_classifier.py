@@ -38,6 +38,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, theory
+from cnnhw.book import registry
 
 NAMES = ("q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception")
 
@@ -101,7 +102,7 @@ for many, kernel in ((2, 5), (3, 7)):
 records = cnnhw.studies.records("design")
 points = {"multiply-adds": {}, "parameters": {}}
 print(f"{'':22}{'parameters':>12}{'multiply-adds':>15}{'accuracy':>10}")
-for arm in cnnhw.book.registry.get("design").arms:
+for arm in registry.get("design").arms:
     layers = theory.layers(cnnhw.models.create("plain", size=32, **arm.options))
     parameters = sum(layer.parameters for layer in layers)
     macs = sum(layer.macs for layer in layers)

@@ -65,7 +65,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, theory
-from cnnhw.book import figures
+from cnnhw.book import figures, registry
 from cnnhw.book.registry import MEASURES
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
@@ -102,9 +102,7 @@ rates = {}
 for record in cnnhw.studies.records("rates"):
     arm, _, rate = record.arm.rpartition("_")
     rates.setdefault(arm, {})[float(rate)] = record.history["validation_accuracy"][-1]
-used = {
-    arm.name: arm.recipe.learning_rate for arm in cnnhw.book.registry.get("q2").arms
-}
+used = {arm.name: arm.recipe.learning_rate for arm in registry.get("q2").arms}
 print(f"{'network':22}rate: validation accuracy")
 for arm, by_rate in rates.items():
     if arm in used:  # the others are for chapter Q4

@@ -180,10 +180,10 @@ def test_links(place):
         (lambda path: write(path / "1.png", encoded(picture(1))), "no class folders, but 1 photos"),
         (lambda path: fill(path, classes=("cat",)), "one class only, 'cat'"),
         (lambda path: (fill(path) / "emu").mkdir(), "emu is empty"),
-        (lambda path: (fill(path / "train"), fill(path / "test", ("cat",))), "test has no folder for dog"),
+        (lambda path: (fill(path / "train"), fill(path / "test", ("cat",))), "the part test has no photos of dog"),
         (lambda path: (fill(path / "train"), fill(path / "extra")), "holds extra beside train"),
         (lambda path: fill(path, ("train", "test")), "no class folders, but 10 photos"),
-        (lambda path: fill(path, count=2), "class 'cat' .* 2 readable photos"),
+        (lambda path: fill(path, count=2), "too few .* 2 of its 2 classes: 'cat' .2, none for train., 'dog'"),
         (lambda path: path.write_bytes(b"x"), "is a file"),
     ],
 )

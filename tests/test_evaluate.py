@@ -139,13 +139,32 @@ def test_a_network_without_names_is_matched_by_number(photos, model):
     ("classes", "message"),
     [
         (("class 0", "class 1", "Class 2"), "it lacks 'class 2' and has 'Class 2', unknown to the network"),
-        (("class 0", "class 1"), "it lacks 'class 2'. Name"),
         (("class 0", "class 1", "class 2", "a", "b"), "it has 'a', 'b', unknown to the network. Name"),
     ],
 )
 def test_other_classes_are_refused_by_name(photos, model, classes, message):
     with pytest.raises(DataError, match=message):
         assess(model, dataclasses.replace(photos, classes=classes))
+
+
+def test_some_of_the_classes_will_do(photos, model):
+    rows = photos.test.labels < 2
+    test = dataclasses.replace(photos.test, index=photos.test.index[rows], labels=photos.test.labels[rows])
+    test = dataclasses.replace(test, names=test.names[: len(test)], digests=test.digests[: len(test)])
+    found = assess(model, dataclasses.replace(photos, classes=photos.classes[:2], test=test))
+    assert found.classes == model.classes
+    assert found.labels.tolist() == [model.classes.index(f"class {label}") for label in test.labels.tolist()]
+    absent = found.summary()["per_class"][model.classes.index("class 2")]
+    assert (absent["photos"], absent["recall"]) == (0, None)
+    assert found.summary()["balanced_accuracy"] == pytest.approx(
+        np.mean([one["recall"] for one in found.summary()["per_class"] if one["photos"]])
+    )
+
+
+def test_a_part_without_photos_is_refused_by_name(photos, model):
+    nothing = dataclasses.replace(photos.test, index=photos.test.index[:0], labels=photos.test.labels[:0], names=())
+    with pytest.raises(DataError, match=r"no photos in the part test .train 60, validation 20, test 0.: choose"):
+        assess(model, dataclasses.replace(photos, test=nothing))
 
 
 def test_what_cannot_be_assessed_is_refused(photos, model):
@@ -282,6 +301,31 @@ def test_the_command_says_which_photos_it_used(trained, run):
     assert code == 2
     assert "lacks 'dogs' and has 'wolves', unknown to the network" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("photos", "words", "said"),
+    [
+        ({"cats": 2, "dogs": 2}, ("--part", "all"), "all, 4 of 4 photos."),
+        ({"dogs": 1}, ("--part", "all"), "No photos of 1 of the network's 2 classes: cats."),
+        ({"dogs": 1}, (), "the test part, 1 of 1 photos."),
+        ({"test/cats": 2, "test/dogs": 1}, (), "the test part, 3 of 3 photos."),
+        ({"valid/cats": 2}, ("--part", "validation"), "the validation part, 2 of 2 photos."),
+        ({"cats/test": 2, "dogs/test": 1}, (), "the test part, 3 of 3 photos."),
+        ({"a/cats": 2, "b/cats": 1, "a/dogs": 1, "b/dogs": 1}, ("--layout", "part/class", "--part", "all"), "5 of 5"),
+        ({"cats/2023": 2, "cats/2024": 2, "dogs": 1}, ("--part", "all"), "5 of 5"),
+        ({"cats/2023": 2, "cats/2024": 2}, ("--part", "all"), "4 of 4"),
+    ],
+)
+def test_evaluation_is_not_training(trained, run, photos, words, said):
+    for number, (place, count) in enumerate(photos.items()):
+        folder = trained.parents[1] / "held" / place
+        folder.mkdir(parents=True)
+        for k in range(count):
+            Image.fromarray(np.full((16, 16, 3), 20 * number + k, np.uint8)).save(folder / f"{k}.png")
+    code, out, err = run("evaluate", trained, "--data", "held", *words)
+    assert code == 0, err
+    assert said in out
 
 
 def test_parts_of_the_command_are_those_of_the_function():

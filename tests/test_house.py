@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import pkgutil
 from pathlib import Path
@@ -13,6 +14,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("the documentation is not here", allow_module_level=True)
 
+import cnnhw
 from cnnhw_docs import house, house_picture
 
 SITE = DOCS / "cnnhw_docs"
@@ -30,6 +32,17 @@ def test_no_modules_import_each_other_in_a_circle(package):
 def test_every_room_has_a_floor():
     rooms = {name.split(".")[1] for name in house.modules() if "." in name} - {"__main__"}
     assert rooms == {room for rooms in house.FLOORS for room in rooms}
+
+
+@pytest.mark.parametrize("page", sorted((DOCS.parent / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_pages_use_what_they_import(page):
+    # a module that the package does not import is there on the site, as another page has imported it, and nowhere else
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(page.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cnnhw"
+    }
+    assert used <= {*cnnhw.__all__, "__version__"}
 
 
 def test_what_is_not_allowed_is_found(tmp_path):

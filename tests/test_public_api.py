@@ -171,7 +171,8 @@ def test_listing_notices_changes():
 
 
 INTERNAL = (
-    "cnnhw.book", "cnnhw.cli", "cnnhw.data.archives", "cnnhw.data.cache", "cnnhw.data.sources",
+    "cnnhw.book", "cnnhw.cli", "cnnhw.data.archives", "cnnhw.data.cache", "cnnhw.data.layout",
+    "cnnhw.data.sources",
     "cnnhw.files", "cnnhw.outputs", "cnnhw.studies.drift", "cnnhw.studies.fingerprint", "cnnhw.studies.queue",
     "cnnhw.studies.store", "cnnhw.training.checkpoint", "cnnhw.training.distributed", "cnnhw.training.throughput",
 )  # fmt: skip

@@ -208,6 +208,26 @@ def test_checkpoint_of_other_settings_is_refused(photos, tmp_path):
         cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, resume=True, progress=False)
 
 
+def test_a_refused_checkpoint_says_what_differs(photos, tmp_path):
+    def stop(epoch, *_):
+        raise KeyboardInterrupt
+
+    def again(others=photos, **changes):
+        recipe = dataclasses.replace(RECIPES["adam"], **changes)
+        with pytest.raises(TrainingError) as caught:
+            cnnhw.fit(fresh(others), others, recipe, folder=tmp_path, resume=True, progress=False)
+        return str(caught.value)
+
+    with pytest.raises(KeyboardInterrupt):
+        cnnhw.fit(fresh(photos), photos, RECIPES["adam"], folder=tmp_path, progress=False, on_epoch=stop)
+    said = again(learning_rate=0.5, flip=True)
+    assert "other settings (learning_rate: 0.001 there, 0.5 now, flip: False there, True now): give" in said
+    assert "stripes, 3 classes, 60 + 20 + 30 photos there, stripes, 3 classes, 63 + 21 + 31 photos now" in again(
+        make_photos(train=63)
+    )
+    assert "30 photos, but others or in other classes or parts now" in again(make_photos(seed=1))
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 100])
 def test_damaged_checkpoint_is_refused_and_kept(photos, tmp_path, content):
     path = tmp_path / training.CHECKPOINT

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cnnhw import outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _ROOT, _file, _source, _write
+from cnnhw.cli.options import _LAYOUT, _ROOT, _file, _source, _write
 from cnnhw.errors import CnnhwError
 
 __all__ = []
@@ -45,8 +46,9 @@ def data_fetch(name: str, root: Path | None) -> None:
 @click.argument("name_or_folder")
 @click.option("--size", default=128, show_default=True, help="Side length in pixels.")
 @_file("Also draw a contact sheet to this PNG file.")
+@_LAYOUT
 @_ROOT
-def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | None) -> None:
+def data_show(name_or_folder: str, size: int, out: Path | None, layout: Any, root: Path | None) -> None:
     """Count the photos of a data set, class by class."""
     import torch
 
@@ -54,7 +56,7 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 
     if out:
         outputs.check_file(out)
-    photos = data.load(name_or_folder, size=size, root=root)
+    photos = data.load(name_or_folder, size=size, root=root, layout=layout)
     splits = {"train": photos.train, "validation": photos.validation, "test": photos.test}
     click.echo(f"{photos.name}, {photos.size}x{photos.size} pixels. {photos.note}".rstrip())
     width = max(len(name) for name in (*photos.classes, "all"))
@@ -91,10 +93,11 @@ def data_show(name_or_folder: str, size: int, out: Path | None, root: Path | Non
 @click.option("--most", type=click.IntRange(1), default=24, show_default=True, help="Suspicious labels to list.")
 @_file("Also write all findings to this file.", "--json", "as_json")
 @_file("Also draw the suspicious photos to this PNG file.")
+@_LAYOUT
 @_ROOT
 def data_audit(
     name_or_folder: str, against: str | None, weights: str, size: int | None, most: int, as_json: Path | None,
-    out: Path | None, root: Path | None,
+    out: Path | None, layout: Any, root: Path | None,
 ) -> None:  # fmt: skip
     """Look for wrong labels and for photos that are there twice.
 
@@ -114,7 +117,7 @@ def data_audit(
     if as_json and out and as_json.resolve() == out.resolve():
         raise click.UsageError(f"--json and --out are both {out}: give each a file of its own.")
     model = _source(weights, size or 224)
-    photos = data.load(name_or_folder, size=size or model.size, root=root)
+    photos = data.load(name_or_folder, size=size or model.size, root=root, layout=layout)
     other = data.load(against, size=64, root=root) if against else None  # enough for hashes of 9 x 8 areas
     credits = {}
     if name_or_folder == "flowers":

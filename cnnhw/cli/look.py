@@ -12,7 +12,7 @@ import click
 
 from cnnhw import files, models, outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _DEVICE, _PHOTO_LIMIT, _ROOT, _file, _folder, _printed_csv, _save, _value, _write
+from cnnhw.cli.options import _DEVICE, _LAYOUT, _PHOTO_LIMIT, _ROOT, _file, _folder, _printed_csv, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
 from cnnhw.models.weights import load, shipped
 from cnnhw.training import distributed
@@ -45,6 +45,7 @@ def predict(
     import torch
 
     from cnnhw import data
+    from cnnhw.data.archives import portable, unused
     from cnnhw.data.augment import to_float
 
     if out:
@@ -57,7 +58,11 @@ def predict(
     if printed:
         printed.writerow(rows[0])
     failed = 0
+    names: dict[str, Path] = {}
     for path in data.photo_files(photos):
+        shown = portable(str(path))
+        shown = shown if names.get(shown, path) == path else unused(shown, names)
+        names[shown] = path
         try:
             image = data.read_photo(_photo(path), size=model.size, crop=crop)
         except CnnhwError as error:
@@ -67,11 +72,11 @@ def predict(
         with torch.inference_mode():
             shares = model(to_float(image[None]).to(device)).softmax(1)[0].tolist()
         ranked = sorted(zip(shares, classes, strict=True), reverse=True)
-        rows.append((str(path), ranked[0][1], *(f"{share:.4f}" for share in shares)))
+        rows.append((shown, ranked[0][1], *(f"{share:.4f}" for share in shares)))
         if printed:
             printed.writerow(rows[-1])
         else:
-            click.echo(f"{path}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
+            click.echo(f"{shown}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
     if out:
         out = _write(lambda path: files.write_csv(path, rows), out)
         click.echo(f"Table: {out}", err=True)
@@ -105,15 +110,16 @@ def _photo(path: Path) -> Path:
     help="Which of the photos; they are split as for training.",
 )  # fmt: skip
 @_folder("Also write figures, pictures and the list of errors to this folder.")
+@_LAYOUT
 @_DEVICE
 @_ROOT
 def evaluate(
-    weights: Path, name_or_folder: str, part: str, out: Path | None, device_name: str, root: Path | None
+    weights: Path, name_or_folder: str, part: str, out: Path | None, layout: Any, device_name: str, root: Path | None
 ) -> None:
     """Measure how good a trained network is on labelled photos.
 
-    Prints accuracy, each class's precision and recall, and calibration. The classes of the photos have to be the
-    network's, by name. WEIGHTS is as for predict.
+    Prints accuracy, each class's precision and recall, and calibration. The classes of the photos have to be among the
+    network's, by name; one photo will do. WEIGHTS is as for predict.
     """
     from cnnhw import data
     from cnnhw.evaluation import assessment
@@ -121,11 +127,13 @@ def evaluate(
     if out:
         assessment.check_unused(out)
     model = load(weights).to(distributed.device(device_name))
-    photos = data.load(name_or_folder, size=model.size, root=root)
+    photos = data.load(name_or_folder, size=model.size, root=root, layout=layout, classes=model.classes)
     found = assessment.assess(model, photos, part)
     total = sum(len(split) for split in photos.splits)
     which = "all" if part == "all" else f"the {part} part"
     click.echo(f"{photos.name}: {which}, {len(found.names):,} of {total:,} photos. {photos.note}".rstrip())
+    if absent := [name for name in found.classes if name not in photos.classes]:
+        click.echo(f"No photos of {len(absent)} of the network's {len(found.classes)} classes: {', '.join(absent)}.")
     if part in ("train", "all"):
         click.echo(
             "If the network was trained on these data, it has seen some of these photos: the figures are optimistic."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnhw import files, outputs
+from cnnhw.data.layout import LAYOUTS
 from cnnhw.errors import CnnhwError
 from cnnhw.training import distributed
 
@@ -41,6 +42,10 @@ _DEVICE = click.option(
     help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps.",
 )  # fmt: skip
 
+_LAYOUT = click.option(
+    "--layout", type=click.Choice(LAYOUTS),
+    help="What the folders stand for, from above; parts are training, validation and test [default: as they look].",
+)  # fmt: skip
 _ROOT = _folder("Folder to look for data in first [default: $CNNHW_DATA, then the cache folder].", "--root")
 _CLASS_WEIGHTS = click.option("--class-weights", is_flag=True, help="Weigh rare classes up.")
 _RESUME = click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
@@ -150,7 +155,7 @@ def _counts(photos: PhotoSet) -> str:
         f"{len(getattr(photos, part)):,} photos {purpose}"
         for part, purpose in (("train", "to train on"), ("validation", "to validate with"), ("test", "to test on"))
     )
-    return f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}."
+    return f"{photos.name}: {len(photos.classes)} classes, {', '.join(counts)}. {photos.note}".rstrip()
 
 
 def _value(text: str) -> bool | int | float | str:

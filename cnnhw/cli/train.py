@@ -13,6 +13,7 @@ from cnnhw.cli.command import cli
 from cnnhw.cli.options import (
     _CLASS_WEIGHTS,
     _DEVICE,
+    _LAYOUT,
     _RESUME,
     _ROOT,
     _SEED,
@@ -61,12 +62,13 @@ _KEPT = "The last whole epoch is kept: the same command with --resume goes on fr
 @_CLASS_WEIGHTS
 @_folder("Folder for the result [default: runs/MODEL-DATA-SEED].")
 @_RESUME
+@_LAYOUT
 @_DEVICE
 @_ROOT
 def train(
     model: str, name_or_folder: str, minutes: float | None, epochs: int | None, size: int | None, seed: int,
     batch_size: int | None, rate: float | None, augment: bool | None, class_weights: bool, out: Path | None,
-    resume: bool, device_name: str, root: Path | None,
+    resume: bool, layout: Any, device_name: str, root: Path | None,
 ) -> None:  # fmt: skip
     """Train MODEL on photos and save a report.
 
@@ -102,8 +104,8 @@ def train(
                     f"{folder} holds a damaged checkpoint ({error}): delete it to start anew"
                 ) from error
         elif model == "best" and not epochs:
-            measured = data.load(name_or_folder, size=size or 64, root=root)
-            native = data.native_side(name_or_folder, root=root)
+            measured = data.load(name_or_folder, size=size or 64, root=root, layout=layout)
+            native = data.native_side(name_or_folder, root=root, layout=layout)
             click.echo("Measuring how fast this machine is ...")
             plan = presets.within(minutes or 10, len(measured.train), native=native, size=size, device=device)
         else:
@@ -118,7 +120,7 @@ def train(
             plan.recipe, **{name: value for name, value in wanted.items() if value is not None}
         )
         with distributed.local_first():
-            photos = data.load(name_or_folder, size=size, root=root)
+            photos = data.load(name_or_folder, size=size, root=root, layout=layout)
         try:
             network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
         except ValueError as error:
@@ -204,11 +206,12 @@ train.help = train.help.format(networks=", ".join(name for name in models.names(
 @_CLASS_WEIGHTS
 @_folder("Folder for the result [default: runs/WEIGHTS-to-DATA-SEED].")
 @_RESUME
+@_LAYOUT
 @_DEVICE
 @_ROOT
 def transfer(
     weights: str, name_or_folder: str, kind: str, hidden: int, dropout: float, head_epochs: int, epochs: int,
-    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool,
+    size: int | None, seed: int, augment: bool, class_weights: bool, out: Path | None, resume: bool, layout: Any,
     device_name: str, root: Path | None,
 ) -> None:  # fmt: skip
     """Teach a trained network the classes of your own photos, and save a report.
@@ -229,7 +232,7 @@ def transfer(
     model = _source(weights, size).to(device)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
-    photos = data.load(name_or_folder, size=size or model.size, root=root)
+    photos = data.load(name_or_folder, size=size or model.size, root=root, layout=layout)
     head = None if kind == "own" else transfers.Head(
         hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
     )  # fmt: skip

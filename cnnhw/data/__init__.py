@@ -7,7 +7,7 @@ import operator
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnhw.data import cache, decode, splits
+from cnnhw.data import layout as layouts
 from cnnhw.data.archives import Container, Folder
 from cnnhw.data.decode import read_photo
 from cnnhw.data.photoset import PhotoSet, Split, parted
-from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names, own_folder
+from cnnhw.data.sources import SOURCES, Selection, describe, fetch, flower_credits, names
 from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
 
 __all__ = [
@@ -49,6 +50,8 @@ def load(
     crop: bool = False,
     progress: bool = True,
     on_error: Literal["skip", "raise"] = "skip",
+    layout: Literal["class", "part/class", "class/part"] | None = None,
+    classes: Iterable[str] | None = None,
 ) -> PhotoSet:
     """Load a data set: photos of one size, split into train, validation and test.
 
@@ -58,10 +61,9 @@ def load(
     Parameters
     ----------
     name_or_folder : str or Path
-        One of `names`, or a folder of class folders, or one with ``train/`` and, if wanted, ``test/`` and
-        ``validation/`` above the class folders. A name goes before a folder of the same name: write
-        ``"./flowers"`` for the folder. Beside ``"scenes"`` there are ``"scenes_easy"``, ``"scenes_middle"`` and
-        ``"scenes_hard"``.
+        One of `names`, or a folder of class folders; there may be folders for training, validation and test
+        above the class folders or in them. ``"./flowers"`` is a folder of that name, ``"flowers"`` the data set.
+        Beside ``"scenes"`` there are ``"scenes_easy"``, ``"scenes_middle"`` and ``"scenes_hard"``.
     size : int
         The side length S of the photos in pixels, 8 to 1024.
     root : str or Path, optional
@@ -77,6 +79,12 @@ def load(
     on_error : {"skip", "raise"}
         What to do about files in class folders that are not readable photos: leave them out and warn, or
         refuse the whole data set.
+    layout : {"class", "part/class", "class/part"}, optional
+        What the folders of a folder of your own stand for, from above. By default their structure and names
+        decide, and what may be read in two ways is refused.
+    classes : iterable of str, optional
+        For evaluation only: the classes of the network (none, if it does not name them). Some of them will do, with
+        one photo or more, and parts may be empty.
 
     Returns
     -------
@@ -88,7 +96,7 @@ def load(
     DataError
         If the photos cannot be used; the message says what is wrong, where, and what to do.
     UnknownNameError
-        If `name_or_folder` is neither a data set nor a folder.
+        If `name_or_folder` is neither a data set nor a folder, or there is no such `layout`.
 
     Warns
     -----
@@ -112,21 +120,30 @@ def load(
         raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
     if on_error not in ("skip", "raise"):
         raise DataError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
-    if name_or_folder in _SCENES:
+    named = _named(name_or_folder)
+    if named in _SCENES:
         from cnnhw.data import scenes
 
-        if name_or_folder == "scenes":
+        if named == "scenes":
             return scenes.load(size=size, split_seed=split_seed, progress=progress)
-        controls = getattr(scenes, _SCENES[str(name_or_folder)])
+        controls = getattr(scenes, _SCENES[named])
         found = scenes.load(size=size, split_seed=split_seed, controls=controls, progress=progress)
-        return dataclasses.replace(found, name=str(name_or_folder))
+        return dataclasses.replace(found, name=named)
 
-    source = SOURCES.get(str(name_or_folder))
-    container, choose = _open(name_or_folder, size, root, progress)
+    known = None if classes is None else tuple(classes)
+    container, choose = _open(name_or_folder, size, root, progress, layout, known)
     path = container.path
-    name, licence = (str(name_or_folder), source.licence) if source else (path.resolve().name, "")
-    key = cache.key(decode.VERSION, name if source else "", container.identity(), size, bool(crop))
-    images, meta = cache.load(key) or _decode(key, container, choose(), size, bool(crop), progress)
+    source = SOURCES.get(named)
+    name, licence = (named, source.licence) if source else (path.resolve().name, "")
+    own = None if source else _described(choose())
+    if own and known is None:
+        _parts(path, own, ["to be read"] * len(own["names"]), split_seed)
+    # of a folder, the photos alone decide whether they are decoded again, not what is written beside them
+    identity = container.identity(own and own["names"])
+    key = cache.key(decode.VERSION, named, identity, size, bool(crop))
+    images, meta = cache.load(key) or _decode(key, container, own or _described(choose()), size, bool(crop), progress)
+    if own:
+        meta |= own | {"skipped": [*own["skipped"], *meta["skipped"]]}
 
     skipped = tuple((photo, reason) for photo, reason in meta["skipped"])
     if skipped:
@@ -135,7 +152,7 @@ def load(
         if on_error == "raise":
             raise DataError(f"{path} holds files that are not readable photos: {some}{more}. Remove them")
         warnings.warn(f"{path}: {len(skipped)} left out: {some}{more}", SkippedPhotosWarning, stacklevel=2)
-    parts = _parts(path, meta, split_seed)
+    parts = _parts(path, meta, meta["digests"], split_seed, few=known is not None)
     notes = [meta["note"]] if meta["note"] else []
     across, mixed = (_copies(meta, column) for column in (parts, meta["labels"]))
     if across:
@@ -158,11 +175,14 @@ def load(
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
 
-def native_side(name_or_folder: str | Path, root: str | Path | None = None) -> int:
-    """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled."""
-    if name_or_folder in _SCENES:
+def native_side(name_or_folder: str | Path, root: str | Path | None = None, layout: str | None = None) -> int:
+    """Return the median of the shorter sides, in pixels, of a data set's photos before they are scaled.
+
+    `layout` is that of `load`.
+    """
+    if _named(name_or_folder) in _SCENES:
         return 1024
-    container, choose = _open(name_or_folder, 1024, root, progress=False)
+    container, choose = _open(name_or_folder, 1024, root, False, layout)
     names = [photo.name for photo in choose().photos]
     chosen = names[:: max(1, len(names) // 50)]
     sides = [decode.shorter_side(content) for _, content in container.read(chosen)]
@@ -171,25 +191,48 @@ def native_side(name_or_folder: str | Path, root: str | Path | None = None) -> i
 
 
 def photo_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Return files, with those below each folder, in natural order, in place of the folder."""
+    """Return files, with those below each folder that may be photos, in natural order, in place of the folder."""
     found: list[Path] = []
     for path in map(Path, paths):
-        below = sorted(Folder(path).names(), key=splits.natural) if path.is_dir() else None
-        if below == []:
-            raise DataError(f"folder {path} holds no files")
-        found += [path] if below is None else [path / name for name in below]
+        if path.is_dir():
+            folder = Folder(path)
+            below = folder.files(sorted(folder.photos(), key=splits.natural))
+            if not below:
+                raise DataError(f"folder {path} holds no photos")
+            found += below
+        else:
+            found.append(path)
     return found
 
 
+def _named(name_or_folder: str | Path) -> str:
+    """Return the name of a named data set; "" for a folder."""
+    if not isinstance(name_or_folder, str) or name_or_folder not in {**_SCENES, **SOURCES}:
+        return ""
+    folder = Path(name_or_folder)
+    if folder.is_dir() and any(below.is_dir() and not below.name.startswith(".") for below in folder.iterdir()):
+        raise DataError(
+            f"{name_or_folder} is a data set, and a folder here holds folders: give ./{name_or_folder} for folder "
+            f"{name_or_folder}; for the data set, work in another place or rename the folder"
+        )
+    return name_or_folder
+
+
 def _open(
-    name_or_folder: str | Path, size: int, root: str | Path | None, progress: bool
+    name_or_folder: str | Path,
+    size: int,
+    root: str | Path | None,
+    progress: bool,
+    layout: str | None,
+    known: Collection[str] | None = None,
 ) -> tuple[Container, Callable[[], Selection]]:
     """Return where the photos lie, and a function that chooses those to be used."""
-    if source := SOURCES.get(str(name_or_folder)):
+    if named := _named(name_or_folder):
+        source = SOURCES[named]
         container = source.open(size, root, progress)
         return container, partial(source.select, container)
     folder = Folder(_own(name_or_folder))
-    return folder, partial(own_folder, folder)
+    return folder, partial(layouts.read, folder, layout, known)
 
 
 def _whole(what: str, value: Any) -> int:
@@ -211,42 +254,58 @@ def _own(name_or_folder: str | Path) -> Path:
     return path
 
 
-def _decode(
-    key: str, container: Container, chosen: Selection, size: int, crop: bool, progress: bool
-) -> tuple[Tensor, dict[str, Any]]:
+def _described(chosen: Selection) -> dict[str, Any]:
+    """Return a selection as columns, in the order of the store."""
     photos = sorted(chosen.photos, key=lambda photo: (photo.label, photo.part, splits.natural(photo.name)))
-    rows = {photo.name: row for row, photo in enumerate(photos)}
+    return {
+        "classes": chosen.classes,
+        "names": [photo.name for photo in photos],
+        "labels": [photo.label for photo in photos],
+        "parts": [photo.part for photo in photos],
+        "skipped": list(chosen.skipped),
+        "note": chosen.note,
+    }
+
+
+def _decode(
+    key: str, container: Container, chosen: dict[str, Any], size: int, crop: bool, progress: bool
+) -> tuple[Tensor, dict[str, Any]]:
+    rows = {name: row for row, name in enumerate(chosen["names"])}
 
     def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
         digests, failures, span = decode.decode_all(container.read(rows), rows, store, crop, progress)
-        return {
-            "classes": chosen.classes,
-            "names": list(rows),
-            "labels": [photo.label for photo in photos],
-            "parts": [photo.part for photo in photos],
+        return chosen | {
             "digests": [digests.get(name) for name in rows],
-            "skipped": [*chosen.skipped, *((name, failures[name]) for name in rows if name in failures)],
-            "note": chosen.note,
+            "skipped": [(name, failures[name]) for name in rows if name in failures],
             "span": span,
         }
 
     return cache.build(key, (len(rows), 3, size, size), fill)
 
 
-def _parts(path: Path, meta: dict[str, Any], split_seed: int) -> list[str]:
-    """Return the part of each row of the store; "" where the photo could not be decoded."""
-    good = [row for row, digest in enumerate(meta["digests"]) if digest]
-    names, labels, given = ([meta[what][row] for row in good] for what in ("names", "labels", "parts"))
-    chosen = splits.split(names, labels, given, split_seed)
-    here = Counter(zip(labels, chosen, strict=True))
-    for label, name in enumerate(meta["classes"]):
-        if lacking := [part for part in splits.PARTS if not here[label, part]]:
-            raise DataError(
-                f"class {name!r} of {path} has {labels.count(label)} readable photos, which leaves none for "
-                f"{' and '.join(lacking)}: a class needs at least 3, one each for train, validation and test"
-            )
-    parts = [""] * len(meta["names"])
-    for row, part in zip(good, chosen, strict=True):
+def _parts(
+    path: Path, chosen: dict[str, Any], digests: Sequence[str | None], split_seed: int, few: bool = False
+) -> list[str]:
+    """Return the part of each row of the store; "" where there is no digest, as the photo could not be decoded.
+
+    Unless `few` photos will do, each class has to have some in every part.
+    """
+    good = [row for row, digest in enumerate(digests) if digest]
+    names, labels, given = ([chosen[what][row] for row in good] for what in ("names", "labels", "parts"))
+    split = splits.split(names, labels, given, split_seed)
+    here, counts = Counter(zip(labels, split, strict=True)), Counter(labels)
+    small = [
+        f"{name!r} ({counts[label]}, none for {' and '.join(lacking)})"
+        for label, name in enumerate(chosen["classes"])
+        if (lacking := [part for part in splits.PARTS if not here[label, part]])
+    ]
+    if small and not few:
+        raise DataError(
+            f"{path} has too few readable photos of {len(small)} of its {len(chosen['classes'])} classes: "
+            f"{', '.join(small)}. A class needs at least 3, one each for train, validation and test"
+        )
+    parts = [""] * len(digests)
+    for row, part in zip(good, split, strict=True):
         parts[row] = part
     return parts
 

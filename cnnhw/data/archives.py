@@ -10,6 +10,7 @@ import abc
 import bz2
 import contextlib
 import gzip
+import json
 import lzma
 import os
 import re
@@ -21,14 +22,14 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, cast
 
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder
 
-__all__ = ["Container", "Folder", "open_container"]
+__all__ = ["Container", "Folder", "open_container", "portable", "unused"]
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
@@ -40,7 +41,25 @@ _HEADER_LIMIT = 2**17  # bytes of all headers of one member of a tar archive
 _LONG_NUMBER = re.compile(rb"\d{256}")  # tarfile's search for numbers takes the square of their length
 _RAR_COPY, _RAR_UNIX = 5, 3  # a file stored once and named twice; file modes are those of Unix
 _SPECIAL = "is a link or a device"
-_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+_IGNORED = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r",  # of systems and of Picasa
+    "$recycle.bin", "recycler", "recycled", "system volume information", "found.000", "lost+found",
+    "@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@sharebin",  # of network storage
+    "network trash folder", "temporary items", "__pycache__",
+}  # fmt: skip
+"""What systems and tools put beside photos, in lower case; names that begin with a dot are passed over as well."""
+
+_OTHER = re.compile(
+    r"\.(csv|tsv|jsonl?|xml|txt|md|rst|html?|ya?ml|toml|ini|cfg|log|pdf|docx?|xlsx?|ods|mat|np[yz]|pkl|pickle|parquet|"
+    r"h5|hdf5|db|sqlite|py|ipynb|onnx|pth?|ckpt|safetensors)",
+    re.IGNORECASE,
+)
+"""Endings of files that lie beside photos and mean no photo, unless they begin as one."""
+
+_PHOTO_STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s|BM....\0\0\0\0", re.DOTALL
+)
+_RESULTS_LIMIT = 16 * 2**20  # bytes of run.json
 
 
 class Container(abc.ABC):
@@ -50,8 +69,8 @@ class Container(abc.ABC):
         self.path = path
 
     @abc.abstractmethod
-    def identity(self) -> list[Any]:
-        """Return what changes when the files do, in a form JSON can hold."""
+    def identity(self, wanted: Iterable[str] | None = None) -> list[Any]:
+        """Return what changes when the `wanted` files do, or any, in a form JSON can hold; of an archive, its own."""
 
     @abc.abstractmethod
     def names(self) -> list[str]:
@@ -69,12 +88,16 @@ class Folder(Container):
     """The files below a folder, or only below some of its subfolders.
 
     Symbolic links to files are followed; those to folders if they lead out of `path`, each folder once, so that loops
-    end. `folders` lists the subfolders found, relative to `path`. A folder that cannot be listed raises DataError.
+    end. `folders` lists the subfolders found, relative to `path`, and `results` those that cnnhw saved a run or an
+    evaluation in, of which nothing is read. A folder that cannot be listed raises DataError.
+
+    Names are spelt the same on every system; of files that are then called the same, the later ones get a number.
     """
 
     def __init__(self, path: Path, only: Sequence[str] = ("",)) -> None:
         super().__init__(path)
-        self.folders: list[str] = []
+        self.folders: dict[str, None] = {}  # two that are spelt alike are one
+        self.results: list[str] = []
         self._files: dict[str, tuple[str, os.stat_result | None]] = {}
         self._seen: set[str] = set()
         self._root = os.path.realpath(path)
@@ -94,28 +117,49 @@ class Folder(Container):
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"folder {folder} cannot be listed: {error.strerror}. Check its permissions") from error
+        if prefix and _holds_results(entries):
+            self.results.append(prefix[:-1])
+            return
         for entry in entries:
             if _ignored(entry.name):
                 continue
-            name = prefix + _portable(entry.name)
+            name = prefix + portable(entry.name)
             try:
                 status = entry.stat()
             except OSError:  # a broken link
-                self._files[name] = (entry.path, None)
-                continue
-            if not stat.S_ISDIR(status.st_mode):
-                self._files[name] = (entry.path, status if stat.S_ISREG(status.st_mode) else None)
+                status = None
+            if status is None or not stat.S_ISDIR(status.st_mode):
+                regular = status if status and stat.S_ISREG(status.st_mode) else None
+                self._files[unused(name, self._files)] = (entry.path, regular)
             elif not (entry.is_symlink() and Path(os.path.realpath(entry.path)).is_relative_to(self._root)):
-                self.folders.append(name)
+                self.folders[name] = None
                 self._visit(entry.path, f"{name}/")
 
-    def identity(self) -> list[Any]:
-        """Return path, and name, size, time and mode of every file."""
-        files = [
-            [name, *((status.st_size, status.st_mtime_ns, status.st_mode) if status else ())]
-            for name, (_, status) in self._files.items()
-        ]
-        return [self._root, files]
+    def identity(self, wanted: Iterable[str] | None = None) -> list[Any]:
+        """Return path, and name, size, time and mode of the `wanted` files, or of all."""
+        found: list[list[Any]] = []
+        for name in self._files if wanted is None else wanted:
+            status = self._files[name][1]
+            found.append([name, *((status.st_size, status.st_mtime_ns, status.st_mode) if status else ())])
+        return [self._root, found]
+
+    def photos(self) -> list[str]:
+        """Return the names of the files that may be photos: neither by ending nor by content anything else."""
+        return [name for name in self._files if not self._is_other(name)]
+
+    def files(self, names: Iterable[str]) -> list[Path]:
+        """Return the paths to open of files, below `path` as it was given."""
+        return [self.path / Path(self._files[name][0]).relative_to(self._root) for name in names]
+
+    def _is_other(self, name: str) -> bool:
+        path, status = self._files[name]
+        if status is None or not _OTHER.fullmatch(PurePosixPath(name).suffix):
+            return False
+        try:
+            with Path(path).open("rb") as file:
+                return not _PHOTO_STARTS.match(file.read(16))
+        except OSError:
+            return True
 
     def names(self) -> list[str]:
         """Return the names of all files, relative and with ``/``, without hidden files."""
@@ -144,7 +188,7 @@ class _Archive(Container):
         self._prefix = f"{top}/" if top else ""
         self._inside: dict[str, str] | None = None
 
-    def identity(self) -> list[Any]:
+    def identity(self, wanted: Iterable[str] | None = None) -> list[Any]:
         status = self.path.stat()
         return [os.path.realpath(self.path), status.st_size, status.st_mtime_ns]
 
@@ -154,7 +198,7 @@ class _Archive(Container):
     def _members(self) -> dict[str, str]:
         """Check all members, once; return the names inside the archive by their portable names."""
         if self._inside is None:
-            total, inside = 0, {}
+            total, inside = 0, dict[str, str]()
             most = max(RATIO_FROM, RATIO_LIMIT * self.path.stat().st_size)
             for count, (name, size, fault) in enumerate(self._list(), start=1):
                 total += size
@@ -175,7 +219,8 @@ class _Archive(Container):
                         "original source again"
                     )
                 if str(path).startswith(self._prefix) and not name.endswith("/") and not any(map(_ignored, path.parts)):
-                    inside[_portable(str(path)[len(self._prefix) :])] = name
+                    shown = portable(str(path)[len(self._prefix) :])
+                    inside[shown if inside.get(shown, name) == name else unused(shown, inside)] = name
             self._inside = inside
         return self._inside
 
@@ -375,6 +420,27 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive)
 
 
-def _portable(name: str) -> str:
+def _holds_results(entries: Sequence[os.DirEntry[str]]) -> bool:
+    """Whether a folder is one that cnnhw saved a run or an evaluation in."""
+    for entry in entries:
+        if entry.name in ("run.json", "evaluation.json"):
+            try:
+                if entry.stat().st_size <= _RESULTS_LIMIT:
+                    return "cnnhw" in json.loads(Path(entry.path).read_bytes())["versions"]
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                pass
+    return False
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return a name, with a number before its ending if it is taken."""
+    path, number, free = PurePosixPath(name), 1, name
+    while free in taken:
+        number += 1
+        free = str(path.with_name(f"{path.stem}~{number}{path.suffix}"))
+    return free
+
+
+def portable(name: str) -> str:
     """Return a file name spelt the same on every system: composed accents, nothing that cannot be printed."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

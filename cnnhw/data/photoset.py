@@ -138,6 +138,7 @@ def parted(
     def split(wanted: str) -> Split:
         rows = [row for row, part in enumerate(parts) if part == wanted]
         texts = (tuple(column[row] for row in rows) for column in (names, digests))
-        return Split(store, torch.tensor(rows), torch.tensor([labels[row] for row in rows]), *texts)
+        index, own = (torch.tensor(values, dtype=torch.int64) for values in (rows, [labels[row] for row in rows]))
+        return Split(store, index, own, *texts)
 
     return split("train"), split("validation"), split("test")

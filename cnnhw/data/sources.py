@@ -1,4 +1,4 @@
-"""The named data sets and the user's own folders: where the photos are, and which of them belong to the data set."""
+"""The named data sets: where the photos are, and which of them belong to the data set."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cnnhw.data.archives import Container, Folder, open_container
+from cnnhw.data.archives import Container, open_container
 from cnnhw.data.splits import natural
 from cnnhw.errors import DataError, StorageError, UnknownNameError
 from cnnhw.files import cache_folder, replacing
@@ -25,7 +25,6 @@ __all__ = [
     "fetch",
     "flower_credits",
     "names",
-    "own_folder",
 ]
 
 PATIENCE = 30.0
@@ -156,10 +155,6 @@ def _download(version: Version, path: Path, progress: bool) -> None:
         ) from error
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    return sorted(names, key=natural)
-
-
 def _select_linnaeus(container: Container) -> Selection:
     classes = ("berry", "bird", "dog", "flower", "other")
     photos = []
@@ -206,7 +201,7 @@ def _select_tiny5(container: Container) -> Selection:
     for label, ids in enumerate(TINY5.values()):
         for wnid in ids.split():
             train, test = (TINY5_COUNTS[part] // len(ids.split()) for part in ("train", "test"))
-            there = _numbered(by_id.get(wnid, []))
+            there = sorted(by_id.get(wnid, []), key=natural)
             if len(there) < train + test:
                 raise DataError(
                     f"{container.path} holds {len(there)} photos in train/{wnid}, and tiny5 needs "
@@ -264,62 +259,6 @@ SOURCES = {
     ),
 }
 """The named data sets that come as archives."""
-
-_PARTS = {
-    "train": "train",
-    "test": "test",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-}
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-
-
-def own_folder(folder: Folder) -> Selection:
-    """Return the photos of a folder of class folders, or of such folders below ``train/`` and ``test/``."""
-    names, path = folder.names(), folder.path
-    tops = [name for name in folder.folders if "/" not in name]
-    loose = [name for name in names if PurePosixPath(name).suffix.lower() in _SUFFIXES]
-    # "train" is a part, not a class, if it holds no photos itself, or if all folders beside it are parts too.
-    is_part = {top for top in tops if top.lower() in _PARTS}
-    direct = any(re.fullmatch(r"(?i)train/[^/]+", name) for name in loose)
-    split = any(top.lower() == "train" for top in tops) and (not direct or is_part == set(tops))
-    if split and is_part != set(tops):
-        others = ", ".join(sorted(set(tops) - is_part))
-        raise DataError(f"{path} holds {others} beside train: move away what is not train, test or validation")
-    roots = {f"{top}/": _PARTS[top.lower()] for top in tops} if split else {"": "train"}
-    found = {
-        root: {name[len(root) :] for name in folder.folders if name.startswith(root) and "/" not in name[len(root) :]}
-        for root in roots
-    }
-    classes = tuple(_numbered(list(set().union(*found.values()))))
-    photos, skipped = [], []
-    for name in names:
-        root = next((root for root in roots if name.startswith(root)), "")
-        label, *rest = name[len(root) :].split("/")
-        if rest:
-            photos.append(Photo(name, classes.index(label), roots[root]))
-        elif name in loose:
-            skipped.append((name, "outside the class folders"))
-    _check_classes(path, found, classes, photos, len(skipped))
-    return Selection(classes, photos, "", tuple(skipped))
-
-
-def _check_classes(
-    path: Path, found: dict[str, set[str]], classes: tuple[str, ...], photos: list[Photo], loose: int
-) -> None:
-    what = "put the photos of each class into a folder named after the class"
-    if not classes:
-        raise DataError(f"{path} holds no class folders{f', but {loose} photos' if loose else ''}: {what}")
-    for root, own in found.items():
-        if missing := sorted(set(classes) - own):
-            raise DataError(f"{path / root} has no folder for {', '.join(missing)}: each part needs every class")
-    if len(classes) == 1:
-        raise DataError(f"{path} holds one class only, {classes[0]!r}: at least two are needed; {what}")
-    for root in found:
-        there = {photo.label for photo in photos if photo.name.startswith(root)}
-        if empty := [name for label, name in enumerate(classes) if label not in there]:
-            raise DataError(f"class folder {path / root / empty[0]} is empty: put photos into it, or remove it")
 
 
 def names() -> tuple[str, ...]:

@@ -158,12 +158,15 @@ class Assessment:
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
-    """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order."""
+    """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order, all or some."""
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     classes, places = _matched(model, photos)
-    evaluation.check_fits(model, photos.size, len(photos.classes))
+    evaluation.check_fits(model, photos.size, model.num_classes)
     split = join(*photos.splits) if part == "all" else getattr(photos, part)
+    if not len(split):
+        counts = ", ".join(f"{one} {len(getattr(photos, one))}" for one in ("train", "validation", "test"))
+        raise DataError(f"{photos.name} has no photos in the part {part} ({counts}): choose another, or all")
     logits = evaluation.predict(model, split)
     if not logits.isfinite().all():
         raise WeightsError("the logits of the network are not finite: its weights cannot be used")
@@ -178,7 +181,7 @@ def check_unused(folder: Path) -> None:
 def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tensor]:
     """Return the class names in the network's order, and the place in it of each class of the data."""
     classes = model.classes or photos.classes
-    if len(classes) != model.num_classes:
+    if len(classes) != model.num_classes:  # without names
         raise DataError(
             f"the network has {model.num_classes} classes without names, {photos.name} has {len(photos.classes)}: "
             "without names, the numbers have to be the same"
@@ -187,11 +190,11 @@ def _matched(model: Classifier, photos: PhotoSet) -> tuple[tuple[str, ...], Tens
         ", ".join(repr(name) for name in one if name not in other)
         for one, other in ((classes, photos.classes), (photos.classes, classes))
     )
-    if missing or unknown:
-        differences = [f"lacks {missing}"] * bool(missing) + [f"has {unknown}, unknown to the network"] * bool(unknown)
+    if unknown:  # that some are missing is no error, but may say how they should be called
+        lacks = f"lacks {missing} and " if missing else ""
         raise DataError(
-            f"the classes of {photos.name} are not those of the network: it {' and '.join(differences)}. "
-            "Name the class folders as the network names its classes"
+            f"the classes of {photos.name} are not those of the network: it {lacks}has {unknown}, unknown to the "
+            "network. Name the class folders as the network names its classes"
         )
     return classes, torch.tensor([classes.index(name) for name in photos.classes])
 

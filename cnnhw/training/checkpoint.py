@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from cnnhw import files
 from cnnhw.errors import TrainingError
 from cnnhw.training import distributed
+from cnnhw.training.recipe import Recipe
 from cnnhw.training.state import State
 
 __all__ = ["CHECKPOINT", "saved_settings"]
@@ -46,6 +48,7 @@ def save(state: State, path: Path) -> None:
             tensors |= {f"optimizer{which}.{number}.{name}": value for name, value in moments.items()}
     note = {
         "settings": _settings(state),
+        "photos": _counts(state),
         "threads": torch.get_num_threads(),
         "epoch": state.epoch,
         "history": state.history,
@@ -60,7 +63,7 @@ def save(state: State, path: Path) -> None:
 def restore(state: State, path: Path) -> None:
     """Go back to a checkpoint, refusing one of another run; the first process reads it for all."""
     note, tensors = distributed.broadcast(read(path) if distributed.rank() == 0 else None)
-    _check(path, note, _settings(state))
+    _check(path, note, _settings(state), _counts(state))
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
@@ -90,16 +93,32 @@ def _settings(state: State) -> dict[str, Any]:
     }
 
 
-def _check(path: Path, note: dict[str, Any], ours: dict[str, Any]) -> None:
+def _counts(state: State) -> str:
+    """Describe the photos in words, for those who want to know why they are not the same."""
+    photos = state.photos
+    train, validation, test = map(len, photos.splits)
+    return f"{photos.name}, {len(photos.classes)} classes, {train} + {validation} + {test} photos"
+
+
+def _check(path: Path, note: dict[str, Any], ours: dict[str, Any], counts: str) -> None:
     """Refuse a checkpoint of other settings, or one that would be gone on with by another number of threads."""
     saved = note["settings"]
     if saved != ours:
+        there, now = ({**settings} for settings in (saved, ours))
+        if isinstance(saved["recipe"], dict):
+            there, now = (dataclasses.asdict(Recipe()) | one.pop("recipe") | one for one in (there, now))
+        if there.get("data") != now["data"]:  # fingerprints mean nothing to a reader
+            there["data"], now["data"] = note.get("photos", there.get("data")), counts
+            if there["data"] == now["data"]:
+                now["data"] += ", but others or in other classes or parts"
         differ = ", ".join(
-            f"{name}: {saved.get(name)} there, {ours.get(name)} now"
-            for name in dict.fromkeys([*ours, *saved])
-            if saved.get(name) != ours.get(name)
+            f"{name}: {there.get(name)} there, {now.get(name)} now"
+            for name in dict.fromkeys([*now, *there])
+            if there.get(name) != now.get(name)
         )
-        raise TrainingError(f"{path} belongs to a run with other settings ({differ}): choose another folder")
+        raise TrainingError(
+            f"{path} belongs to a run with other settings ({differ}): give the same again, or choose another folder"
+        )
     if note["threads"] != torch.get_num_threads():
         raise TrainingError(
             f"{path} was trained with {note['threads']} threads, now there are {torch.get_num_threads()}: results "

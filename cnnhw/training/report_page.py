@@ -37,6 +37,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
         "Classes": ", ".join(f"{number} {name}" for number, name in enumerate(summary["classes"], start=1)),
+        "Left out": f"{summary['left_out']['photos']:,} files" if summary["left_out"]["photos"] else "",
         "Data": summary["data_note"],
         "Licence of photos and weights": summary["licence"],
         "Processor": summary["processor"],
@@ -50,6 +51,12 @@ def _page(summary: dict[str, Any]) -> str:
         "model.svg": "The layers of the model with the shapes of their outputs and their parameters",
     }
     figures = "".join(f'<figure><img src="{name}" alt="{alt}"></figure>' for name, alt in pictures.items())
+    left_out = "".join(
+        f"<li>{html.escape(name)}: {html.escape(reason)}</li>"
+        for name, reason in summary["left_out"]["reasons"].items()
+    )
+    if left_out:
+        figures += f"<h2>Files left out</h2><ul>{left_out}</ul>"
     style = (
         "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "th{text-align:left;padding-right:1rem;vertical-align:top;font-weight:600}figure{margin:2rem 0}"

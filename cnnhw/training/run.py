@@ -18,6 +18,8 @@ from cnnhw.training.report_page import _page
 
 __all__ = ["Run"]
 
+_LISTED = 1000  # of the files left out, so many are in run.json
+
 
 @dataclass(eq=False)
 class Run:
@@ -122,6 +124,7 @@ class Run:
             "licence": self.licence,
             "classes": list(self.classes),
             "size": self.photos.size,
+            "left_out": {"photos": len(self.photos.skipped), "reasons": dict(self.photos.skipped[:_LISTED])},
             "photos": {part: len(getattr(self.photos, part)) for part in ("train", "validation", "test")},
             "seed": self.seed,
             "recipe": self.recipe,
