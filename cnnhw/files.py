@@ -100,7 +100,7 @@ def temporary_for(name: str) -> str | None:
     A temporary folder, which holds several files, gives ``""``.
     """
     if found := _TEMPORARY.fullmatch(name):
-        return found[1]
+        return temporary_for(found[1]) or found[1]  # of one that was written whole for another
     return "" if _TEMPORARY_FOLDER.fullmatch(name) else None
 
 
@@ -111,7 +111,7 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        for left in path.parent.glob(f".*{glob.escape(path.name)}.*-*.tmp"):
             with contextlib.suppress(OSError):  # another process may have removed it
                 if temporary_for(left.name) == path.name and time.time() - left.stat().st_mtime > _ABANDONED:
                     left.unlink()

@@ -464,6 +464,14 @@ def test_modes_of_files_follow_the_umask(place, run, short, mask):
     assert {path.stat().st_mode & 0o777 for path in made} == {0o666 & ~mask}
 
 
+def test_temporary_files_of_pictures_that_were_written_whole_for_others_are_ours(trained, tmp_path):
+    for name in ("..curves.png.12-0a.tmp.12-0b.tmp", ".model.svg.12-0a.tmp"):
+        (tmp_path / name).write_text("left by a process that was killed")
+        os.utime(tmp_path / name, (0, 0))
+    trained.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(outputs.RUN)
+
+
 def test_old_temporary_files_of_others_are_left(tmp_path):
     for name in (".x.json.my-copy.tmp", ".x.json.1-zz.tmp", ".x.json..tmp"):
         (tmp_path / name).write_text("mine")

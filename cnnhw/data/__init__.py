@@ -37,6 +37,7 @@ __all__ = [
     "read_photo",
 ]
 
+_ENOUGH = 10  # photos: fewer may happen to be dark
 _SLIVER = 65  # levels: what 14 bits are of 16, and no photograph
 _SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_hard": "HARD"}
 
@@ -165,7 +166,7 @@ def load(
             notes.append(f"{_are(mixed)} in more than one class")
             _warn(f"{path}: {notes[-1]} ({' and '.join(mixed[0])}{_more(mixed)}): keep the right one; {audit}")
         low, high = meta["span"]
-        if high - low < _SLIVER:
+        if high - low < _SLIVER and len(parts) >= _ENOUGH:
             _warn(
                 f"{path}: nearly all photos use levels {low} to {high} of 0 to 255 alone, a sliver of the range. If "
                 "their pixels have fewer significant bits than the files have room for, say so in the files (sBIT in "
