@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnnhw.errors import ModelError
 
-__all__ = ["Classifier", "evaluating", "glorot_", "linear_head", "placed", "takes"]
+__all__ = ["Classifier", "evaluating", "glorot_", "linear_head"]
 
 
 class Classifier(nn.Module):
@@ -249,6 +249,32 @@ def placed(images: Tensor, module: nn.Module) -> Tensor:
     """Return float photos on the device, and in the number format, of a module's parameters."""
     like = next((part for part in module.parameters() if part.is_floating_point()), None)
     return images if like is None else images.to(like.device, like.dtype)
+
+
+def single(values: Tensor) -> Tensor:
+    """Return values in single precision, if they are in half."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def logits_of(out: Any) -> Tensor:
+    """Return the logits, float32 or float64, of what a classifier returned."""
+    logits = out.get("logits") if isinstance(out, Mapping) else getattr(out, "logits", out)
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        what = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise ModelError(
+            f"the model returns {what}, not logits of shape (N, K), nor an object that has them as its logits: put it "
+            "into a module that returns them"
+        )
+    return single(logits)
+
+
+def check_classifier(model: nn.Module, done: str) -> None:
+    """Raise ModelError if a network is no `Classifier`; `done` says what cannot be done with it."""
+    if not isinstance(model, Classifier):
+        raise ModelError(
+            f"a {type(model).__name__} cannot be {done} as it is, only a cnnhw.models.Classifier: put its layers into "
+            "one, as Classifier(features, head, size)"
+        )
 
 
 def takes(module: nn.Module, side: int) -> bool:

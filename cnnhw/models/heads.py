@@ -11,7 +11,7 @@ from torch import nn
 from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, device_of, evaluating, glorot_, takes
 
-__all__ = ["Head", "check_size", "replace_head"]
+__all__ = ["Head", "replace_head"]
 
 _POOLS = ("average", "flatten")
 

@@ -12,7 +12,7 @@ from cnnhw.errors import ModelError, UnknownNameError
 from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
 from cnnhw.models.blocks import Classifier, glorot_, seeded
 
-__all__ = ["backbones", "builder", "create", "least_size", "names"]
+__all__ = ["backbones", "builder", "create", "names"]
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "fast": fast.fast,

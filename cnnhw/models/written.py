@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnhw.models.blocks import Classifier
 
-__all__ = ["built", "written"]
+__all__ = []
 
 _PLACES = ("device", "dtype")
 

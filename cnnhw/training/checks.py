@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from cnnhw import evaluation
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import ModelError, TrainingError
-from cnnhw.models.blocks import Classifier, evaluating, placed, takes
+from cnnhw.models.blocks import Classifier, check_classifier, evaluating, placed, takes
 from cnnhw.training.recipe import Recipe
 
-__all__ = ["batches", "check_possible", "side"]
+__all__ = []
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -62,13 +62,9 @@ def check_possible(model: Classifier, photos: PhotoSet, recipe: Recipe) -> None:
             )
 
 
-def _check_network(model: nn.Module) -> None:
+def _check_network(model: Classifier) -> None:
     """Raise ModelError if training does not know what to do with a network, or cannot save it."""
-    if not isinstance(model, Classifier):
-        raise ModelError(
-            f"a {type(model).__name__} cannot be trained as it is, only a cnnhw.models.Classifier: put its layers into "
-            "one, as Classifier(features, head, size)"
-        )
+    check_classifier(model, "trained")
     name = model.name or "the network"
     parts = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     lazy = [key for key, value in parts.items() if nn.parameter.is_lazy(value)]
