@@ -145,7 +145,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 def _check(size: int) -> None:
     if size < 32:
-        raise ModelError(f"size={size} is too small: at least 32 pixels are needed, of which one cell of the last map is left")
+        raise ModelError(f"size={size} is too small: at least 32 pixels leave a cell of the last map")
 
 
 def _out_of_place(net: nn.Module) -> None:

@@ -119,7 +119,7 @@ def resnet(
     Parameters
     ----------
     num_classes, size : int
-        Number of logits; side length S of the photos in pixels, a multiple of 4.
+        Number of logits; side length S of the photos in pixels, a multiple of 4, 8 or more.
     depth : int
         Layers with weights, shortcuts not counted: 6 n + 2 for n blocks of two convolutions in each of three stages.
     width : int
