@@ -97,6 +97,25 @@ def test_no_thread_outlives_the_session(tmp_path):
 
 
 @pytest.mark.slow
+def test_shares_of_one_photo_are_normalised(tmp_path):
+    launch(
+        2,
+        """
+        import torch
+        from conftest import make_photos
+        from cnnhw import Recipe, fit, models
+        from cnnhw.training import distributed
+
+        with distributed.session(torch.device("cpu")):  # the last batch has three of 60 photos
+            run = fit(models.create("fast", 3, size=16), make_photos(), Recipe(epochs=1, batch_size=19), progress=False)
+            assert len(run.first_losses) == 4
+            del run
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.slow
 def test_gradients_losses_and_weights_are_those_of_one_process(tmp_path, figures):
     found = {}
     for processes in (1, 2, 3):
