@@ -250,7 +250,14 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 
     The header also gets ``checksum``: 16 hexadecimal digits of a SHA-256 over everything else.
     """
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in tensors.items():
+        plain[name] = value.detach().cpu().contiguous()
+        place = plain[name].untyped_storage().data_ptr()
+        if place in stored:  # of a layer under two names; the format has no words for that
+            plain[name] = plain[name].clone()
+        stored.add(place)
     with replacing(path) as temporary:
         save_file(plain, temporary, {**metadata, "checksum": _checksum(plain, metadata)})
 

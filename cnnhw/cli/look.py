@@ -222,10 +222,7 @@ def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
         if not equals:
             raise click.UsageError(f"--option {option!r} is not of the form NAME=VALUE.")
         chosen[name] = _value(value)
-    try:
-        network = models.create(model, classes, size=size, **chosen)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(f"{model}: {error}") from error
+    network = models.create(model, classes, size=size, **chosen)
     found = theory.layers(network)
     parameters, macs = (sum(getattr(layer, what) for layer in found) for what in ("parameters", "macs"))
     width = max(len(layer.name) for layer in found)

@@ -15,14 +15,12 @@ import click
 
 from cnnhw import files, outputs
 from cnnhw.data.layout import LAYOUTS
-from cnnhw.errors import CnnhwError
 from cnnhw.training import distributed
 
 if TYPE_CHECKING:
     import torch
 
     from cnnhw.data.photoset import PhotoSet
-    from cnnhw.models.blocks import Classifier
 
 __all__ = []
 
@@ -120,18 +118,6 @@ def _where(device: torch.device) -> str:
     if processes == 1:
         return "" if device.type == "cpu" else f" on {device}"
     return f" on {processes} processes ({device.type})"
-
-
-def _source(weights: str, size: int | None) -> Classifier:
-    """Return a trained network, of which those from ImageNet may be had for photos of another size."""
-    from cnnhw import transfer
-
-    try:
-        return transfer.source(weights, size=size)
-    except CnnhwError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(f"{weights}: {error}") from error
 
 
 def _save(save: Callable[[Path], Any], folder: Path) -> Path:

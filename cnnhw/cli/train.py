@@ -23,10 +23,10 @@ from cnnhw.cli.options import (
     _interruptible,
     _one_voice,
     _save,
-    _source,
     _where,
 )  # fmt: skip
 from cnnhw.errors import TrainingError, UnknownNameError
+from cnnhw.models.heads import check_size
 from cnnhw.models.weights import shipped
 from cnnhw.training import distributed
 
@@ -80,11 +80,16 @@ def train(
 
     Several GPUs or machines train one network together: `torchrun --nproc-per-node 2 -m cnnhw train ...`.
     """
+    import torch
+
     from cnnhw import data, training
     from cnnhw.training import presets
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
+    if size:  # too small a one is told of before photos are decoded
+        with torch.device("meta"):
+            models.create(model, size=size)
     if minutes and (model != "best" or epochs):
         raise click.UsageError("--minutes plans the training of best; with another model, or without it, use --epochs.")
     if distributed.launched() and model == "best" and not epochs:
@@ -121,10 +126,7 @@ def train(
         )
         with distributed.local_first():
             photos = data.load(name_or_folder, size=size, root=root, layout=layout)
-        try:
-            network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
-        except ValueError as error:
-            raise click.UsageError(f"{model}: {error}") from error
+        network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
         click.echo(
             f"{model}: {models.count_parameters(network):,} parameters; {recipe.epochs} epochs at {size}x{size} pixels"
             f"{_where(device)}."
@@ -229,9 +231,10 @@ def transfer(
     folder = out or Path("runs") / f"{Path(weights).stem}-to-{Path(name_or_folder).resolve().name}-{seed}"
     outputs.check_run(folder, resume=resume, stages=True)
     device = distributed.device(device_name)
-    model = _source(weights, size).to(device)
+    model = transfers.source(weights, size=size).to(device)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
+    check_size(model, size or model.size)
     photos = data.load(name_or_folder, size=size or model.size, root=root, layout=layout)
     head = None if kind == "own" else transfers.Head(
         hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
@@ -239,14 +242,11 @@ def transfer(
     parameters = models.count_parameters(model.features)
     click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
     click.echo(_counts(photos))
-    try:
-        with _interruptible(_KEPT):
-            run = transfers.adapt(
-                model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
-                class_weights=class_weights, seed=seed, folder=folder, resume=resume,
-            )  # fmt: skip
-    except ValueError as error:
-        raise click.UsageError(f"{weights}: {error}") from error
+    with _interruptible(_KEPT):
+        run = transfers.adapt(
+            model, photos, head=head, head_epochs=head_epochs, epochs=epochs, augment=augment,
+            class_weights=class_weights, seed=seed, folder=folder, resume=resume,
+        )  # fmt: skip
     for number, stage in enumerate(run.stages, start=1):
         what = "all layers" if number == 2 else "the head alone"
         click.echo(

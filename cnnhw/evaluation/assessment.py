@@ -16,7 +16,7 @@ from cnnhw import evaluation, files, outputs, system
 from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.errors import DataError, UnknownNameError, WeightsError
 from cnnhw.evaluation import calibration
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, check_classifier
 
 __all__ = ["PARTS", "Assessment", "assess", "check_unused"]
 
@@ -161,6 +161,7 @@ def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessmen
     """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order, all or some."""
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
+    check_classifier(model, "evaluated")
     classes, places = _matched(model, photos)
     evaluation.check_fits(model, photos.size, model.num_classes)
     split = join(*photos.splits) if part == "all" else getattr(photos, part)

@@ -26,8 +26,8 @@ from cnnhw import evaluation
 from cnnhw.data.augment import augment
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
-from cnnhw.models.blocks import Classifier, count_parameters, device_of, evaluating, seeded
-from cnnhw.training import checkpoint, distributed
+from cnnhw.models.blocks import Classifier, count_parameters, device_of, seeded
+from cnnhw.training import checkpoint, checks, distributed
 from cnnhw.training.mixed_precision import mixed
 from cnnhw.training.mixup import mixup
 from cnnhw.training.recipe import Recipe
@@ -91,6 +91,8 @@ def fit(
     ------
     DataError
         If the photos do not fit the model.
+    ModelError
+        If the model is no `Classifier` of float32 numbers on one device, or does not return logits.
     TrainingError
         If the loss stops being finite; if `folder` holds a run already and `resume` is not set; or if the checkpoint
         belongs to other settings or cannot be read.
@@ -108,6 +110,9 @@ def fit(
     before, memory that a step has freed is kept for the next one, which takes up to a third less time on Linux. The
     commands do so.
 
+    A last batch of a single photo, which batch norm could not normalise, joins the one before it. Where a resolution of
+    the recipe is too low for the network, the next one that it can take is trained at.
+
     In memory the model's kernels lie channels last afterwards. With ``whiten`` its first convolution is frozen, with
     ``raw`` its `pixel_scale` is 255.
 
@@ -122,7 +127,7 @@ def fit(
     (2, torch.Size([5, 5]))
     """
     recipe = recipe or Recipe()
-    _check_possible(model, photos, recipe)
+    checks.check_possible(model, photos, recipe)
     state = State(model, photos, recipe, seed, rates)
     place = None if folder is None else Path(folder) / checkpoint.CHECKPOINT
     if place is not None and distributed.broadcast(place.exists()):
@@ -185,8 +190,8 @@ def _steps(state: State, epoch: int) -> Iterator[tuple[float, int, int]]:
     """Take the steps of one epoch, giving the loss, correct predictions and photos of each."""
     recipe, train, device = state.recipe, state.photos.train, device_of(state.model)
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
-    batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
-    side = recipe.side(epoch, state.photos.size)
+    batches = checks.batches(torch.randperm(len(train), generator=generator), recipe.batch_size)
+    side = checks.side(state.model, recipe.side(epoch, state.photos.size), state.photos.size)
     take = _wrapped(state, generator)
     _train_mode(state.model)
     # dropout draws from the global generator, in each process for other photos
@@ -222,8 +227,9 @@ def _wrapped(state: State, generator: torch.Generator) -> Step:
 def _train_mode(model: Classifier) -> None:
     """Let a model train, but not the statistics of batch norms that are frozen."""
     model.train()
+    learning = set(checks.learning_norms(model))
     for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d) and not any(p.requires_grad for p in part.parameters()):
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part not in learning:
             part.eval()
 
 
@@ -241,25 +247,6 @@ def _predict(model: Classifier, split: Split) -> Tensor:
     own = distributed.share(len(split))
     part = Split(split.store, split.index[own], split.labels[own], split.names[own], split.digests[own])
     return distributed.gathered(evaluation.predict(model, part))
-
-
-def _check_possible(model: Classifier, photos: PhotoSet, recipe: Recipe) -> None:
-    evaluation.check_fits(model, photos.size, len(photos.classes))
-    if not len(photos.train) or not len(photos.validation):
-        raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
-    for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:
-        _check_side(model, side)
-
-
-def _check_side(model: Classifier, side: int) -> None:
-    try:
-        with evaluating(model), torch.inference_mode():
-            model(torch.zeros(1, 3, side, side, device=device_of(model)))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{model.name} cannot be trained at {side} pixels, only at {model.size} ({error}): "
-            "choose other resolutions in the recipe, or another model"
-        ) from error
 
 
 def _check_finite(loss: float, what: str, recipe: Recipe) -> None:
