@@ -8,6 +8,7 @@ from collections.abc import Iterable
 __all__ = [
     "CnnhwError",
     "DataError",
+    "ModelError",
     "OccupiedError",
     "SkippedPhotosWarning",
     "StorageError",
@@ -29,6 +30,10 @@ class CnnhwError(Exception):
 
 class DataError(CnnhwError, ValueError):
     """Photographs, archives or folders that cannot be used."""
+
+
+class ModelError(CnnhwError, ValueError):
+    """A network that cannot be built, trained or looked at as asked."""
 
 
 class WeightsError(CnnhwError, ValueError):

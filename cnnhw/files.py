@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import glob
 import hashlib
@@ -12,9 +13,9 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import platformdirs
 import torch
@@ -25,8 +26,10 @@ from torch import Tensor
 from cnnhw.errors import OccupiedError, StorageError
 
 __all__ = [
+    "CSV",
     "cache_folder",
     "check_writable",
+    "csv_rows",
     "explained",
     "load_tensors",
     "replacing",
@@ -34,9 +37,13 @@ __all__ = [
     "save_tensors",
     "temporary_for",
     "unfinished",
+    "write_csv",
     "write_json",
     "write_text",
 ]
+
+CSV: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+"""How streams of CSV are opened."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -93,7 +100,7 @@ def temporary_for(name: str) -> str | None:
     A temporary folder, which holds several files, gives ``""``.
     """
     if found := _TEMPORARY.fullmatch(name):
-        return found[1]
+        return temporary_for(found[1]) or found[1]  # of one that was written whole for another
     return "" if _TEMPORARY_FOLDER.fullmatch(name) else None
 
 
@@ -104,13 +111,16 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        for left in path.parent.glob(f".*{glob.escape(path.name)}.*-*.tmp"):
             with contextlib.suppress(OSError):  # another process may have removed it
                 if temporary_for(left.name) == path.name and time.time() - left.stat().st_mtime > _ABANDONED:
                     left.unlink()
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # which follows the umask; what some libraries write does not
             with _called(path, temporary):
                 yield temporary
+            temporary.chmod(mode)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             if new:
@@ -174,8 +184,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None) -> Iterator[Path]:
-    """Yield a folder in `folder`, whose files are moved there together if the block succeeds, `last` as the last."""
+def replacing_all(
+    folder: str | Path, last: str, own: Callable[[], Collection[str]] | None = None, drop: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield a folder in `folder`, whose files are moved there together if the block succeeds, `last` as the last.
+
+    What `own` returns may be replaced; of these, those in `drop` are removed.
+    """
     folder = Path(folder)
     with explained(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,15 +198,16 @@ def replacing_all(folder: str | Path, last: str, own: Callable[[], Collection[st
         with _called(folder, temporary):
             yield temporary
             made = sorted(temporary.iterdir(), key=lambda path: path.name == last)
-            there = {path.name for path in made if os.path.lexists(folder / path.name)}
+            there = {name for name in (*(path.name for path in made), *drop) if os.path.lexists(folder / name)}
             replaced = there if own is None else there & set(own())
             # if this process is killed, the next one sees by it whose files these are
             whose = {path.name: [_digest(path)] for path in made}
             for name in replaced:
-                whose[name].append(_digest(folder / name))
+                whose.setdefault(name, []).append(_digest(folder / name))
             write_json(temporary / _MANIFEST, whose)
-        if last in replaced:
-            (folder / last).unlink()
+        for name in (last, *drop):
+            if name in replaced:
+                (folder / name).unlink()
         placed: list[Path] = []
         try:
             for path in made:
@@ -213,6 +229,17 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def csv_rows(stream: IO[str]) -> Any:
+    """Return a writer of rows of CSV, whose lines end in a line feed; the stream is to be opened with `CSV`."""
+    return csv.writer(stream, lineterminator="\n")
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows to `path` as CSV in UTF-8, whole or not at all; names of files that are no UTF-8 keep their bytes."""
+    with replacing(path) as temporary, temporary.open("w", **CSV) as file:
+        csv_rows(file).writerows(rows)
+
+
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     """Write `value` to `path` as JSON, whole or not at all; values that are not finite are refused."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
@@ -223,7 +250,14 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
 
     The header also gets ``checksum``: 16 hexadecimal digits of a SHA-256 over everything else.
     """
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in tensors.items():
+        plain[name] = value.detach().cpu().contiguous()
+        place = plain[name].untyped_storage().data_ptr()
+        if place in stored:  # of a layer under two names; the format has no words for that
+            plain[name] = plain[name].clone()
+        stored.add(place)
     with replacing(path) as temporary:
         save_file(plain, temporary, {**metadata, "checksum": _checksum(plain, metadata)})
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cnnhw import files
 from cnnhw.errors import OccupiedError
 
 __all__ = [
+    "PICTURES",
     "RUN",
     "STAGES",
     "check_file",
@@ -26,13 +28,17 @@ __all__ = [
     "check_records",
     "check_run",
     "check_saving",
+    "draw",
     "remove_checkpoints",
     "remove_stages",
     "save_beside",
     "write_new",
 ]
 
-RUN = ("weights.safetensors", "run.json", "curves.png", "confusion.png", "model.svg", "report.html")
+PICTURES = ("curves.png", "confusion.png", "model.svg")
+"""The pictures of a saved run, which are drawn when all else is saved."""
+
+RUN = ("weights.safetensors", "run.json", "report.html", *PICTURES)
 """The files of a saved run."""
 
 STAGES = ".cnnhw-stages"
@@ -113,6 +119,16 @@ def write_new(write: Callable[[Path], Any], path: Path) -> Path:
             write(temporary)
 
     return _beside(new, path, path.stem, path.suffix)
+
+
+def draw(path: Path, write: Callable[[Path], Any]) -> None:
+    """Draw a picture to a new file; warn if it fails for any reason, as numbers are worth more than their pictures."""
+    try:
+        with files.replacing(path, new=True) as temporary:
+            write(temporary)
+    except Exception as error:
+        reason = " ".join((str(error) or type(error).__name__).split())
+        warnings.warn(f"{path} could not be drawn ({reason}); all else is saved", stacklevel=3)
 
 
 def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:

@@ -162,7 +162,7 @@ def test_interrupted_training_resumes(folder, run):
         (("study", "rum", "q1"), "Did you mean 'run'"),
         (("study", "run", "q11"), "Did you mean 'q1'"),
         (("train", "q1_shallow", "--data", "flower"), "Did you mean 'flowers'"),
-        (("train", "q1_deep", "--size", "8", "--data", "pets"), "too small"),
+        (("train", "q1_deep", "--size", "8", "--data", "pets"), "at least 16 pixels, not 8"),
         (("predict", "nothing", "x.png"), "no weights at nothing"),
         (("data", "show", "pet"), "unknown data set or folder 'pet'"),
         (("train", "q1_shallow", "--epochs", "0"), "--epochs"),
@@ -282,7 +282,7 @@ def test_an_interrupted_transfer_goes_on(folder, run, monkeypatch):
     [
         (("fsat",), "Did you mean 'fast'?"),
         (("fast", "--head", "own", "--size", 32), "leave --size out"),
-        (("fast", "--size", 8), "too small for the extractor"),
+        (("fast", "--size", 8), "fast takes no photos of 8 pixels; the next size that it takes is 16"),
         (("fast", "--dropout", 1), "0<=x<1"),
         (("imagenet", "--size", 16), "size=16 is too small"),
     ],

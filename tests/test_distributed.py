@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="th
 RECIPES = {
     "plain": {},
     "uneven": {"batch_size": 7},  # 60 photos: the last batch has four
-    "one photo left": {"batch_size": 59},  # in the last batch, for which one process has none
+    "two photos left": {"batch_size": 58},  # in the last batch, for which one of three processes has none
     "augmented": {"flip": True, "shift": 2, "cutout": 0.3},
     "mixup": {"mixup": 0.4, "label_smoothing": 0.1},
     "weighted": {"class_weights": True, "label_smoothing": 0.1},
@@ -91,6 +91,25 @@ def test_no_thread_outlives_the_session(tmp_path):
             DistributedDataParallel(torch.nn.Linear(2, 2))(torch.ones(1, 2)).sum().backward()
         names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
         assert not [name for name in names if "gloo" in name], names
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.slow
+def test_shares_of_one_photo_are_normalised(tmp_path):
+    launch(
+        2,
+        """
+        import torch
+        from conftest import make_photos
+        from cnnhw import Recipe, fit, models
+        from cnnhw.training import distributed
+
+        with distributed.session(torch.device("cpu")):  # the last batch has three of 60 photos
+            run = fit(models.create("fast", 3, size=16), make_photos(), Recipe(epochs=1, batch_size=19), progress=False)
+            assert len(run.first_losses) == 4
+            del run
         """,
         tmp_path,
     )

@@ -15,7 +15,7 @@ from cnnhw import features, models, plots, theory
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
-from cnnhw.errors import CnnhwError, DataError, UnknownNameError
+from cnnhw.errors import CnnhwError, DataError, ModelError, UnknownNameError
 from cnnhw.models import weights
 
 
@@ -386,7 +386,7 @@ def test_vectors_are_means_of_the_last_map(photos):
 def test_photos_without_vectors_are_refused(photos):
     model = cnnhw.models.create("q1_deep", 3, size=64)
     tiny = dataclasses.replace(photos.train, store=photos.train.store[:, :, :2, :2])
-    with pytest.raises(DataError, match="2 pixels are too small for q1_deep: load them with size=64"):
+    with pytest.raises(ModelError, match="q1_deep takes no photos of 2 pixels; the next size that it takes is 16"):
         features.embeddings(model, tiny)
     empty = Split(photos.train.store, torch.arange(0), torch.arange(0), (), ())
     with pytest.raises(DataError, match="no photos"):

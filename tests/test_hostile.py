@@ -502,7 +502,7 @@ def page(name: str) -> str:
         "recipe": {"epochs": 1, "stages": [{"train": name, "epochs": 1}]}, "threads": 1, "parameters": 1,
         "photos": {name: 1}, "left_out": {"photos": 1, "reasons": {name: name}},
         "data_note": name, "licence": name, "processor": name, "date": name, "model": name,
-        "data": name,
+        "data": name, "classes": [name, name],
     }  # fmt: skip
     return report_page._page(summary)
 

@@ -91,7 +91,7 @@ def test_shapes(name, size):
 
 @every_backbone
 def test_too_small_photos_are_refused(name):
-    with pytest.raises(ValueError, match="size=31 is too small"):
+    with pytest.raises(ValueError, match="at least 32 pixels, not 31"):
         models.create(name, size=31)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,12 +12,14 @@ from torch import nn
 
 from cnnhw import models
 from cnnhw.book import original_report
-from cnnhw.errors import UnknownNameError
+from cnnhw.errors import ModelError, UnknownNameError
 from cnnhw.models.first_layer import bank
 from cnnhw.models.inception import InceptionModule
 from cnnhw.models.original import ConcatSkip, Inception
+from cnnhw.models.registry import least_size
 from cnnhw.models.resnet import Shortcut
 
+GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "own_photos.rst"
 every_model = pytest.mark.parametrize("name", models.names())
 
 
@@ -166,8 +171,36 @@ def test_wrong_name_suggests_the_nearest():
 
 @pytest.mark.parametrize("name", ["q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception"])
 def test_a_size_that_leaves_nothing_is_refused(name):
-    with pytest.raises(ValueError, match="too small"):
+    with pytest.raises(ValueError, match="at least"):
         models.create(name, size=4)
+
+
+@pytest.mark.parametrize("name", [*models.names(), "resnet18"])
+def test_smallest_size_is_the_one_that_is_stated(name):
+    least = least_size(name)
+    model = models.create(name, size=least)
+    assert model(torch.rand(2, 3, least, least)).isfinite().all()
+    with pytest.raises(ModelError, match=f"{name}: it takes photos of at least {least} pixels, not {least - 1}"):
+        models.create(name, size=least - 1)
+    said = " ".join((models.builder(name).__doc__ or "").split())
+    if name not in ("plain", "q1_deep_residual", "resnet18"):
+        assert f"{least} or more" in said
+
+
+@pytest.mark.skipif(not GUIDE.exists(), reason="needs the repository")
+def test_the_guide_states_the_smallest_sizes():
+    text = " ".join(GUIDE.read_text(encoding="utf-8").split())
+    said = re.search(r"The smallest is (\d+) for ([^.]+?), (\d+) for ([^.]+?), and (\d+) for the others", text)
+    sizes = dict.fromkeys(models.names(), int(said[5]))
+    for size, listed in ((said[1], said[2]), (said[3], said[4])):
+        sizes |= dict.fromkeys(re.findall("``(\\w+)``", listed), int(size))
+    assert sizes == {name: least_size(name) for name in models.names()}
+
+
+@pytest.mark.parametrize("value", ["12", 1.5, True])
+def test_options_of_another_type_are_refused(value):
+    with pytest.raises(ModelError, match=r"dense: growth=.* is not possible, it has to be of type int"):
+        models.create("dense", size=32, growth=value)
 
 
 def test_residual_connections_are_all_that_is_added_to_q1_deep():
@@ -217,10 +250,10 @@ def test_a_block_adds_its_input():
         ("inception", {"kernels": "1-4"}, "odd sides"),
         ("inception", {"kernels": "a"}, "odd sides"),
         ("inception", {"scale": 0.0}, "not between"),
-        ("inception", {"size": 8}, "too small"),
+        ("inception", {"size": 8}, "at least"),
         ("first_layer", {"side": 4}, "not an odd number"),
         ("first_layer", {"first": "own"}, "none of learnt"),
-        ("first_layer", {"size": 4}, "too small"),
+        ("first_layer", {"size": 4}, "at least"),
     ],
 )
 def test_what_cannot_be_built_is_refused(name, options, match):

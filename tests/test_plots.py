@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from PIL import Image
 
+import cnnhw
 from cnnhw import models, plots
 from cnnhw.book import figures, original_report
+from cnnhw.plots import figures as drawing
 from cnnhw.studies.store import Record
 
 PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "q1_shallow.svg"
@@ -108,7 +117,106 @@ def test_test_accuracy_rings_the_chosen_epoch():
 def test_contact_sheet_shows_each_photo():
     images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
     figure = plots.contact_sheet(images, [str(i) for i in range(7)], columns=3)
-    assert [axis.get_title() for axis in figure.axes] == [str(i) for i in range(7)]
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == [str(i) for i in range(7)]
+    for one, image in zip(axis.images, images, strict=True):
+        assert np.array_equal(one.get_array(), image.permute(1, 2, 0))
+
+
+def pixels(figure, tmp_path):
+    plots.save(figure, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_one_epoch_is_drawn_and_accuracy_one_lies_on_the_frame(tmp_path):
+    for epochs in (1, 4):
+        figure = plots.curves({"fast": history(epochs, 1.0)}, best_epoch=1)
+        shown = pixels(figure, tmp_path)
+        height, width, _ = shown.shape
+        right = shown[:, width // 2 :]
+        blue = abs(right - (0x00, 0x72, 0xB2)).sum(2) < 40
+        assert blue.sum() > (30 if epochs == 1 else 300)
+        assert all(tick == int(tick) for tick in figure.axes[1].get_xticks())
+        frame = figure.axes[1].get_window_extent()
+        assert abs(blue.any(1).nonzero()[0].mean() - (height - frame.y1 * 110 / figure.dpi)) < 4  # its upper edge
+
+
+NAMES = ["قطة", "猫", "😀", "cat\n", "\x1b[2J", "$a$b", "x" * 300, " "]
+
+
+def test_names_in_any_script_are_drawn_or_numbered(tmp_path):
+    figure = plots.confusion({"$5 猫": torch.eye(8)}, NAMES)
+    drawn = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert drawn[3] == "cat"
+    assert (drawn[4], drawn[7]) == ("class 5", "class 8")
+    assert drawn[5] == "$a$b"
+    assert len(drawn[6]) == 20
+    for number in (1, 2, 3):
+        assert drawn[number - 1] in (NAMES[number - 1], f"class {number}")
+    pixels(figure, tmp_path)
+    assert "猫" in plots.confusion({"猫": torch.eye(8)}, NAMES).get_label()
+
+
+def test_a_font_that_has_the_letters_is_used_and_boxes_are_no_letters(monkeypatch):
+    known = {"DejaVu Sans": "ab", "Last Resort": "ab猫犬", "Cats": "猫"}
+    monkeypatch.setattr(drawing, "_path", lambda name: name)
+    monkeypatch.setattr(drawing, "_letters", lambda name: {ord(letter) for letter in known[name]})
+    fonts = [SimpleNamespace(name=name, fname=name, style="normal") for name in known]
+    monkeypatch.setattr(drawing.font_manager.fontManager, "ttflist", fonts)
+    drawing._fonts.cache_clear()
+    try:
+        with matplotlib.rc_context():
+            assert drawing._names(["a", "猫", "犬"]) == ["a", "猫", "class 3"]
+            assert matplotlib.rcParams["font.family"] == ["sans-serif", "Cats"]
+    finally:
+        drawing._fonts.cache_clear()
+
+
+@pytest.mark.parametrize(("classes", "texts", "ticks"), [(20, 400, 20), (40, 0, 40), (1000, 0, None)])
+def test_many_classes_are_drawn_in_bounds(tmp_path, classes, texts, ticks):
+    start = time.perf_counter()
+    figure = plots.confusion({"x": torch.eye(classes)}, [f"class number {number}" for number in range(classes)])
+    (axis,) = figure.axes
+    assert len(axis.texts) == texts
+    assert len(axis.get_yticks()) == (ticks or pytest.approx(8, abs=5))
+    if not ticks:
+        assert axis.get_ylabel() == "true, numbers of classes"
+        assert axis.yaxis.get_major_formatter()(0, 0) == "1"
+    assert max(pixels(figure, tmp_path).shape) < 2000
+    assert time.perf_counter() - start < 20
+
+
+def test_many_pictures_are_drawn_in_bounds():
+    figure = plots.contact_sheet(torch.zeros(1200, 3, 8, 8, dtype=torch.uint8), ["a"] * 1200)
+    assert len(figure.axes[0].images) == 1000
+    assert figure.get_suptitle() == "the first 1,000 of 1,200 pictures"
+    assert figure.get_figheight() * 110 < 2**16  # which Agg can draw
+
+
+def test_settings_of_the_user_change_nothing(tmp_path):
+    def draw():
+        return pixels(plots.trained([history(3, 0.5)], [torch.eye(2)], [1.0], ["a", "b$"], title="x"), tmp_path)
+
+    expected = draw()
+    odd = {"text.usetex": True, "font.family": "no such font", "axes.grid": True, "figure.dpi": 500, "font.size": 60}
+    odd |= {"savefig.bbox": "tight", "lines.linewidth": 9, "savefig.facecolor": "black", "axes.facecolor": "red"}
+    with matplotlib.rc_context(odd):
+        assert np.array_equal(draw(), expected)
+        assert matplotlib.rcParams["font.family"] == ["no such font"]
+
+
+@pytest.mark.parametrize("backend", ["tkagg", "module://nothing.like.this"])
+def test_backends_that_do_not_work_are_not_needed(tmp_path, backend):
+    code = (
+        "import torch; from cnnhw import plots; "
+        "plots.save(plots.confusion({'x': torch.eye(2)}, ['a', 'b']), 'x.png'); assert len(open('x.png', 'rb').read())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | {"MPLBACKEND": backend}
+    environment["PYTHONPATH"] = str(Path(cnnhw.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", models.names())

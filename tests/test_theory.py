@@ -144,7 +144,7 @@ def test_deleted_blocks_pass_their_input_on(span):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"depth": 13}, "multiple"), ({"span": 5}, "divide"), ({"depth": 48}, "too small")]
+    ("options", "message"), [({"depth": 13}, "multiple"), ({"span": 5}, "divide"), ({"depth": 48}, "at least")]
 )
 def test_impossible_residual_networks(options, message):
     with pytest.raises(ValueError, match=message):
@@ -157,7 +157,7 @@ def test_impossible_residual_networks(options, message):
         ({"kernels": "3-3"}, "plan"),
         ({"kernels": "2-3-3-3"}, "plan"),
         ({"head": "sum"}, "average"),
-        ({"size": 8}, "too small"),
+        ({"size": 8}, "at least"),
     ],
 )
 def test_impossible_plans(options, message):

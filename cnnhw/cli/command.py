@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 
 import click
@@ -32,6 +33,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # the standard streams may be replaced by others
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files alone: no windows, whatever the user has set
     with _plain_streams():
         _run()
 

@@ -10,7 +10,7 @@ import click
 
 from cnnhw import outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _LAYOUT, _ROOT, _file, _source, _write
+from cnnhw.cli.options import _LAYOUT, _ROOT, _file, _write
 from cnnhw.errors import CnnhwError
 
 __all__ = []
@@ -70,10 +70,11 @@ def data_show(name_or_folder: str, size: int, out: Path | None, layout: Any, roo
     if out:
         from cnnhw import plots
 
+        each = max(1, min(5, 200 // len(photos.classes)))
         rows = [
             row
             for label in range(len(photos.classes))
-            for row in (photos.train.labels == label).nonzero().flatten()[:5].tolist()
+            for row in (photos.train.labels == label).nonzero().flatten()[:each].tolist()
         ]
         captions = [photos.classes[label] for label in photos.train.labels[rows].tolist()]
         sheet = plots.contact_sheet(photos.train.batch(rows), captions)
@@ -106,8 +107,9 @@ def data_audit(
     """
     import torch
 
-    from cnnhw import data, files
+    from cnnhw import data, files, transfer
     from cnnhw.evaluation import audit
+    from cnnhw.models.heads import check_size
 
     if as_json:
         outputs.check_file(as_json, "--json")
@@ -115,7 +117,8 @@ def data_audit(
         outputs.check_file(out)
     if as_json and out and as_json.resolve() == out.resolve():
         raise click.UsageError(f"--json and --out are both {out}: give each a file of its own.")
-    model = _source(weights, size or 224)
+    model = transfer.source(weights, size=size or 224)
+    check_size(model, size or model.size)
     photos = data.load(name_or_folder, size=size or model.size, root=root, layout=layout)
     other = data.load(against, size=64, root=root) if against else None  # enough for hashes of 9 x 8 areas
     credits = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import stat
 import sys
 from collections.abc import Sequence
@@ -11,9 +10,9 @@ from typing import Any
 
 import click
 
-from cnnhw import models, outputs
+from cnnhw import files, models, outputs
 from cnnhw.cli.command import cli
-from cnnhw.cli.options import _DEVICE, _LAYOUT, _PHOTO_LIMIT, _ROOT, _file, _folder, _save, _value, _write
+from cnnhw.cli.options import _DEVICE, _LAYOUT, _PHOTO_LIMIT, _ROOT, _file, _folder, _printed_csv, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
 from cnnhw.models.weights import load, shipped
 from cnnhw.training import distributed
@@ -29,15 +28,19 @@ _CROP = click.option(
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: photo, class, and one probability a class.")
+@_file("Also write the CSV to this file.")
 @_CROP
 @_DEVICE
-def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, device_name: str) -> None:
+def predict(
+    weights: Path, photos: Sequence[Path], as_csv: bool, out: Path | None, crop: bool, device_name: str
+) -> None:
     """Print class probabilities for photos.
 
     PHOTOS are files, or folders of them. WEIGHTS is a weights file, or the folder of a saved run, or a shipped name:
     {shipped}.
 
-    Names are in the CSV as they are: import it as text, as a spreadsheet may take one that begins with = for a formula.
+    CSV is in UTF-8, its lines end in a line feed. Names are in it as they are: import it as text, as a spreadsheet may
+    take one that begins with = for a formula.
     """
     import torch
 
@@ -45,12 +48,15 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
     from cnnhw.data.archives import portable, unused
     from cnnhw.data.augment import to_float
 
+    if out:
+        outputs.check_file(out)
     device = distributed.device(device_name)
     model = load(weights).to(device)
     classes = model.classes or tuple(f"class {i}" for i in range(model.num_classes))
-    writer = csv.writer(sys.stdout)
-    if as_csv:
-        writer.writerow(["photo", "class", *classes])
+    rows = [("photo", "class", *classes)]
+    printed = _printed_csv() if as_csv else None
+    if printed:
+        printed.writerow(rows[0])
     failed = 0
     names: dict[str, Path] = {}
     for path in data.photo_files(photos):
@@ -66,10 +72,14 @@ def predict(weights: Path, photos: Sequence[Path], as_csv: bool, crop: bool, dev
         with torch.inference_mode():
             shares = model(to_float(image[None]).to(device)).softmax(1)[0].tolist()
         ranked = sorted(zip(shares, classes, strict=True), reverse=True)
-        if as_csv:
-            writer.writerow([shown, ranked[0][1], *(f"{share:.4f}" for share in shares)])
+        rows.append((shown, ranked[0][1], *(f"{share:.4f}" for share in shares)))
+        if printed:
+            printed.writerow(rows[-1])
         else:
             click.echo(f"{shown}: " + "  ".join(f"{name} {share:.1%}" for share, name in ranked))
+    if out:
+        out = _write(lambda path: files.write_csv(path, rows), out)
+        click.echo(f"Table: {out}", err=True)
     if failed:
         sys.exit(1)
 
@@ -212,10 +222,7 @@ def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
         if not equals:
             raise click.UsageError(f"--option {option!r} is not of the form NAME=VALUE.")
         chosen[name] = _value(value)
-    try:
-        network = models.create(model, classes, size=size, **chosen)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(f"{model}: {error}") from error
+    network = models.create(model, classes, size=size, **chosen)
     found = theory.layers(network)
     parameters, macs = (sum(getattr(layer, what) for layer in found) for what in ("parameters", "macs"))
     width = max(len(layer.name) for layer in found)

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnhw import outputs
+from cnnhw import files, outputs
 from cnnhw.data.layout import LAYOUTS
-from cnnhw.errors import CnnhwError, SkippedPhotosWarning
 from cnnhw.training import distributed
 
 if TYPE_CHECKING:
     import torch
 
     from cnnhw.data.photoset import PhotoSet
-    from cnnhw.models.blocks import Classifier
 
 __all__ = []
 
@@ -122,18 +120,6 @@ def _where(device: torch.device) -> str:
     return f" on {processes} processes ({device.type})"
 
 
-def _source(weights: str, size: int | None) -> Classifier:
-    """Return a trained network, of which those from ImageNet may be had for photos of another size."""
-    from cnnhw import transfer
-
-    try:
-        return transfer.source(weights, size=size)
-    except CnnhwError:
-        raise
-    except ValueError as error:
-        raise click.UsageError(f"{weights}: {error}") from error
-
-
 def _save(save: Callable[[Path], Any], folder: Path) -> Path:
     """Save to a folder, or beside it if others have written to it meanwhile; return where."""
     place = outputs.save_beside(save, folder)
@@ -174,19 +160,22 @@ def _time(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Show our own warnings as one line, without the place in the code."""
-    original = warnings.showwarning
+    """Show each warning as one line, without the place in the code, and none of Pillow's."""
 
-    def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
-        if category.__module__.startswith("PIL"):  # of photos that are read all the same
-            return
-        if issubclass(category, SkippedPhotosWarning):
-            click.echo(f"warning: {message}", err=True)
-        else:
-            original(message, category, *rest, **more)
+    def show(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
+        if "PIL" not in (category.__module__.partition(".")[0], *Path(filename).parts):  # of photos read all the same
+            click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
-    warnings.showwarning = show
+    original, warnings.showwarning = warnings.showwarning, show
     try:
         yield
     finally:
         warnings.showwarning = original
+
+
+def _printed_csv() -> Any:
+    """Return a writer of CSV to standard output, in the form of a file unless it is a terminal."""
+    if not sys.stdout.isatty():
+        with contextlib.suppress(AttributeError):  # it may be replaced by another stream
+            sys.stdout.reconfigure(**files.CSV)  # type: ignore[union-attr]
+    return files.csv_rows(sys.stdout)

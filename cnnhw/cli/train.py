@@ -23,10 +23,10 @@ from cnnhw.cli.options import (
     _interruptible,
     _one_voice,
     _save,
-    _source,
     _where,
 )  # fmt: skip
 from cnnhw.errors import TrainingError, UnknownNameError
+from cnnhw.models.heads import check_size
 from cnnhw.models.weights import shipped
 from cnnhw.training import distributed
 
@@ -91,11 +91,16 @@ def train(
 
     Several GPUs or machines train one network together: `torchrun --nproc-per-node 2 -m cnnhw train ...`.
     """
+    import torch
+
     from cnnhw import data, training
     from cnnhw.training import presets
 
     if model not in models.names():
         raise UnknownNameError("model", model, models.names())
+    if size:  # too small a one is told of before photos are decoded
+        with torch.device("meta"):
+            models.create(model, size=size)
     if distributed.launched() and (minutes or (model == "best" and not epochs)):
         raise click.UsageError("Time is measured in one process: with several, give --epochs, not --minutes.")
     system.keep_freed()
@@ -130,10 +135,7 @@ def train(
         )
         with distributed.local_first():
             photos = data.load(name_or_folder, size=size, root=root, layout=layout)
-        try:
-            network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
-        except ValueError as error:
-            raise click.UsageError(f"{model}: {error}") from error
+        network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
         if recipe.precision == "auto" and not distributed.launched():
             measured = saved.get("precision") or presets.faster(network, size, recipe)[0]
             recipe = dataclasses.replace(recipe, precision=measured)
@@ -154,6 +156,8 @@ def train(
 
 def _tell_result(run: Run, folder: Path) -> None:
     """Say how a saved run did, and what can be done with it."""
+    import torch
+
     from cnnhw.models import weights
 
     low, high = run.summary()["accuracy_interval"]
@@ -163,6 +167,10 @@ def _tell_result(run: Run, folder: Path) -> None:
         f"after epoch {run.best_epoch} of {epochs}, the best on the validation photos; "
         f"{run.seconds:.0f} s of training."
     )
+    counts = torch.bincount(run.photos.test.labels, minlength=len(run.classes))
+    if counts.max() > 1.5 * counts.min():
+        balanced = run.summary()["balanced_accuracy"]
+        click.echo(f"Balanced accuracy {balanced:.3f}: the classes differ in size, and all count alike in it.")
     if run.best_epoch == epochs and run.recipe["schedule"] == "constant":
         click.echo("The last epoch was the best one: more epochs (--epochs) may do better.")
     if run.licence:
@@ -250,9 +258,10 @@ def transfer(
     if not size and weights in ("imagenet", *models.backbones()) and not Path(weights).exists():
         count, native = data.survey(name_or_folder, root=root, layout=layout)
         size = transfers.fitting_side(weights, count, native=native, minutes=minutes or 0.0)
-    model = _source(weights, size).to(device)
+    model = transfers.source(weights, size=size).to(device)
     if kind == "own" and size not in (None, model.size):
         raise click.UsageError(f"the network's own head is for photos of {model.size} pixels: leave --size out.")
+    check_size(model, size or model.size)
     photos = data.load(name_or_folder, size=size or model.size, root=root, layout=layout)
     head = None if kind == "own" else transfers.Head(
         hidden=0 if kind == "linear" else hidden, dropout=dropout, pool="flatten" if kind == "flatten" else "average"
@@ -260,15 +269,12 @@ def transfer(
     parameters = models.count_parameters(model.features)
     click.echo(f"{weights}: {parameters:,} parameters of features, {photos.size} pixels{_where(device)}.")
     click.echo(_counts(photos))
-    try:
-        with _interruptible(_KEPT):
-            run = transfers.adapt(
-                model, photos, head=head, head_epochs=head_epochs,
-                epochs=(60 if minutes else 10) if epochs is None else epochs, minutes=minutes or 0.0, augment=augment,
-                class_weights=class_weights, seed=seed, folder=folder, resume=resume,
-            )  # fmt: skip
-    except ValueError as error:
-        raise click.UsageError(f"{weights}: {error}") from error
+    with _interruptible(_KEPT):
+        run = transfers.adapt(
+            model, photos, head=head, head_epochs=head_epochs,
+            epochs=(60 if minutes else 10) if epochs is None else epochs, minutes=minutes or 0.0, augment=augment,
+            class_weights=class_weights, seed=seed, folder=folder, resume=resume,
+        )  # fmt: skip
     for number, stage in enumerate(run.stages, start=1):
         what = "all layers" if number == 2 else "the head alone"
         click.echo(

@@ -38,6 +38,8 @@ __all__ = [
     "survey",
 ]
 
+_ENOUGH = 10  # photos: fewer may happen to be dark
+_SLIVER = 65  # levels: what 14 bits are of 16, and no photograph
 _SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_hard": "HARD"}
 
 
@@ -103,7 +105,8 @@ def load(
     SkippedPhotosWarning
         If files were left out.
     UserWarning
-        If the same photo is in several parts of a folder of your own.
+        If the same photo is in several parts or classes of a folder of your own, or nearly all photos use a sliver of
+        the range of levels.
 
     Examples
     --------
@@ -153,11 +156,23 @@ def load(
         warnings.warn(f"{path}: {len(skipped)} left out: {some}{more}", SkippedPhotosWarning, stacklevel=2)
     parts = _parts(path, meta, meta["digests"], split_seed, few=known is not None)
     notes = [meta["note"]] if meta["note"] else []
-    if doubles := _doubles(parts, meta["digests"]):
-        which = "1 photo is" if doubles == 1 else f"{doubles} photos are"
-        notes.append(f"{which} in more than one of train, validation and test")
-        if not source:
-            warnings.warn(f"{path}: {notes[-1]}; remove the copies", UserWarning, stacklevel=2)
+    across, mixed = (_copies(meta, column) for column in (parts, meta["labels"]))
+    if across:
+        notes.append(f"{_are(across)} in more than one of train, validation and test")
+    if not source:
+        audit = f"`cnnhw data audit {path}` lists copies"
+        if across:
+            _warn(f"{path}: {notes[-1]} ({' and '.join(across[0])}{_more(across)}): remove copies; {audit}")
+        if mixed:
+            notes.append(f"{_are(mixed)} in more than one class")
+            _warn(f"{path}: {notes[-1]} ({' and '.join(mixed[0])}{_more(mixed)}): keep the right one; {audit}")
+        low, high = meta["span"]
+        if high - low < _SLIVER and len(parts) >= _ENOUGH:
+            _warn(
+                f"{path}: nearly all photos use levels {low} to {high} of 0 to 255 alone, a sliver of the range. If "
+                "their pixels have fewer significant bits than the files have room for, say so in the files (sBIT in "
+                "PNG, SMaxSampleValue in TIFF), or stretch them"
+            )
     train, validation, test = parted(images, parts, *(meta[what] for what in ("labels", "names", "digests")))
     return PhotoSet(name, tuple(meta["classes"]), size, train, validation, test, skipped, "; ".join(notes), licence)
 
@@ -286,10 +301,11 @@ def _decode(
     rows = {name: row for row, name in enumerate(chosen["names"])}
 
     def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
-        digests, failures = decode.decode_all(container.read(rows), rows, store, crop, progress)
+        digests, failures, span = decode.decode_all(container.read(rows), rows, store, crop, progress)
         return chosen | {
             "digests": [digests.get(name) for name in rows],
             "skipped": [(name, failures[name]) for name in rows if name in failures],
+            "span": span,
         }
 
     return cache.build(key, (len(rows), 3, size, size), fill)
@@ -322,10 +338,22 @@ def _parts(
     return parts
 
 
-def _doubles(parts: list[str], digests: list[str | None]) -> int:
-    """Count the different photos that are in more than one part."""
-    where: dict[str, set[str]] = {}
-    for part, digest in zip(parts, digests, strict=True):
+def _copies(meta: dict[str, Any], column: Sequence[Any]) -> list[list[str]]:
+    """Return names of the same photo, byte for byte, one for each of the several values that it has in a column."""
+    found: dict[str, dict[Any, str]] = {}
+    for name, digest, value in zip(meta["names"], meta["digests"], column, strict=True):
         if digest:
-            where.setdefault(digest, set()).add(part)
-    return sum(len(found) > 1 for found in where.values())
+            found.setdefault(digest, {}).setdefault(value, name)
+    return [list(names.values()) for names in found.values() if len(names) > 1]
+
+
+def _are(photos: Sequence[Any]) -> str:
+    return "1 photo is" if len(photos) == 1 else f"{len(photos)} photos are"
+
+
+def _more(photos: Sequence[Any]) -> str:
+    return f", and {len(photos) - 1} more" if len(photos) > 1 else ""
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=3)

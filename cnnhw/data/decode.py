@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import warnings
 from collections import deque
 from collections.abc import Iterable
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from cnnhw.data import pixels
 from cnnhw.errors import DataError
 
 __all__ = ["FORMATS", "decode", "decode_all", "read_photo"]
 
-VERSION = 1
+VERSION = 2
 """Part of the key of stored photos: to be raised when `decode` gives other pixels."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -34,26 +36,50 @@ def decode(data: bytes, size: int, crop: bool = False) -> NDArray[np.uint8]:
     if not data:
         raise DataError("empty file")
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise DataError(f"more than {PIXEL_LIMIT // 10**6} megapixels")
-            image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode no finer than needed
-            image.load()
-            upright = _rgb(_upright(image))
-        if crop:
-            edge = min(upright.size)
-            left, top = (upright.width - edge) // 2, (upright.height - edge) // 2
-            upright = upright.crop((left, top, left + edge, top + edge))
-        small = upright.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return np.asarray(small)
+        return _decode(data, size, crop)
     except DataError:
         raise
-    except UnidentifiedImageError:
-        raise DataError(f"not a photo in a known format ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"more than {PIXEL_LIMIT // 10**6} megapixels") from None
-    except Exception as error:  # Pillow's readers raise almost anything on damaged files
-        raise DataError(f"damaged: {error or type(error).__name__}") from error
+    except Exception as first:  # Pillow's readers raise almost anything on damaged files
+        error = first
+    try:
+        if mended := pixels.png_essence(data):
+            return _decode(mended, size, crop)
+        if mended := pixels.tiff_black_is_zero(data):
+            return 255 - _decode(mended, size, crop)
+    except DataError:
+        raise
+    except Exception as second:
+        error = second
+    raise DataError(_reason(error, data)) from error
+
+
+def _decode(data: bytes, size: int, crop: bool) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > PIXEL_LIMIT:
+            raise DataError(f"more than {PIXEL_LIMIT // 10**6} megapixels")
+        image.draft(None, (2 * size, 2 * size))  # large JPEGs: decode no finer than needed
+        image.load()
+        upright = _rgb(pixels.eight_bits(_upright(image), image, data))
+    if crop:
+        edge = min(upright.size)
+        left, top = (upright.width - edge) // 2, (upright.height - edge) // 2
+        upright = upright.crop((left, top, left + edge, top + edge))
+    small = upright.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.asarray(small)
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    """Say why a file cannot be decoded."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {PIXEL_LIMIT // 10**6} megapixels"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, UnidentifiedImageError):
+        return pixels.unidentified(data) or f"not a photo in a known format ({', '.join(FORMATS)})"
+    if re.search("unsupported|not supported|unknown|unrecognized|cannot handle|not available", said, re.IGNORECASE):
+        return f"of a kind that cannot be read: {said}"
+    return f"damaged: {said}"
 
 
 def shorter_side(data: bytes | OSError) -> int:
@@ -72,13 +98,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int32)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("more than 16 bits a pixel")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise DataError("floating-point pixels")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -128,17 +147,22 @@ def decode_all(
     store: NDArray[np.uint8],
     crop: bool = False,
     progress: bool = True,
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Decode files into `store` (M, 3, S, S) by threads; return digests, and reasons of failure, by name."""
+) -> tuple[dict[str, str], dict[str, str], tuple[int, int]]:
+    """Decode files into `store` (M, 3, S, S) by threads; return digests, reasons of failure, and the range used.
+
+    The first two are by name. The range, 0 to 255, leaves out the darkest and the brightest 5 % of photos.
+    """
     from tqdm import tqdm
 
     size = store.shape[-1]
     digests: dict[str, str] = {}
     failures: dict[str, str] = {}
+    ends: list[tuple[int, int]] = []
 
     def work(name: str, data: bytes) -> None:
         try:
-            store[rows[name]] = decode(data, size, crop).transpose(2, 0, 1)
+            store[rows[name]] = photo = decode(data, size, crop).transpose(2, 0, 1)
+            ends.append((int(photo.min()), int(photo.max())))
             digests[name] = hashlib.sha256(data).hexdigest()[:16]
         except DataError as error:
             failures[name] = str(error)
@@ -161,4 +185,6 @@ def decode_all(
         for future in waiting:
             future.result()
             bar.update()
-    return digests, failures
+    few = len(ends) // 20
+    darkest, brightest = (sorted(column) for column in zip(*ends, strict=True)) if ends else ([0], [255])
+    return digests, failures, (darkest[few], brightest[-1 - few])

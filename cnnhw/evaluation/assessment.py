@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cnnhw import evaluation, files, outputs, system
 from cnnhw.data.photoset import PhotoSet, join
 from cnnhw.errors import DataError, UnknownNameError, WeightsError
 from cnnhw.evaluation import calibration
-from cnnhw.models.blocks import Classifier
+from cnnhw.models.blocks import Classifier, check_classifier
 
 __all__ = ["PARTS", "Assessment", "assess", "check_unused"]
 
@@ -128,35 +127,41 @@ class Assessment:
 
     def save(self, path: str | Path) -> Path:
         """Write figures, errors and pictures to an unused folder, whole or not at all, and return it."""
-        from cnnhw import plots  # matplotlib takes half a second to import
-
         folder = Path(path)
         check_unused(folder)
-        title = f"{self.photos.name}, {self.part}"
 
         def nothing() -> tuple[()]:
             check_unused(folder)
             return ()
 
         with files.replacing_all(folder, last=_REPORT, own=nothing) as new:
-            # names of files that are no UTF-8 keep their bytes
-            with (new / "errors.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                writer = csv.writer(file)
-                writer.writerow(["photo", "true", "predicted", *self.classes])
-                for row in self.errors:
-                    true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
-                    shares = self.probabilities[row].tolist()
-                    writer.writerow([self.names[row], true, predicted, *(f"{share:.4f}" for share in shares)])
-            plots.save(plots.confusion({title: self.confusion}, self.classes), new / "confusion.png")
-            plots.save(plots.reliability(self.bins, title), new / "reliability.png")
+            rows = [("photo", "true", "predicted", *self.classes)]
+            for row in self.errors:
+                true, predicted = (self.classes[int(which[row])] for which in (self.labels, self.predictions))
+                shares = (f"{share:.4f}" for share in self.probabilities[row].tolist())
+                rows.append((self.names[row], true, predicted, *shares))
+            files.write_csv(new / "errors.csv", rows)
             files.write_json(new / _REPORT, self.summary())
+        for name in ("confusion.png", "reliability.png"):
+            outputs.draw(folder / name, partial(self._draw, name))
         return folder
+
+    def _draw(self, name: str, path: Path) -> None:
+        from cnnhw import plots  # matplotlib takes half a second to import
+
+        title = f"{self.photos.name}, {self.part}"
+        if name == "confusion.png":
+            figure = plots.confusion({title: self.confusion}, self.classes)
+        else:
+            figure = plots.reliability(self.bins, title)
+        plots.save(figure, path)
 
 
 def assess(model: Classifier, photos: PhotoSet, part: str = "test") -> Assessment:
     """Evaluate a network on one of `PARTS` of labelled photos; class names are matched, in any order, all or some."""
     if part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
+    check_classifier(model, "evaluated")
     classes, places = _matched(model, photos)
     evaluation.check_fits(model, photos.size, model.num_classes)
     split = join(*photos.splits) if part == "all" else getattr(photos, part)

@@ -27,7 +27,14 @@ from cnnhw.models.blocks import Classifier
 __all__ = ["Pair", "Suspects", "dhash", "margins", "near_duplicates", "run", "suspicious_labels", "table"]
 
 DISTANCE = 6
+ALIKE = 0.9
 _CHUNK = 500
+_AT_ONCE = 2**22  # comparisons of hashes
+_CELLS = 24  # a side of what is compared to confirm them
+_PLAIN = 4.0  # grey levels: photos that vary less are the same only if their files are
+_WHERE = {"train": 0, "validation": 5, "test": 1}  # of which only train and test add up to 1
+_PARTS = {number: part for part, number in _WHERE.items()}
+_PARTNERS = 20  # of a photo, at most: what is found grows as the number of photos does
 _TIE = 0.01  # grey levels of 255: less is rounding
 _STRENGTH = 0.03  # inverse strength of the penalty on the weights; about right for 128 values as for 1280
 _MOST_PAIRS = 200
@@ -135,23 +142,41 @@ def _areas(side: int, cells: int) -> Tensor:
     return (overlap.clamp(min=0) * cells / side).float()
 
 
-def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance: int = DISTANCE) -> list[Pair]:
-    """Find photos whose hashes differ in up to `distance` bits of 64, within a data set or between two."""
+def near_duplicates(
+    first: PhotoSet, second: PhotoSet | None = None, *, distance: int = DISTANCE, alike: float = ALIKE
+) -> list[Pair]:
+    """Find photos that look the same, within a data set or between two.
+
+    Their hashes differ in up to `distance` bits of 64, and the steps of brightness between 24 by 24 areas have a cosine
+    of `alike` or more, -1 to 1, so that backgrounds that are alike do not count. Photos of one colour are the same only
+    if their files are. Of each photo the 20 nearest that follow it are given: leaks first, then those of another class.
+    """
     if not 0 <= distance <= 64:
         raise DataError(f"distance is {distance}: a hash has 64 bits, give 0 to 64")
+    if not -1 <= alike <= 1:
+        raise DataError(f"alike is {alike}: it is a cosine, give -1 to 1")
     left = _listing(first)
     right = left if second is None else _listing(second)
     pairs = []
-    for start in range(0, len(left.signs), _CHUNK):
+    step = max(1, _AT_ONCE // max(1, len(right.names)))
+    for start in range(0, len(left.names), step):
         # equal bits add 1 to the product of signs and different ones take 1 off, which float32 holds exactly
-        apart = (64 - left.signs[start : start + _CHUNK] @ right.signs.T) / 2
-        rows, columns = (apart <= distance).nonzero()
+        apart = (64 - left.signs[start : start + step] @ right.signs.T) / 2
+        same: NDArray[np.bool_] = apart <= distance
         if second is None:
-            once = columns > rows + start
-            rows, columns = rows[once], columns[once]
-        for row, column, bits in zip((rows + start).tolist(), columns.tolist(), apart[rows, columns], strict=True):
-            names, parts, labels = zip(left.entry(row), right.entry(column), strict=True)
-            pairs.append(Pair(names, parts, labels, int(bits)))
+            same &= np.arange(len(right.names)) > np.arange(start, start + len(apart))[:, None]  # each pair once
+        rows, columns = np.flatnonzero(same.any(1)), np.flatnonzero(same.any(0))
+        looks = left.looks[start + rows] @ right.looks[columns].T >= alike
+        copies = left.digests[start + rows, None] == right.digests[columns]
+        same[np.ix_(rows, columns)] &= looks | copies
+        for row in rows.tolist():
+            of, partners = start + row, np.flatnonzero(same[row])
+            leaks = left.where[of] + right.where[partners] == _WHERE["train"] + _WHERE["test"]
+            others = left.labels[of] != right.labels[partners]
+            order = np.lexsort((apart[row, partners], ~others, ~leaks))[:_PARTNERS]
+            for partner in partners[order].tolist():
+                names, parts, labels = zip(left.entry(of), right.entry(partner), strict=True)
+                pairs.append(Pair(names, parts, labels, int(apart[row, partner])))
 
     def rank(pair: Pair) -> tuple[Any, ...]:
         first, second = pair.names
@@ -161,30 +186,35 @@ def near_duplicates(first: PhotoSet, second: PhotoSet | None = None, *, distance
 
 
 class _Listing(NamedTuple):
-    """All photos of a data set, with the bits of their hashes as signs: array of shape (N, 64), float32."""
+    """All N photos of a data set, and how they look."""
 
     names: list[str]
-    parts: list[str]
-    labels: list[str]
-    signs: NDArray[np.float32]
+    digests: NDArray[np.str_]  # (N,)
+    labels: NDArray[np.str_]  # (N,)
+    where: NDArray[np.int64]  # (N,): the parts, as in `_WHERE`
+    signs: NDArray[np.float32]  # (N, 64): the bits of the hashes
+    looks: NDArray[np.float32]  # (N, 1104): steps between cells, of length 1 together, or 0 if the photo is plain
 
     def entry(self, row: int) -> tuple[str, str, str]:
-        return self.names[row], self.parts[row], self.labels[row]
+        return self.names[row], _PARTS[int(self.where[row])], str(self.labels[row])
 
 
 def _listing(photos: PhotoSet) -> _Listing:
-    names: list[str] = []
-    parts: list[str] = []
-    labels: list[str] = []
-    hashes = []
-    for part, split in zip(PARTS, photos.splits, strict=True):
-        names += split.names
-        parts += [part] * len(split)
-        labels += [photos.classes[label] for label in split.labels.tolist()]
-        hashes += [dhash(split.batch(rows)) for rows in torch.arange(len(split)).split(_CHUNK)]
-    bytes_ = np.concatenate(hashes).view(np.uint8).reshape(-1, 8)
-    signs = 2 * np.unpackbits(bytes_, axis=1).astype(np.float32) - 1
-    return _Listing(names, parts, labels, signs)
+    everything = join(*photos.splits)
+    where = np.repeat([_WHERE[part] for part in PARTS], [len(split) for split in photos.splits])
+    hashes, looks = [], []
+    for rows in torch.arange(len(everything)).split(_CHUNK):
+        images = everything.batch(rows)
+        hashes.append(dhash(images))
+        down, across = (_areas(side, _CELLS) for side in images.shape[2:])
+        cells = down @ luminance(images.float()) @ across.T  # (N, 24, 24)
+        steps = torch.cat([cells.diff(dim=1).flatten(1), cells.diff(dim=2).flatten(1)], 1)
+        plain = cells.flatten(1).std(1, keepdim=True) < _PLAIN
+        looks.append((steps / steps.norm(dim=1, keepdim=True).clamp(min=1e-6)).masked_fill(plain, 0).numpy())
+    bits = np.unpackbits(np.concatenate(hashes).view(np.uint8).reshape(-1, 8), axis=1)
+    signs = 2 * bits.astype(np.float32) - 1
+    labels = np.array(photos.classes)[everything.labels.numpy()]
+    return _Listing(list(everything.names), np.array(everything.digests), labels, where, signs, np.concatenate(looks))
 
 
 def run(
@@ -290,9 +320,10 @@ def table(result: Mapping[str, Any], pairs: int = 10) -> str:
         lines += [
             "",
             f"Near duplicates {where}, up to {result['distance']} of 64 bits apart: {section['count']:,} pairs, "
-            f"{section['leaks']:,} of a training and a test photo.",
+            f"{section['leaks']:,} of a training and a test photo, {section['other_label']:,} of two classes.",
         ]
         for pair in section["pairs"][:pairs]:
             photos = (f"{name} ({part})" for name, part in zip(pair["names"], pair["parts"], strict=True))
-            lines.append(f"  {pair['distance']} apart: {' and '.join(photos)}")
+            classes = f", labelled {' and '.join(pair['labels'])}" if len(set(pair["labels"])) > 1 else ""
+            lines.append(f"  {pair['distance']} apart: {' and '.join(photos)}{classes}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from torch import Tensor
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import DataError
-from cnnhw.models.blocks import Classifier, device_of, evaluating
+from cnnhw.models.blocks import Classifier, evaluating, logits_of, placed
 
 __all__ = [
     "accuracy",
@@ -62,10 +62,11 @@ def predict(model: Classifier, split: Split, batch_size: int = 250) -> Tensor:
     >>> cnnhw.evaluation.predict(cnnhw.models.create("q1_shallow", size=16), photos.test).shape
     torch.Size([10, 5])
     """
-    device = device_of(model)
     with evaluating(model):
         logits = [
-            model(to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)).cpu()
+            logits_of(model(placed(to_float(split.batch(rows)), model).to(memory_format=torch.channels_last)))
+            .float()
+            .cpu()
             for rows in torch.arange(len(split)).split(batch_size)
         ]
     return torch.cat(logits) if logits else torch.empty(0, model.num_classes)

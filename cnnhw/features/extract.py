@@ -1,11 +1,13 @@
 """Feature maps and top activations of any torch model.
 
-The model runs in evaluation mode, and gets its own mode back; the gradients of its parameters stay as they were.
+The model runs in evaluation mode, and gets its own mode back; the gradients of its parameters stay as they were. Photos
+are brought to its device and number format. A layer that two names stand for is found by either.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, UnknownNameError
-from cnnhw.models.blocks import evaluating
+from cnnhw.models.blocks import evaluating, placed, single
 
 __all__ = ["dead", "first_convolution", "layers", "maps", "resolve", "top_activations"]
 
@@ -42,11 +44,12 @@ def resolve(model: nn.Module, layer: str | None = None) -> str:
     """Return the full name of a layer; of an unknown one, UnknownNameError suggests the nearest."""
     if layer is None:
         return first_convolution(model)
-    modules = [name for name, _ in model.named_modules() if name]
+    found = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    modules = list(found)
     if layer in modules:
         return layer
     ends = [name for name in modules if name.endswith(f".{layer}")]
-    if len(ends) == 1:
+    if len({found[name] for name in ends}) == 1:
         return ends[0]
     if ends:
         raise CnnhwError(f"layer {layer!r} is one of {', '.join(ends)}: give its full name")
@@ -70,7 +73,8 @@ def layers(model: nn.Module, size: int | None = None) -> list[str]:
     Returns
     -------
     list of str
-        The modules without submodules whose output has shape (N, C, H, W), in the order of their first calls.
+        The modules without submodules whose output is a map of each photo, as :func:`maps` returns it, in the order
+        of their first calls.
 
     Examples
     --------
@@ -89,20 +93,24 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     ----------
     model : nn.Module
         Any model that takes a batch of photos in 0..1.
-    images : Tensor of shape (N, 3, S, S), uint8 or float
-        Photos in 0..255, or in 0..1.
+    images : Tensor of shape (N, 3, H, W) or (3, H, W), uint8 or float
+        Photos in 0..255, or in 0..1; or a single one.
     layer : str, optional
         Its full name, or the end of it if no other layer's ends so; by default the first convolution.
 
     Returns
     -------
-    Tensor of shape (N, C, H, W)
-        The layer's output, that of its last call if it is called more than once; on the model's device.
+    Tensor of shape (N, C, h, w)
+        The layer's output, that of its last call if it is called more than once; on the model's device. If its channels
+        come last, as in Swin and ConvNeXt, they are moved: they do after a linear layer or a layer norm, and where only
+        then height and width relate as the photos' do. Half precision becomes float32.
 
     Raises
     ------
     UnknownNameError
-        If there is no such layer, or its output is not a map.
+        If there is no such layer, or its output is not a map of each photo.
+    DataError
+        If `images` are no photos.
 
     Examples
     --------
@@ -116,9 +124,11 @@ def maps(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
     found: list[Tensor] = []
     seen: dict[str, Tensor] = {}
 
+    images = _photos(images)
+
     def keep(_: nn.Module, __: Any, out: Any) -> None:
-        if isinstance(out, Tensor) and out.dim() == 4:
-            seen["map"] = out.clone()  # a later layer may change it in place
+        if (channels_first := _map(module, out, part)) is not None:
+            seen["map"] = single(channels_first.clone())  # a later layer may change it in place
 
     with evaluating(model), _hook(module, keep), torch.no_grad():
         for part in images.split(_BATCH):
@@ -163,8 +173,8 @@ def top_activations(
     ----------
     model : nn.Module
         Any model that takes a batch of photos in 0..1.
-    photos : Split or Tensor of shape (N, 3, S, S)
-        The photos, which are processed in batches.
+    photos : Split or Tensor
+        The photos, which are processed in batches; a tensor is as for :func:`maps`.
     layer : str
         As for :func:`maps`.
     channel : int
@@ -195,6 +205,7 @@ def top_activations(
     (2, True)
     """
     found: list[tuple[int, int, int, float]] = []
+    photos = photos if isinstance(photos, Split) else _photos(photos)
     for rows in torch.arange(len(photos)).split(_BATCH):
         seen = maps(model, photos.batch(rows) if isinstance(photos, Split) else photos[rows], layer)
         if not 0 <= channel < seen.shape[1]:
@@ -207,6 +218,38 @@ def top_activations(
         ]
         found = sorted(found, key=lambda place: -place[3])[:count]
     return found
+
+
+def _photos(images: Any) -> Tensor:
+    """Return photos as a batch, a single one as a batch of one."""
+    shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    if not isinstance(images, Tensor) or images.dim() not in (3, 4) or not images.numel():
+        raise DataError(f"photos are a tensor of shape (N, 3, H, W), or (3, H, W) for one, not {shape}")
+    if images.shape[-1] == 3 != images.shape[-3]:
+        raise DataError(f"the colours of photos of shape {shape} come last: move them, as with images.movedim(-1, -3)")
+    return images if images.dim() == 4 else images[None]
+
+
+def _photo(image: Any) -> Tensor:
+    """Return one photo as a batch."""
+    images = _photos(image)
+    if len(images) != 1:
+        raise DataError(f"one photo is a tensor of shape (3, H, W), not {tuple(images.shape)}: take one of the batch")
+    return images
+
+
+def _map(module: nn.Module, out: Any, images: Tensor) -> Tensor | None:
+    """Return a module's output as maps (N, C, H, W) of N photos, or None if it is none."""
+    if not isinstance(out, Tensor) or out.dim() != 4 or len(out) != len(images) or not out.numel():
+        return None
+
+    def off(high: int, wide: int) -> float:
+        return abs(math.log(high * images.shape[-1] / (wide * images.shape[-2])))
+
+    last = type(module) in (nn.Linear, nn.LayerNorm) or (
+        not isinstance(module, nn.Conv2d) and off(*out.shape[1:3]) < off(*out.shape[2:])
+    )
+    return out.movedim(-1, 1) if last else out
 
 
 def _label(logits: Tensor, label: int | None) -> int:
@@ -227,8 +270,8 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
     names: dict[str, None] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, Tensor) and out.dim() == 4:
+        def hook(module: nn.Module, _: Any, out: Any) -> None:
+            if _map(module, out, images) is not None:
                 names[name] = None
 
         return hook
@@ -242,8 +285,7 @@ def _with_maps(model: nn.Module, images: Tensor) -> list[str]:
 
 
 def _input(model: nn.Module, images: Tensor) -> Tensor:
-    parameter = next(model.parameters(), None)
-    return to_float(images) if parameter is None else to_float(images).to(parameter.device)
+    return placed(to_float(images), model)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cnnhw.errors import UnknownNameError
 from cnnhw.features.extract import resolve
+from cnnhw.models.blocks import single
 
 __all__ = ["filters"]
 
@@ -23,7 +24,7 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     Returns
     -------
     Tensor of shape (K, C, k, k)
-        A copy of the weights, on the CPU.
+        A copy of the weights, on the CPU; half precision becomes float32.
 
     Raises
     ------
@@ -43,4 +44,4 @@ def filters(model: nn.Module, layer: str | None = None) -> Tensor:
     if not isinstance(weight, Tensor) or weight.dim() != 4:
         known = [name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)]
         raise UnknownNameError("convolution", name, known)
-    return weight.detach().cpu().clone()
+    return single(weight.detach().cpu().clone())

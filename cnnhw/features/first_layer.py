@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnnhw import features
 from cnnhw.data.augment import luminance
 from cnnhw.errors import DataError
+from cnnhw.features.extract import _photos
 
 __all__ = [
     "area_under_curve",
@@ -210,8 +211,8 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
     ----------
     model : nn.Module
         Any model; its layer is that of :func:`cnnhw.features.first_convolution`.
-    images : Tensor of shape (N, 3, S, S), uint8 or float
-        Photos in 0..255, or in 0..1.
+    images : Tensor of shape (N, 3, S, S) or (3, S, S), uint8 or float
+        Photos in 0..255, or in 0..1; or a single one.
     masks : Tensor of shape (N, S, S), bool, optional
         Where the object is.
 
@@ -232,6 +233,7 @@ def scores(model: nn.Module, images: Tensor, masks: Tensor | None = None) -> dic
     ['dc share', 'edge correlation', 'magnitude correlation', 'opponent share', 'orientation selectivity']
     """
     name = features.first_convolution(model)
+    images = _photos(images)
     weight = model.get_submodule(name).weight
     assert isinstance(weight, Tensor)
     maps = features.maps(model, images, name).cpu()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
@@ -51,6 +53,8 @@ def receptive_box(
     >>> cnnhw.features.receptive_box(model, "conv2", row=8, column=8)
     (13, 13, 21, 21)
     """
+    if any(part.dtype in (torch.bfloat16, torch.float16) for part in model.parameters()):
+        model = copy.deepcopy(model).float()  # kernels in half precision spread NaN, too
     photos = _blank(model, 4, size)
     side = photos.shape[-1]
     height, width = maps(model, photos[:1], layer).shape[-2:]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnhw.errors import DataError
-from cnnhw.features.extract import _BATCH, _GREY, _input, _label
-from cnnhw.models.blocks import evaluating
+from cnnhw.features.extract import _BATCH, _GREY, _input, _label, _photo
+from cnnhw.models.blocks import evaluating, logits_of
 
 __all__ = ["occlusion", "saliency"]
 
@@ -18,8 +18,8 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     Parameters
     ----------
     model : nn.Module
-        Any classifier that takes a batch of photos in 0..1.
-    image : Tensor of shape (3, H, W), uint8 or float
+        Any classifier that takes a batch of photos in 0..1, and returns logits, or an object with ``logits``.
+    image : Tensor of shape (3, H, W) or (1, 3, H, W), uint8 or float
         One photo.
     label : int, optional
         The class; the predicted one if not given.
@@ -32,7 +32,9 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     Raises
     ------
     DataError
-        If there is no such class.
+        If there is no such class, or not one photo.
+    ModelError
+        If the model does not return logits.
 
     Examples
     --------
@@ -42,10 +44,10 @@ def saliency(model: nn.Module, image: Tensor, label: int | None = None) -> Tenso
     torch.Size([32, 32])
     """
     with evaluating(model), torch.enable_grad():
-        pixels = _input(model, image[None]).detach().clone().requires_grad_()
-        logits = model(pixels)
+        pixels = _input(model, _photo(image)).detach().clone().requires_grad_()
+        logits = logits_of(model(pixels))
         (gradient,) = torch.autograd.grad(logits[0, _label(logits, label)], pixels)
-    return gradient[0].abs().amax(0).cpu()
+    return gradient[0].abs().amax(0).float().cpu()
 
 
 def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window: int = 8, step: int = 4) -> Tensor:
@@ -54,8 +56,8 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     Parameters
     ----------
     model : nn.Module
-        Any classifier that takes a batch of photos in 0..1.
-    image : Tensor of shape (3, H, W), uint8 or float
+        Any classifier that takes a batch of photos in 0..1, and returns logits, or an object with ``logits``.
+    image : Tensor of shape (3, H, W) or (1, 3, H, W), uint8 or float
         One photo.
     label : int, optional
         The class; the predicted one if not given.
@@ -72,7 +74,9 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     Raises
     ------
     DataError
-        If there is no such class, or the squares do not fit.
+        If there is no such class, or not one photo, or the squares do not fit.
+    ModelError
+        If the model does not return logits.
 
     Examples
     --------
@@ -81,6 +85,7 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     >>> cnnhw.features.occlusion(model, torch.rand(3, 32, 32), label=0, window=16, step=8).shape
     torch.Size([32, 32])
     """
+    image = _photo(image)
     height, width = image.shape[-2:]
     if not 1 <= step <= window <= min(height, width):
         raise DataError(
@@ -90,8 +95,8 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
     corners = [(top, left) for top in tops for left in lefts]
     drops, covers = torch.zeros(height, width), torch.zeros(height, width)
     with evaluating(model), torch.no_grad():
-        pixels = _input(model, image[None])
-        logits = model(pixels)
+        pixels = _input(model, image)
+        logits = logits_of(model(pixels))
         label = _label(logits, label)
         whole = logits.softmax(1)[0, label]
         for start in range(0, len(corners), _BATCH):
@@ -99,7 +104,7 @@ def occlusion(model: nn.Module, image: Tensor, label: int | None = None, window:
             covered = pixels.repeat(len(part), 1, 1, 1)
             for one, (top, left) in zip(covered, part, strict=True):
                 one[:, top : top + window, left : left + window] = _GREY
-            lost = (whole - model(covered).softmax(1)[:, label]).tolist()
+            lost = (whole - logits_of(model(covered)).softmax(1)[:, label]).tolist()
             for drop, (top, left) in zip(lost, part, strict=True):
                 drops[top : top + window, left : left + window] += drop
                 covers[top : top + window, left : left + window] += 1

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
-from cnnhw.errors import DataError
+from cnnhw.errors import DataError, ModelError
 from cnnhw.features.extract import _BATCH
-from cnnhw.models.blocks import Classifier, device_of, evaluating
+from cnnhw.models.blocks import Classifier, evaluating, placed
+from cnnhw.models.heads import check_size
 
 __all__ = ["cka", "embeddings"]
 
@@ -69,7 +70,9 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
     Raises
     ------
     DataError
-        If there are no photos, or they are too small for the network.
+        If there are no photos.
+    ModelError
+        If the model is no `Classifier`, or takes no photos of that size.
 
     Examples
     --------
@@ -82,18 +85,14 @@ def embeddings(model: Classifier, split: Split) -> Tensor:
     """
     if not len(split):
         raise DataError("there are no photos to compute embeddings of: give a split that is not empty")
-    device, side = device_of(model), split.store.shape[-1]
+    if not isinstance(model, Classifier):
+        raise ModelError(
+            f"a {type(model).__name__} has no last map by itself: take cnnhw.features.maps of a layer of it"
+        )
+    check_size(model, split.store.shape[-1])
     found = []
     with evaluating(model), torch.no_grad():
         for rows in torch.arange(len(split)).split(_BATCH):
-            photos = to_float(split.batch(rows)).to(device, memory_format=torch.channels_last)
-            try:
-                found.append(model.forward_features(photos).mean((2, 3)).cpu())
-            except RuntimeError as error:
-                if side >= model.size:
-                    raise
-                name = model.name or "the network"
-                raise DataError(
-                    f"photos of {side} pixels are too small for {name}: load them with size={model.size}"
-                ) from error
+            photos = placed(to_float(split.batch(rows)), model).to(memory_format=torch.channels_last)
+            found.append(model.forward_features(photos).mean((2, 3)).float().cpu())
     return torch.cat(found)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cnnhw.errors import ModelError
 
 __all__ = ["Classifier", "evaluating", "glorot_", "linear_head"]
 
@@ -33,6 +35,11 @@ class Classifier(nn.Module):
     size : int
         The photos' side length S, in pixels, that the network is made for.
 
+    Raises
+    ------
+    ModelError
+        If the head is no ``nn.Sequential`` that ends in an ``nn.Linear``.
+
     See Also
     --------
     cnnhw.models.create : Makes one by name.
@@ -51,6 +58,8 @@ class Classifier(nn.Module):
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, size: int) -> None:
         super().__init__()
+        if not (isinstance(head, nn.Sequential) and len(head) and isinstance(head[-1], nn.Linear)):
+            raise ModelError("the head of a Classifier has to be an nn.Sequential whose last layer is an nn.Linear")
         self.features = features
         self.head = head
         self.size = size
@@ -126,7 +135,7 @@ class Classifier(nn.Module):
 
         Raises
         ------
-        ValueError
+        ModelError
             If `num_classes` is less than 1.
 
         See Also
@@ -142,7 +151,7 @@ class Classifier(nn.Module):
         3
         """
         if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+            raise ModelError(f"num_classes must be 1 or more, got {num_classes}")
         old = self._classifier()
         new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
         self.head[-1] = glorot_(new)
@@ -234,6 +243,47 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
     1072549
     """
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
+
+
+def placed(images: Tensor, module: nn.Module) -> Tensor:
+    """Return float photos on the device, and in the number format, of a module's parameters."""
+    like = next((part for part in module.parameters() if part.is_floating_point()), None)
+    return images if like is None else images.to(like.device, like.dtype)
+
+
+def single(values: Tensor) -> Tensor:
+    """Return values in single precision, if they are in half."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def logits_of(out: Any) -> Tensor:
+    """Return the logits, float32 or float64, of what a classifier returned."""
+    logits = out.get("logits") if isinstance(out, Mapping) else getattr(out, "logits", out)
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        what = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise ModelError(
+            f"the model returns {what}, not logits of shape (N, K), nor an object that has them as its logits: put it "
+            "into a module that returns them"
+        )
+    return single(logits)
+
+
+def check_classifier(model: nn.Module, done: str) -> None:
+    """Raise ModelError if a network is no `Classifier`; `done` says what cannot be done with it."""
+    if not isinstance(model, Classifier):
+        raise ModelError(
+            f"a {type(model).__name__} cannot be {done} as it is, only a cnnhw.models.Classifier: put its layers into "
+            "one, as Classifier(features, head, size)"
+        )
+
+
+def takes(module: nn.Module, side: int) -> bool:
+    """Return whether something is left of photos of `side` pixels at the end of a module."""
+    try:
+        with evaluating(module), torch.inference_mode():
+            return module(placed(torch.zeros(1, 3, side, side), module)).numel() > 0
+    except RuntimeError:
+        return False
 
 
 def device_of(module: nn.Module) -> torch.device:

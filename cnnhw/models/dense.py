@@ -7,6 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["TRANSITIONS", "DenseLayer", "dense", "transition_layer"]
@@ -71,7 +72,7 @@ def transition_layer(channels: int, out: int, kind: str) -> nn.Sequential:
 
     Raises
     ------
-    ValueError
+    ModelError
         If there is no such kind.
 
     See Also
@@ -93,7 +94,7 @@ def transition_layer(channels: int, out: int, kind: str) -> nn.Sequential:
         "average_first": [nn.AvgPool2d(2), conv],
     }
     if kind not in end:
-        raise ValueError(f"transition={kind!r} is none of {', '.join(TRANSITIONS)}")
+        raise ModelError(f"transition={kind!r} is none of {', '.join(TRANSITIONS)}")
     return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), *end[kind])
 
 
@@ -120,7 +121,7 @@ def dense(
 
     Raises
     ------
-    ValueError
+    ModelError
         If `size` is less than 8, or there is no such transition.
 
     See Also
@@ -136,7 +137,7 @@ def dense(
     torch.Size([2, 90, 4, 4])
     """
     if size < 8:
-        raise ValueError(f"size={size} is too small: nothing is left after the last transition")
+        raise ModelError(f"size={size} is too small: nothing is left after the last transition")
     channels = 2 * growth
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False))
     for block in (1, 2, 3):

@@ -12,6 +12,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Residual", "Signs", "Standardise", "best", "fast"]
@@ -131,7 +132,7 @@ def best(num_classes: int = 5, size: int = 64) -> Classifier:
 
 def _build(num_classes: int, size: int, width: int, blocks: tuple[int, ...]) -> Classifier:
     if size < 16:
-        raise ValueError(f"size={size} is too small: nothing is left after the last pooling")
+        raise ModelError(f"size={size} is too small: nothing is left after the last pooling")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         standardise=Standardise(),
         stem=nn.Conv2d(3, 24, 4, stride=2, padding=1),  # (N, 24, S/2, S/2)

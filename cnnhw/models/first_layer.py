@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnnhw.data.augment import LUMINANCE
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Bank", "bank", "first_layer"]
@@ -35,7 +36,7 @@ def bank(side: int) -> Tensor:
 
     Raises
     ------
-    ValueError
+    ModelError
         If `side` is not odd, or less than 3.
 
     See Also
@@ -48,7 +49,7 @@ def bank(side: int) -> Tensor:
     torch.Size([16, 3, 5, 5])
     """
     if side < 3 or side % 2 == 0:
-        raise ValueError(f"side={side} is not an odd number of at least 3")
+        raise ModelError(f"side={side} is not an odd number of at least 3")
     at = torch.arange(side) - side // 2.0
     y, x = torch.meshgrid(at, at, indexing="ij")
     gauss = torch.exp(-(x**2 + y**2) / (2 * (side / 4) ** 2))
@@ -101,7 +102,7 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
 
     Raises
     ------
-    ValueError
+    ModelError
         If `first`, `side` or `size` is not possible.
 
     See Also
@@ -117,11 +118,11 @@ def first_layer(num_classes: int = 5, size: int = 64, side: int = 3, first: str 
     torch.Size([2, 64, 4, 4])
     """
     if first not in ("learnt", "random", "bank"):
-        raise ValueError(f"first={first!r} is none of learnt, random, bank")
+        raise ModelError(f"first={first!r} is none of learnt, random, bank")
     if side < 3 or side % 2 == 0:
-        raise ValueError(f"side={side} is not an odd number of at least 3")
+        raise ModelError(f"side={side} is not an odd number of at least 3")
     if size < 8:
-        raise ValueError(f"size={size} is too small: nothing is left after the last pooling")
+        raise ModelError(f"size={size} is too small: nothing is left after the last pooling")
     conv1 = Bank(side) if first == "bank" else nn.Conv2d(3, KERNELS, side, padding=side // 2, bias=False)
     conv1.requires_grad_(first == "learnt")
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=conv1)  # (N, 16, S, S)

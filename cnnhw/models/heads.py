@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from cnnhw.models.blocks import Classifier, device_of, evaluating, glorot_
+from cnnhw.errors import ModelError
+from cnnhw.models.blocks import Classifier, device_of, evaluating, glorot_, takes
 
 __all__ = ["Head", "replace_head"]
 
@@ -49,14 +50,14 @@ class Head:
         }
         for field, good in checks.items():
             if not good:
-                raise ValueError(
+                raise ModelError(
                     f"Head({field}={getattr(self, field)!r}) is not possible; see help(cnnhw.transfer.Head)"
                 )
 
     def build(self, channels: int, side: int, num_classes: int) -> nn.Sequential:
         """Return layers from maps, Tensor of shape (N, C, H, W), to logits (N, K), from torch's global generator."""
         if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+            raise ModelError(f"num_classes must be 1 or more, got {num_classes}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         width = channels
         if self.pool == "average":
@@ -77,14 +78,22 @@ class Head:
         return head
 
 
+def check_size(model: Classifier, size: int) -> None:
+    """Raise ModelError if a network's extractor takes no photos of `size` pixels, but larger ones."""
+    if takes(model.features, size):
+        return
+    # of an extractor that takes none at all, the forward pass says why
+    if larger := next((side for side in range(size + 1, size + 129) if takes(model.features, side)), 0):
+        name = model.name or "the network"
+        raise ModelError(f"{name} takes no photos of {size} pixels; the next size that it takes is {larger}")
+
+
 def replace_head(model: Classifier, head: Head, num_classes: int, size: int = 0) -> None:
     """Put a new head, for photos of `size` pixels, in the place of a network's own, and note it in ``new_head``."""
     size = size or model.size
+    check_size(model, size)
     device = device_of(model)
-    try:
-        with evaluating(model), torch.no_grad():
-            maps = model.forward_features(torch.zeros(1, 3, size, size, device=device))
-    except RuntimeError as error:
-        raise ValueError(f"size={size} is too small for the extractor of {model.name}: {error}") from error
+    with evaluating(model), torch.no_grad():
+        maps = model.forward_features(torch.zeros(1, 3, size, size, device=device))
     model.head = head.build(maps.shape[1], maps.shape[-1], num_classes).to(device)
     model.size, model.classes, model.new_head = size, (), asdict(head)

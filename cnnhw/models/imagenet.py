@@ -11,6 +11,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 from cnnhw.models.depthwise import Depthwise
 
@@ -145,7 +146,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 def _check(size: int) -> None:
     if size < 32:
-        raise ValueError(f"size={size} is too small: the last map has a cell for 32 x 32 pixels")
+        raise ModelError(f"size={size} is too small: at least 32 pixels leave a cell of the last map")
 
 
 def _out_of_place(net: nn.Module) -> None:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models import fast
 from cnnhw.models.blocks import Classifier
 
@@ -86,7 +87,7 @@ def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scal
 
     Raises
     ------
-    ValueError
+    ModelError
         If `kernels` is no list of odd sides, `scale` is not 0.1 to 10, or `size` is less than 16.
 
     See Also
@@ -106,11 +107,11 @@ def inception(num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", scal
     except ValueError:
         sides = ()
     if not sides or not all(side % 2 and 0 < side < 16 for side in sides):
-        raise ValueError(f"kernels={kernels!r} is not a list of odd sides divided by dashes, such as '1-3-5'")
+        raise ModelError(f"kernels={kernels!r} is not a list of odd sides divided by dashes, such as '1-3-5'")
     if not 0.1 <= scale <= 10:
-        raise ValueError(f"scale={scale} is not between 0.1 and 10")
+        raise ModelError(f"scale={scale} is not between 0.1 and 10")
     if size < 16:
-        raise ValueError(f"size={size} is too small: nothing is left after the last pooling")
+        raise ModelError(f"size={size} is too small: nothing is left after the last pooling")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for number, width in enumerate(WIDTHS, start=1):

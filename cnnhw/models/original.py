@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier
 
 __all__ = ["ConcatSkip", "Inception", "q1_deep", "q1_shallow", "q2_concat_skip", "q4_inception"]
@@ -271,7 +272,7 @@ def q4_inception(num_classes: int = 5, size: int = 128, dense: bool = True) -> C
 def _head(channels: int, side: int, hidden: tuple[int, ...] | None, num_classes: int) -> nn.Sequential:
     """Return dense layers of the `hidden` widths on the flattened map, or a linear layer on its average for None."""
     if side < 1:
-        raise ValueError("size is too small: nothing is left after the last pooling")
+        raise ModelError("size is too small: nothing is left after the last pooling")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if hidden is None:
         layers["average"] = nn.AdaptiveAvgPool2d(1)  # (N, channels, 1, 1)

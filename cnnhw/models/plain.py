@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier
 
 __all__ = ["plain"]
@@ -40,7 +41,7 @@ def plain(
 
     Raises
     ------
-    ValueError
+    ModelError
         If `kernels`, `widths` or `head` are no plan, or `size` is too small for it.
 
     See Also
@@ -57,12 +58,12 @@ def plain(
     """
     plan, channels_of = kernels.split("-"), [int(width) for width in widths.split("-")]
     if len(plan) != len(channels_of) or not all(digit in "13579" for digit in "".join(plan)):
-        raise ValueError(f"kernels={kernels!r}, widths={widths!r} are no plan: odd kernels, as many stages in both")
+        raise ModelError(f"kernels={kernels!r}, widths={widths!r} are no plan: odd kernels, as many stages in both")
     if size < 2 ** len(plan):
-        raise ValueError(f"size={size} is too small for {len(plan)} stages")
+        raise ModelError(f"size={size} is too small for {len(plan)} stages")
     how, _, hidden = head.partition("-")
     if how not in ("average", "flatten"):
-        raise ValueError(f"head={head!r} begins neither with 'average' nor with 'flatten'")
+        raise ModelError(f"head={head!r} begins neither with 'average' nor with 'flatten'")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for stage, (sides, out) in enumerate(zip(plan, channels_of, strict=True), start=1):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 
 import torch
 
-from cnnhw.errors import UnknownNameError
+from cnnhw.errors import ModelError, UnknownNameError
 from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
 from cnnhw.models.blocks import Classifier, glorot_, seeded
 
@@ -74,6 +75,16 @@ def builder(name: str) -> Callable[..., Classifier]:
     return known[name]
 
 
+def least_size(name: str, **options: bool | int | float | str) -> int:
+    """Return the smallest side length in pixels that a registered model can be built for; 0 if there is none."""
+    build = builder(name)
+    for size in range(1, 129):
+        with torch.device("meta"), contextlib.suppress(ModelError):
+            build(num_classes=1, size=size, **options)
+            return size
+    return 0
+
+
 def create(
     name: str, num_classes: int = 5, seed: int = 0, size: int = 128, **options: bool | int | float | str
 ) -> Classifier:
@@ -101,7 +112,7 @@ def create(
     ------
     UnknownNameError
         If there is no such model.
-    ValueError
+    ModelError
         If the model cannot be built for that `size` or `num_classes`, or has no such option.
 
     See Also
@@ -117,13 +128,22 @@ def create(
     torch.Size([2, 5])
     """
     build = builder(name)
-    known = list(inspect.signature(build).parameters)[2:]
+    known = {one.name: one.default for one in list(inspect.signature(build).parameters.values())[2:]}
     if unknown := set(options) - set(known):
-        raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
+        raise ModelError(f"{name} has no option {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}")
+    for option, value in options.items():
+        kind = type(known[option])
+        if type(value) not in (kind, int if kind is float else kind):
+            raise ModelError(f"{name}: {option}={value!r} is not possible, it has to be of type {kind.__name__}")
     if num_classes < 1:
-        raise ValueError(f"num_classes must be 1 or more, got {num_classes}")
+        raise ModelError(f"num_classes must be 1 or more, got {num_classes}")
     with seeded(seed):
-        model = build(num_classes=num_classes, size=size, **options)
+        try:
+            model = build(num_classes=num_classes, size=size, **options)
+        except ModelError as error:
+            least = least_size(name, **options)
+            reason = f"it takes photos of at least {least} pixels, not {size}" if size < least else error
+            raise ModelError(f"{name}: {reason}") from error
         glorot_(model)
     if name in _DEEP:
         with torch.no_grad():

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Span", "residual"]
@@ -83,7 +84,7 @@ def residual(
 
     Raises
     ------
-    ValueError
+    ModelError
         If `depth` is no multiple of 12, `span` does not divide 12, or `size` is too small.
 
     See Also
@@ -99,11 +100,11 @@ def residual(
     torch.Size([2, 32, 8, 8])
     """
     if depth < STAGE or depth % STAGE:
-        raise ValueError(f"depth={depth} is not a multiple of {STAGE}")
+        raise ModelError(f"depth={depth} is not a multiple of {STAGE}")
     if span < 0 or (span and STAGE % span):
-        raise ValueError(f"span={span} does not divide a stage of {STAGE}")
+        raise ModelError(f"span={span} does not divide a stage of {STAGE}")
     if size < 2 * 2 ** (depth // STAGE):
-        raise ValueError(f"size={size} is too small for {depth // STAGE} stages")
+        raise ModelError(f"size={size} is too small for {depth // STAGE} stages")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         stem=nn.Conv2d(3, width, 3, stride=2, padding=1, bias=not norm)  # (N, width, S/2, S/2)
     )

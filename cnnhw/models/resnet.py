@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 
 __all__ = ["Shortcut", "q1_deep_residual", "resnet"]
@@ -70,7 +71,7 @@ def q1_deep_residual(num_classes: int = 5, size: int = 128) -> Classifier:
 
     Raises
     ------
-    ValueError
+    ModelError
         If `size` is no multiple of 16.
 
     See Also
@@ -86,7 +87,7 @@ def q1_deep_residual(num_classes: int = 5, size: int = 128) -> Classifier:
     torch.Size([2, 128, 2, 2])
     """
     if size % 16 or size < 16:
-        raise ValueError(f"size={size} is no multiple of 16: branch and shortcut would not meet")
+        raise ModelError(f"size={size} is no multiple of 16: branch and shortcut would not meet")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = 3
     for first, plan in ((1, ((3, 16), (5, 32))), (3, ((7, 64), (7, 128)))):
@@ -118,7 +119,7 @@ def resnet(
     Parameters
     ----------
     num_classes, size : int
-        Number of logits; side length S of the photos in pixels, a multiple of 4.
+        Number of logits; side length S of the photos in pixels, a multiple of 4, 8 or more.
     depth : int
         Layers with weights, shortcuts not counted: 6 n + 2 for n blocks of two convolutions in each of three stages.
     width : int
@@ -135,7 +136,7 @@ def resnet(
 
     Raises
     ------
-    ValueError
+    ModelError
         If `depth` is not 6 n + 2, or `size` no multiple of 4.
 
     See Also
@@ -152,9 +153,9 @@ def resnet(
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
-        raise ValueError(f"depth={depth} is not 6 n + 2: give 8, 14, 20, ...")
+        raise ModelError(f"depth={depth} is not 6 n + 2: give 8, 14, 20, ...")
     if size % 4 or size < 8:
-        raise ValueError(f"size={size} is no multiple of 4 of at least 8: branch and shortcut would not meet")
+        raise ModelError(f"size={size} is no multiple of 4 of at least 8: branch and shortcut would not meet")
     stem = nn.Sequential(*_unit(3, width, norm), nn.ReLU())  # (N, width, S, S)
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     channels = width

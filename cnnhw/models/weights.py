@@ -19,6 +19,7 @@ from cnnhw import files, models
 from cnnhw.errors import WeightsError, did_you_mean
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head, replace_head
+from cnnhw.models.written import built, written
 
 __all__ = ["SHIPPED", "WEIGHTS", "load", "read_header", "save_weights", "shipped"]
 
@@ -42,6 +43,12 @@ def save_weights(
     extra: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model's weights, as float16 if `half`, and all that is needed to use them, to one safetensors file."""
+    layers = None if model.name else written(model)
+    if not (model.name or layers):
+        logging.getLogger("cnnhw").warning(
+            "the weights are saved, but not the code of a network of one's own: to load them, make the same network "
+            "and give it as cnnhw.load(PATH, model=...)"
+        )
     metadata = dict(extra or {}) | {
         "format": _FORMAT,
         "model": model.name,
@@ -49,7 +56,8 @@ def save_weights(
         "classes": json.dumps(model.classes),
         "size": str(model.size),
         "options": json.dumps(model.options),
-        **({"head": json.dumps(model.new_head)} if model.new_head else {}),
+        **({"head": json.dumps(model.new_head)} if model.new_head and not layers else {}),
+        **({"layers": json.dumps(layers)} if layers else {}),
         "normalisation": "RGB, divided by 255" if model.pixel_scale == 1 else "RGB",
         "pixel_scale": str(model.pixel_scale),
         "data": data,
@@ -64,7 +72,7 @@ def save_weights(
     files.save_tensors(path, tensors, metadata)
 
 
-def load(weights: str | Path) -> Classifier:
+def load(weights: str | Path, *, model: Classifier | None = None) -> Classifier:
     """Load a trained model.
 
     Nothing in the file is executed: weights are safetensors, never pickles. If the photos that it was trained on are
@@ -75,6 +83,9 @@ def load(weights: str | Path) -> Classifier:
     weights : str or Path
         A ``weights.safetensors`` file, or the folder of a saved run that holds one, or else the name of a network that
         comes with cnnhw: one of :func:`cnnhw.models.weights.shipped`.
+    model : Classifier, optional
+        A network like the saved one, which gets the weights in place. It is needed for a network of one's own that has
+        other layers than those of ``torch.nn`` in ``nn.Sequential``, as no code is saved.
 
     Returns
     -------
@@ -85,7 +96,8 @@ def load(weights: str | Path) -> Classifier:
     Raises
     ------
     WeightsError
-        If there is neither such a file nor such a name, or the file was not written by cnnhw, or it is damaged.
+        If there is neither such a file nor such a name, or the file was not written by cnnhw, or it is damaged, or it
+        holds the weights of another network than `model`, or of one that has to be given.
 
     See Also
     --------
@@ -100,6 +112,12 @@ def load(weights: str | Path) -> Classifier:
     """
     path = _find(weights)
     metadata, tensors = _read(path)
+    if model is None and not (metadata.get("model") or "layers" in metadata):
+        raise WeightsError(
+            f"{path} holds the weights of a network of somebody's own, without its code: make the same network, and "
+            "give it as cnnhw.load(PATH, model=...)"
+        )
+    what = "a model that this version knows" if model is None else "the weights of the network given"
     try:
         classes = json.loads(metadata["classes"])
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -115,16 +133,17 @@ def load(weights: str | Path) -> Classifier:
             raise ValueError(f"it names {len(classes)} classes, and its model has {num_classes}")
         if not 1 <= size <= _SIZE_LIMIT:
             raise ValueError(f"it asks for photos of {size} pixels, and at most {_SIZE_LIMIT} are possible")
-        with torch.device("meta"), _no_more_than(len(tensors)):
-            build = models.builder(metadata["model"])
-            model = build(num_classes, size, **options)
-            if "head" in metadata:
-                replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
-        model.load_state_dict(tensors, assign=True)
-        with torch.no_grad():
-            model.eval()(torch.zeros(0, 3, size, size))  # no photos take no time, and tell whether the size fits
+        if model is None:
+            with torch.device("meta"), _no_more_than(len(tensors)):
+                model = _built(metadata, num_classes, size, options)
+            model.load_state_dict(tensors, assign=True)
+            with torch.no_grad():
+                model.eval()(torch.zeros(0, 3, size, size))  # no photos take no time, and tell whether the size fits
+        else:
+            _check_same(model, tensors, num_classes, size)
+            model.load_state_dict(tensors)
     except Exception as error:  # options of any kind and size make the models raise almost anything
-        raise WeightsError(f"{path} does not hold a model that this version knows: {error}") from error
+        raise WeightsError(f"{path} does not hold {what}: {error}") from error
     model.name, model.options, model.classes, model.pixel_scale = metadata["model"], options, tuple(classes), scale
     licence = metadata.get("licence", "")
     vars(model)["licence"] = licence
@@ -132,6 +151,25 @@ def load(weights: str | Path) -> Classifier:
         _told.add(path.resolve())
         logging.getLogger("cnnhw").warning("%s was trained on %s: %s", weights, metadata.get("data"), licence)
     return model.requires_grad_().eval()
+
+
+def _built(metadata: Mapping[str, str], num_classes: int, size: int, options: Mapping[str, Any]) -> Classifier:
+    """Return the network that a header describes, its weights drawn anew."""
+    if "layers" in metadata:
+        return built(json.loads(metadata["layers"]), size)
+    model = models.builder(metadata["model"])(num_classes, size, **options)
+    if "head" in metadata:
+        replace_head(model, Head(**json.loads(metadata["head"])), num_classes)
+    return model
+
+
+def _check_same(model: Classifier, tensors: Mapping[str, Tensor], num_classes: int, size: int) -> None:
+    """Raise ValueError if a file's weights are not those of a network."""
+    ours, theirs = ({name: tuple(value.shape) for name, value in one.items()} for one in (model.state_dict(), tensors))
+    ours["photos"], theirs["photos"] = (3, model.size, model.size), (3, size, size)
+    for name in [*theirs, *ours]:
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(f"of {name}, the file has {theirs.get(name)}, and the network given {ours.get(name)}")
 
 
 def shipped() -> list[str]:
@@ -192,10 +230,10 @@ def _find(weights: str | Path) -> Path:
 
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return a weights file's header and, if wanted, its tensors as float32."""
+    """Return a weights file's header and, if wanted, its tensors, floating-point ones as float32."""
     try:
         metadata, read = files.load_tensors(path, tensors=tensors, header_limit=_HEADER_LIMIT)
-        found = {name: value.float() for name, value in read.items()}
+        found = {name: value.float() if value.is_floating_point() else value for name, value in read.items()}
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file, or is damaged ({error}). Pickled weights (.pt, .pth) are not read, "

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cnnhw.evaluation.calibration import Bin
-from cnnhw.plots.figures import COLOURS, _figure
+from cnnhw.plots.figures import COLOURS, _figure, _names, _own_settings, _text
 from cnnhw.theory.loss_landscape import Plane
 
 __all__ = [
@@ -40,9 +40,12 @@ __all__ = [
     "trained",
 ]
 
+_CLASSES = 20  # that have their names and counts in a confusion matrix of full size
+
 History = Mapping[str, Sequence[float]]
 
 
+@_own_settings
 def curves(
     runs: Mapping[str, History | Sequence[History]],
     *,
@@ -88,6 +91,7 @@ def curves(
     return _label(figure, title, "loss and accuracy by epoch", *told)
 
 
+@_own_settings
 def confusion(
     matrices: Mapping[str, Tensor], classes: Sequence[str] | Mapping[str, Sequence[str]], columns: int = 3
 ) -> Figure:
@@ -110,7 +114,7 @@ def confusion(
     'Confusion matrices, with the share on the diagonal. test 0.88.'
     """
     largest = max(len(matrix) for matrix in matrices.values())
-    side = max(3.8, 0.62 * largest + 1.4)
+    side = max(3.8, 0.62 * min(largest, _CLASSES) + 1.4)
     columns = min(len(matrices), columns)
     rows = math.ceil(len(matrices) / columns)
     figure = _figure(side * columns, side * rows, "")
@@ -118,11 +122,12 @@ def confusion(
         names = classes[title] if isinstance(classes, Mapping) else classes
         axis = figure.add_subplot(rows, columns, number + 1)
         _matrix(axis, matrix, names)
-        axis.set_title(title, fontsize="medium", parse_math=False)
+        axis.set_title(_text(title), fontsize="medium", parse_math=False)
     told = [f"{title} {float(matrix.trace() / matrix.sum()):.2f}" for title, matrix in matrices.items()]
     return _label(figure, "", "confusion matrices, with the share on the diagonal", "; ".join(told))
 
 
+@_own_settings
 def trained(
     histories: Sequence[History],
     confusions: Sequence[Tensor],
@@ -152,6 +157,7 @@ def trained(
     )
 
 
+@_own_settings
 def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence[str], title: str = "") -> Figure:
     """Draw the recall of each class: dots for runs, a bar for their mean.
 
@@ -170,8 +176,8 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
         at = np.arange(len(classes)) + (number - (len(shares) - 1) / 2) * width
         axis.bar(at, values.mean(0), width * 0.92, color=colour, alpha=0.45, label=name)
         for row in values:
-            axis.plot(at, row, ".", color=colour, markersize=5)
-    axis.set_xticks(range(len(classes)), classes, parse_math=False)
+            axis.plot(at, row, ".", color=colour, markersize=5, clip_on=False, zorder=3)
+    axis.set_xticks(range(len(classes)), _names(classes), parse_math=False)
     axis.set_ylim(0, 1)
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
@@ -183,6 +189,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     return _label(figure, title, "share found of each class, ranges of the runs", "; ".join(told))
 
 
+@_own_settings
 def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     """Draw a reliability diagram, with a histogram of the confidence (Niculescu-Mizil and Caruana 2005)."""
     figure = _figure(5, 5.6, title)
@@ -192,7 +199,15 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     lows = [one.low for one in filled]
     accuracies = [one.accuracy for one in filled]
     axis.bar(lows, accuracies, color=COLOURS[0], alpha=0.6, label="accuracy", **style)
-    axis.plot([one.confidence for one in filled], accuracies, ".", color="black", label="at the mean confidence")
+    axis.plot(
+        [one.confidence for one in filled],
+        accuracies,
+        ".",
+        color="black",
+        clip_on=False,
+        zorder=3,
+        label="at the mean confidence",
+    )
     axis.plot([0, 1], [0, 1], "--", color="0.4", linewidth=1, label="perfect calibration")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
@@ -206,6 +221,7 @@ def reliability(bins: Sequence[Bin], title: str = "") -> Figure:
     return figure
 
 
+@_own_settings
 def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]], title: str = "") -> Figure:
     """Draw test accuracy by epoch, a line a run, with a ring at the epoch chosen.
 
@@ -231,6 +247,7 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
     return _label(figure, title, "test accuracy by epoch, a line a run", "Chosen: " + "; ".join(told))
 
 
+@_own_settings
 def lines(
     series: Mapping[str, Sequence[Sequence[float]]],
     axis_label: str,
@@ -283,6 +300,7 @@ def lines(
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
 
 
+@_own_settings
 def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: str, title: str = "") -> Figure:
     """Draw distributions, one panel each.
 
@@ -305,6 +323,7 @@ def bars(series: Mapping[str, Mapping[float, float]], across: str, axis_label: s
     return figure
 
 
+@_own_settings
 def against(
     series: Mapping[str, Sequence[Sequence[tuple[float, float]]]], across: str, axis_label: str, title: str = ""
 ) -> Figure:
@@ -332,6 +351,7 @@ def against(
     return _label(figure, title, f"{axis_label} against {across}", "; ".join(told))
 
 
+@_own_settings
 def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "") -> Figure:
     """Draw a strip plot: one dot for each run, in a row for each group, and a stroke for the mean.
 
@@ -360,6 +380,7 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
     return _label(figure, title, f"{axis_label} of each run, means and ranges", ", ".join(told))
 
 
+@_own_settings
 def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
     """Draw a measure, lowest to highest run, against its cost on a logarithmic scale, with the Pareto front.
 
@@ -393,6 +414,7 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     )
 
 
+@_own_settings
 def time_to_accuracy(
     runs: Mapping[str, Sequence[Sequence[tuple[float, float]]]], levels: Sequence[float] = (), title: str = ""
 ) -> Figure:
@@ -429,6 +451,7 @@ def time_to_accuracy(
     return _label(figure, title, what, "; ".join(told), *([marked] if marked else []))
 
 
+@_own_settings
 def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
     """Draw a forest plot: effects with their intervals, one a row.
 
@@ -458,6 +481,7 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
     return _label(figure, title, f"{axis_label}, with intervals", "; ".join(told))
 
 
+@_own_settings
 def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     """Draw shares of a whole as stacked bars; shares above 5 % carry their figure.
 
@@ -487,6 +511,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     return _label(figure, title, "shares", "; ".join(told))
 
 
+@_own_settings
 def scaling(
     panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
 ) -> Figure:
@@ -521,6 +546,7 @@ def scaling(
     return _label(figure, title, f"{axis_label}, on logarithmic scales", *told)
 
 
+@_own_settings
 def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
     """Draw the loss on planes through three networks each.
 
@@ -596,7 +622,12 @@ def _found(matrix: np.ndarray, classes: Sequence[str]) -> str:
 def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, label: str, start: int = 1) -> None:
     values = np.asarray(rows, dtype=float)  # (runs, epochs)
     epochs = np.arange(start, values.shape[1] + start)
-    axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6)
+    one: dict[str, Any] = (
+        {"marker": "o", "markerfacecolor": "none" if style == "--" else colour} if values.shape[1] == 1 else {}
+    )
+    # at its end a line lies on the frame, not under it
+    over: dict[str, Any] = {"clip_on": False, "zorder": 3} if axis.get_yscale() == "linear" else {}
+    axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6, **one, **over)
     if len(values) > 1:
         axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
 
@@ -611,7 +642,7 @@ def _epoch_axis(axis: Axes, measure: str, best_epoch: int | None) -> None:
         axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
     axis.set_xlabel("epoch")
     axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.25)
     if measure == "loss":
         axis.set_ylim(bottom=0)
@@ -624,14 +655,21 @@ def _matrix(axis: Axes, matrix: Tensor | np.ndarray, names: Sequence[str]) -> No
     counts = np.asarray(matrix, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(names) <= 20:
+    if len(counts) <= _CLASSES:
         for (i, j), share in np.ndenumerate(shares):
             colour = "white" if share > 0.55 else "black"
             axis.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", parse_math=False)
-    axis.set_yticks(range(len(names)), names, parse_math=False)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
+    if len(counts) <= 2 * _CLASSES:
+        drawn = _names(names)
+        axis.set_xticks(range(len(drawn)), drawn, rotation=40, ha="right", parse_math=False)
+        axis.set_yticks(range(len(drawn)), drawn, parse_math=False)
+    else:
+        for one in (axis.xaxis, axis.yaxis):
+            one.set_major_locator(ticker.MaxNLocator(integer=True))
+            one.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value + 1:.0f}"))
+    numbered = ", numbers of classes" if len(counts) > 2 * _CLASSES else ""
+    axis.set_xlabel(f"predicted{numbered}")
+    axis.set_ylabel(f"true{numbered}")
 
 
 def _reported(axis: Axes, history: History, measure: str, colour: str, name: str) -> None:

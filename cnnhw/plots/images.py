@@ -14,11 +14,15 @@ from torch import Tensor
 
 from cnnhw import features
 from cnnhw.errors import DataError
-from cnnhw.plots.figures import COLOURS, _figure
+from cnnhw.plots.figures import COLOURS, _figure, _names, _own_settings, _text
 
 __all__ = ["contact_sheet", "feature_maps", "filters", "maps", "receptive_fields"]
 
 
+_MOST = 1000  # pictures in a figure, which take some ten seconds
+
+
+@_own_settings
 def maps(
     panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
 ) -> Figure:
@@ -37,10 +41,16 @@ def maps(
     for axis, (title, (across, up)) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
-        for label, name in enumerate(classes):
+        for label, name in enumerate(_names(classes)):
             rows = (labels == label).nonzero().flatten().tolist()
             colour = COLOURS[label % len(COLOURS)]
-            axis.plot([across[row] for row in rows], [up[row] for row in rows], ".", color=colour, label=name)
+            axis.plot(
+                [across[row] for row in rows],
+                [up[row] for row in rows],
+                ".",
+                color=colour,
+                label=name.replace("$", r"\$"),
+            )
         axis.set_title(title, fontsize="medium")
         axis.set_xticks([])
         axis.set_yticks([])
@@ -48,6 +58,7 @@ def maps(
     return figure
 
 
+@_own_settings
 def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, title: str = "") -> Figure:
     """Draw photos with captions.
 
@@ -65,19 +76,14 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     >>> import torch
     >>> from cnnhw import plots
     >>> figure = plots.contact_sheet(torch.zeros(3, 3, 16, 16, dtype=torch.uint8), ["a", "b", "c"], columns=3)
-    >>> len(figure.axes)
-    3
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['a', 'b', 'c']
     """
-    rows = math.ceil(len(images) / columns)
-    figure = _figure(1.9 * columns, 2.2 * rows, title)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        axis = figure.add_subplot(rows, columns, number + 1)
-        axis.imshow(image.permute(1, 2, 0).numpy())
-        axis.set_title(caption, fontsize="small", parse_math=False)
-        axis.set_axis_off()
-    return figure
+    tiles = [(_rgb(image), caption) for image, caption in zip(images, captions, strict=True)]
+    return _tiles(tiles, title, {}, columns, side=1.9)[0]
 
 
+@_own_settings
 def feature_maps(
     maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
 ) -> Figure:
@@ -109,7 +115,7 @@ def feature_maps(
     figure, axis, drawn = _tiles(tiles, title, scale)
     figure.colorbar(drawn[-1], ax=axis, shrink=min(1.0, 3 / figure.get_figheight()), label="activation")
     dead = features.dead(maps[None]).tolist()
-    for lifeless, one in zip(dead, drawn[-len(maps) :], strict=True):
+    for lifeless, one in zip(dead, drawn[image is not None :], strict=False):
         if lifeless:
             left, right, bottom, top = one.get_extent()
             axis.text(
@@ -119,6 +125,7 @@ def feature_maps(
     return figure
 
 
+@_own_settings
 def filters(weight: Tensor, title: str = "") -> Figure:
     """Draw the filters of a first layer in colour, on one scale: grey is 0, the largest weight its end.
 
@@ -145,6 +152,7 @@ def filters(weight: Tensor, title: str = "") -> Figure:
     return _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
 
 
+@_own_settings
 def receptive_fields(image: Tensor, boxes: Mapping[str, tuple[int, int, int, int]], title: str = "") -> Figure:
     """Draw the receptive fields of units in a photo.
 
@@ -173,18 +181,23 @@ def _rgb(image: Tensor) -> Tensor:
 
 
 def _tiles(
-    tiles: Sequence[tuple[Tensor, str]], title: str, scale: Mapping[str, Any]
+    tiles: Sequence[tuple[Tensor, str]], title: str, scale: Mapping[str, Any], columns: int = 8, side: float = 1.2
 ) -> tuple[Figure, Axes, list[AxesImage]]:
     """Draw pictures with captions in rows, in one axes: hundreds of axes would take a minute."""
-    columns = min(8, len(tiles))
+    if len(tiles) > _MOST:
+        title = f"{title}{': ' if title else ''}the first {_MOST:,} of {len(tiles):,} pictures"
+        tiles = tiles[:_MOST]
+    columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    figure = _figure(1.2 * columns + 1.4, 1.4 * rows + 0.5, title)
+    figure = _figure(side * columns + 1.4, 1.17 * side * rows + 0.5, title)
     axis = figure.subplots()
     drawn = []
     for number, (picture, caption) in enumerate(tiles):
         left, top = 1.08 * (number % columns), 1.26 * (number // columns)
         drawn.append(axis.imshow(picture.numpy(), extent=(left, left + 1, top + 1, top), **scale))
-        axis.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize="x-small", parse_math=False)
+        axis.text(
+            left + 0.5, top - 0.03, _text(caption), ha="center", va="bottom", fontsize="x-small", parse_math=False
+        )
     axis.set_xlim(-0.04, 1.08 * columns - 0.04)
     axis.set_ylim(1.26 * rows - 0.24, -0.24)
     axis.set_axis_off()

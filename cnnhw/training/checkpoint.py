@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,11 @@ def restore(state: State, path: Path) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
 
-    state.model.load_state_dict(part("model."))
+    try:
+        state.model.load_state_dict(part("model."))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise TrainingError(f"{path} belongs to another network ({reason}): choose another folder") from error
     state.best = part("best.")
     for which, optimizer in enumerate(state.optimizer.optimizers):
         _restore_moments(optimizer, part(f"optimizer{which}."))
@@ -84,7 +89,7 @@ def _settings(state: State) -> dict[str, Any]:
     """Return what has to be the same for a run to be resumed."""
     factors, processes = state.optimizer.factors, distributed.count()
     return {
-        "model": state.model.name,
+        "model": state.model.name or hashlib.sha256(repr(state.model).encode()).hexdigest()[:16],
         "recipe": state.recipe.changes(),
         "precision": state.precision,
         "size": state.photos.size,

@@ -150,9 +150,10 @@ def share(total: int) -> slice:
 
 
 def used(total: int) -> slice:
-    """Return which of `total` photos of a batch this process computes: its share, or one if that is empty."""
+    """Return which of `total` photos of a batch this process computes: its share, and two at least for batch norm."""
     own = share(total)
-    return own if own.stop > own.start else slice(0, 1)
+    start = max(0, min(own.start, total - 2))
+    return own if own.stop > own.start + 1 else slice(start, min(start + 2, total))
 
 
 def shared(step: Step, weights: Tensor | None = None) -> Step:
@@ -160,6 +161,8 @@ def shared(step: Step, weights: Tensor | None = None) -> Step:
 
     def part(x: Tensor, y: Tensor, network: Network, criterion: Criterion, optimizer: Update) -> tuple[Tensor, Tensor]:
         own, held = share(len(y)), used(len(y))
+        inner = slice(own.start - held.start, own.stop - held.start) if own.stop > own.start else slice(0, 1)
+        counted = slice(held.start + inner.start, held.start + inner.stop)  # one photo of no weight, of an empty share
 
         def network_of_part(x: Tensor) -> Tensor:
             return network(x[held] if len(x) == len(y) else x)  # (b, K), b of B photos
@@ -167,10 +170,10 @@ def shared(step: Step, weights: Tensor | None = None) -> Step:
         def loss_of_part(logits: Tensor, labels: Tensor) -> Tensor:
             # the mean over the batch is the sum over processes of their means, by the share of each; gradients are
             # averaged over processes
-            return criterion(logits, labels[held]) * _portion(weights, labels, own) * count()
+            return criterion(logits[inner], labels[counted]) * _portion(weights, labels, own) * count()
 
         loss, logits = step(x, y, network_of_part, loss_of_part, optimizer)
-        return loss / count(), logits[: own.stop - own.start]
+        return loss / count(), logits[inner][: own.stop - own.start]
 
     return part
 

@@ -10,11 +10,11 @@ gradient of its share of every batch. Order, augmentation and steps are those of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from cnnhw import evaluation
 from cnnhw.data.augment import augment
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
-from cnnhw.models.blocks import Classifier, count_parameters, device_of, evaluating, seeded
-from cnnhw.training import checkpoint, distributed
+from cnnhw.models.blocks import Classifier, count_parameters, device_of, seeded
+from cnnhw.training import checkpoint, checks, distributed
 from cnnhw.training.mixed_precision import mixed
 from cnnhw.training.mixup import mixup
 from cnnhw.training.recipe import Recipe
@@ -91,6 +91,8 @@ def fit(
     ------
     DataError
         If the photos do not fit the model.
+    ModelError
+        If the model is no `Classifier` of float32 numbers on one device, or does not return logits.
     TrainingError
         If the loss stops being finite; if `folder` holds a run already and `resume` is not set; or if the checkpoint
         belongs to other settings or cannot be read.
@@ -108,6 +110,9 @@ def fit(
     before, memory that a step has freed is kept for the next one, which takes up to a third less time on Linux. The
     commands do so.
 
+    A last batch of a single photo, which batch norm could not normalise, joins the one before it. Where a resolution of
+    the recipe is too low for the network, the next one that it can take is trained at.
+
     In memory the model's kernels lie channels last afterwards. With ``whiten`` its first convolution is frozen, with
     ``raw`` its `pixel_scale` is 255.
 
@@ -122,7 +127,7 @@ def fit(
     (2, torch.Size([5, 5]))
     """
     recipe = recipe or Recipe()
-    _check_possible(model, photos, recipe)
+    checks.check_possible(model, photos, recipe)
     state = State(model, photos, recipe, seed, rates)
     place = None if folder is None else Path(folder) / checkpoint.CHECKPOINT
     if place is not None and distributed.broadcast(place.exists()):
@@ -192,7 +197,8 @@ def _steps(state: State, epoch: int) -> Iterator[tuple[float, int, int]]:
     """Take the steps of one epoch, giving the loss, correct predictions and photos of each."""
     recipe, train, device = state.recipe, state.photos.train, device_of(state.model)
     generator = torch.Generator().manual_seed(state.seed * 1_000_003 + epoch)
-    batches = torch.randperm(len(train), generator=generator).split(recipe.batch_size)
+    batches = checks.batches(torch.randperm(len(train), generator=generator), recipe.batch_size)
+    fitting = functools.cache(lambda side: checks.side(state.model, side, state.photos.size))
     take = _wrapped(state, generator)
     _train_mode(state.model)
     # dropout draws from the global generator, in each process for other photos
@@ -202,10 +208,11 @@ def _steps(state: State, epoch: int) -> Iterator[tuple[float, int, int]]:
             if share >= 1 and number:
                 return
             state.optimizer.set_rate(recipe.rate_at(min(share, 1.0)))
-            side = recipe.side(min(math.ceil(share * recipe.epochs), recipe.epochs), state.photos.size)
+            now = min(math.ceil(share * recipe.epochs), recipe.epochs)  # the epoch of a run without a clock
+            side = fitting(recipe.side(now, state.photos.size))
             # of several processes, each loads its own photos alone; to blend, it needs the others', too
             held = slice(None) if recipe.mixup else distributed.used(len(rows))
-            change = partial(
+            change = functools.partial(
                 augment, flip=recipe.flip, shift=recipe.shift, cutout=recipe.cutout,
                 generator=generator, rows=held, of=len(rows),
             )  # fmt: skip
@@ -232,8 +239,9 @@ def _wrapped(state: State, generator: torch.Generator) -> Step:
 def _train_mode(model: Classifier) -> None:
     """Let a model train, but not the statistics of batch norms that are frozen."""
     model.train()
+    learning = set(checks.learning_norms(model))
     for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d) and not any(p.requires_grad for p in part.parameters()):
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part not in learning:
             part.eval()
 
 
@@ -262,27 +270,6 @@ def _predict(model: Classifier, split: Split) -> Tensor:
 
 def _some(split: Split, rows: slice) -> Split:
     return Split(split.store, split.index[rows], split.labels[rows], split.names[rows], split.digests[rows])
-
-
-def _check_possible(model: Classifier, photos: PhotoSet, recipe: Recipe) -> None:
-    evaluation.check_fits(model, photos.size, len(photos.classes))
-    if recipe.minutes and distributed.count() > 1:
-        raise TrainingError("minutes are for one process, as each has its own clock: give the recipe epochs instead")
-    if not len(photos.train) or not len(photos.validation):
-        raise TrainingError(f"{photos!r} lacks photos to train on or to validate with")
-    for side in {recipe.side(epoch, photos.size) for epoch in range(1, recipe.epochs + 1)} - {photos.size}:
-        _check_side(model, side)
-
-
-def _check_side(model: Classifier, side: int) -> None:
-    try:
-        with evaluating(model), torch.inference_mode():
-            model(torch.zeros(1, 3, side, side, device=device_of(model)))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{model.name} cannot be trained at {side} pixels, only at {model.size} ({error}): "
-            "choose other resolutions in the recipe, or another model"
-        ) from error
 
 
 def _check_finite(loss: float, what: str, recipe: Recipe) -> None:

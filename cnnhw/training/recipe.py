@@ -45,8 +45,8 @@ class Recipe:
     - ``whiten`` (bool): set the first convolution to the whitened principal components of the photos' patches, and
       freeze it: see :func:`cnnhw.training.whiten_`.
     - ``resolutions`` (tuple of float): progressive resizing: the epochs are cut into equal parts, and each part is
-      trained on photos resized to this share of their side, above 0 to 1. Validation and test are always at the full
-      side.
+      trained on photos resized to this share of their side, above 0 to 1, or to the next side that the network can
+      take. Validation and test are always at the full side.
     - ``precision`` ({"float32", "bfloat16", "float16", "auto"}): number format of convolutions in training; ``"auto"``
       is bfloat16 where the processor or GPU computes in it, float16 on older GPUs with tensor cores, else float32. With
       float16 the loss is scaled (Micikevicius et al. 2018). Validation and test are always in float32.

@@ -38,6 +38,7 @@ def _page(summary: dict[str, Any]) -> str:
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",
         "Photos": ", ".join(f"{count:,} {part}" for part, count in summary["photos"].items()),
+        "Classes": ", ".join(f"{number} {name}" for number, name in enumerate(summary["classes"], start=1)),
         "Left out": f"{summary['left_out']['photos']:,} files" if summary["left_out"]["photos"] else "",
         "Data": summary["data_note"],
         "Licence of photos and weights": summary["licence"],

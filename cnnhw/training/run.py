@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,10 @@ class Run:
         """Save the run as a folder.
 
         It holds ``weights.safetensors``, ``run.json``, ``curves.png``, ``confusion.png``, ``model.svg`` and
-        ``report.html``, which shows them on one page. All are written before the first is moved to its place, and
-        ``run.json`` is moved last: where it is, the files beside it are of the same run, whatever was interrupted.
-        A run that the folder holds already is replaced; nothing else is.
+        ``report.html``, which shows them on one page. The pictures come last: what was trained is saved, whatever
+        breaks while they are drawn. The other files are written before the first is moved to its place, and
+        ``run.json`` is moved last of them: where it is, the files beside it are of the same run, whatever was
+        interrupted. A run that the folder holds already is replaced; nothing else is.
 
         Parameters
         ----------
@@ -168,6 +169,11 @@ class Run:
         OccupiedError
             If the folder holds anything but a run and its checkpoints: choose a folder of its own.
 
+        Warns
+        -----
+        UserWarning
+            If a picture could not be drawn.
+
         Examples
         --------
         >>> import cnnhw
@@ -179,16 +185,30 @@ class Run:
         >>> (folder / "weights.safetensors").exists()
         True
         """
-        from cnnhw import plots  # matplotlib takes half a second to import
-
         folder = Path(path)
         outputs.check_saving(folder)
         summary = self.summary()
-        with files.replacing_all(folder, last="run.json", own=lambda: outputs.check_saving(folder)) as new:
+
+        def own() -> set[str]:
+            return outputs.check_saving(folder)
+
+        with files.replacing_all(folder, last="run.json", own=own, drop=outputs.PICTURES) as new:
             save_weights(self.model, new / WEIGHTS, data=self.photos.name, licence=self.licence)
-            plots.save(plots.curves({self.model.name: self.history}, best_epoch=self.best_epoch), new / "curves.png")
-            plots.save(plots.confusion({self.model.name: self.confusion}, self.classes), new / "confusion.png")
-            files.write_text(new / "model.svg", plots.diagram(self.model))
             files.write_text(new / "report.html", _page(summary))
             files.write_json(new / "run.json", summary)
+        for name in outputs.PICTURES:
+            outputs.draw(folder / name, partial(self._draw, name))
         return folder
+
+    def _draw(self, name: str, path: Path) -> None:
+        """Draw one of the pictures of a saved run."""
+        from cnnhw import plots  # matplotlib takes half a second to import, and fails where its settings are damaged
+
+        model = self.model.name
+        match name:
+            case "curves.png":
+                plots.save(plots.curves({model: self.history}, best_epoch=self.best_epoch), path)
+            case "confusion.png":
+                plots.save(plots.confusion({model: self.confusion}, self.classes), path)
+            case _:
+                files.write_text(path, plots.diagram(self.model))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier
 
 __all__ = ["whiten_"]
@@ -28,8 +29,8 @@ def whiten_(model: Classifier, images: Tensor) -> None:
 
     Raises
     ------
-    ValueError
-        If the first convolution has more outputs than there are components.
+    ModelError
+        If the first convolution has more outputs than there are components, or is no direct part of the features.
 
     See Also
     --------
@@ -43,10 +44,12 @@ def whiten_(model: Classifier, images: Tensor) -> None:
     >>> model.features.stem.weight.requires_grad
     False
     """
-    conv = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
+    conv = next((part for part in model.features.children() if isinstance(part, nn.Conv2d)), None)
+    if conv is None or conv.in_channels != 3 or conv.groups != 1 or conv.kernel_size != conv.kernel_size[::-1]:
+        raise ModelError(f"{model.name or 'the network'} has no square convolution of photos to whiten at its start")
     side = conv.kernel_size[0]
     if conv.out_channels > 3 * side * side:
-        raise ValueError(
+        raise ModelError(
             f"a {side}x{side} convolution has only {3 * side * side} whitening filters, not {conv.out_channels}"
         )
     with torch.no_grad():
