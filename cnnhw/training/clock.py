@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-__all__ = ["Clock"]
+__all__ = []
 
 
 class Clock:

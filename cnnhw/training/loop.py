@@ -134,11 +134,10 @@ def fit(
         if not resume:
             raise TrainingError(f"{folder} already holds a run: resume it, or choose another folder")
         checkpoint.restore(state, place)
-    else:
-        if recipe.minutes:
-            state.clock.validation = _expected_validation(state)
-        if place is not None:
-            checkpoint.save(state, place)
+    elif place is not None:
+        checkpoint.save(state, place)
+    if recipe.minutes and not state.clock.validation:
+        state.clock.validation = _expected_validation(state)
 
     total, done = recipe.epochs * len(photos.train), state.epoch * len(photos.train)
     hidden = not progress or distributed.rank() > 0
