@@ -529,3 +529,16 @@ def test_the_probe_refuses_what_it_cannot_learn_from():
     torch.nn.init.constant_(model.features.stage1[0].weight, math.nan)
     with pytest.raises(TrainingError, match="not finite"):
         transfer.linear_probe(model, photos)
+
+
+def test_batch_norms_can_stay_as_they_are():
+    model, photos = network("fast", size=16), make_photos(size=16)
+    before = weights(model)
+    stage = Stage("all", Recipe(epochs=1, batch_size=8), norms=False)
+    transfer.transfer(model, photos, [stage], progress=False)
+    norms = {name for name, part in model.named_modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    kept = {key for key, value in weights(model).items() if torch.equal(value, before[key])}
+    assert norms
+    assert kept == {key for key in before if key.rpartition(".")[0] in norms}
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert stage.changes()["norms"] is False

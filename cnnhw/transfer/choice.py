@@ -238,4 +238,7 @@ def tuning(
         epochs=epochs, optimizer="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="one_cycle",
         label_smoothing=0.1, shift=photos.size // 8 if augment else 0, **common,
     )  # fmt: skip
-    return Stage("all", dataclasses.replace(recipe, precision=presets.faster(model, photos.size, recipe)[0]))
+    # batch norms stay as they are, as the head was solved for what they give
+    return Stage(
+        "all", dataclasses.replace(recipe, precision=presets.faster(model, photos.size, recipe)[0]), norms=False
+    )

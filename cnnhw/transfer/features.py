@@ -45,6 +45,10 @@ def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = T
     if stage.until:
         for layer in _features_after(model, stage.until):
             layer.requires_grad_(False)
+    if not stage.norms:
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.requires_grad_(False)
     recipe = stage.recipe
     fields = ("flip", "shift", "cutout", "mixup", "resolutions", "whiten", "raw")
     first = next(model.features.children())

@@ -29,6 +29,8 @@ class Stage:
     - ``layer_decay`` (float): what it is further multiplied by for each part of the features that has parameters,
       counted back from the head: once for the last of them, twice for the one before it (discriminative rates, Howard
       and Ruder 2018); above 0.
+    - ``norms`` (bool): whether batch norms learn. If not, they go on with the statistics, scales and shifts that they
+      have, so that the network computes in training what it computes afterwards, however small the batches are.
 
     See Also
     --------
@@ -45,6 +47,7 @@ class Stage:
     until: str = ""
     features_rate: float = 1.0
     layer_decay: float = 1.0
+    norms: bool = True
 
     def __post_init__(self) -> None:
         for name in ("features_rate", "layer_decay"):
@@ -53,8 +56,8 @@ class Stage:
 
     def changes(self) -> dict[str, Any]:
         """Return what differs from the defaults, the recipe's fields among the stage's: what a record keeps of it."""
-        own = {name: getattr(self, name) for name in ("until", "features_rate", "layer_decay")}
-        default = {"until": "", "features_rate": 1.0, "layer_decay": 1.0}
+        own = {name: getattr(self, name) for name in ("until", "features_rate", "layer_decay", "norms")}
+        default = {"until": "", "features_rate": 1.0, "layer_decay": 1.0, "norms": True}
         different = {name: value for name, value in own.items() if value != default[name]}
         return {"train": self.train, **different, **self.recipe.changes()}
 
