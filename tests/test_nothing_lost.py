@@ -40,7 +40,7 @@ USES = {
 
 WORDS = {
     "train": "train q1_shallow --data pets --size 32 --epochs 1",
-    "transfer": "transfer w.safetensors --data pets --head-epochs 1 --epochs 1",
+    "transfer": "transfer w.safetensors --data pets --head hidden --head-epochs 1 --epochs 1",
     "evaluate": "evaluate w.safetensors --data pets",
     "reproduce": "reproduce q1_shallow --data scenes --quick",
     "study run": "study run q1",

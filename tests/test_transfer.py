@@ -448,20 +448,23 @@ def test_adapting_without_a_second_stage_keeps_the_features():
     assert run.model.num_classes == 3
 
 
-def test_adapting_goes_on_where_it_was_interrupted(tmp_path):
+@pytest.mark.parametrize(
+    ("head", "last", "folders"), [(Head(hidden=6), 3, {"head", "all"}), (Head(), 2, {"all"})], ids=["hidden", "linear"]
+)
+def test_adapting_goes_on_where_it_was_interrupted(tmp_path, head, last, folders):
     photos = make_photos(size=16)
-    whole, _ = adapted(photos, head=Head(hidden=6))
+    whole, _ = adapted(photos, head=head)
 
     def stop(epoch, row):
-        if epoch == 3:
+        if epoch == last:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        adapted(photos, folder=tmp_path, head=Head(hidden=6), on_epoch=stop)
-    assert {path.name for path in (tmp_path / ".cnnhw-stages").iterdir()} == {"head", "all"}
+        adapted(photos, folder=tmp_path, head=head, on_epoch=stop)
+    assert {path.name for path in (tmp_path / ".cnnhw-stages").iterdir()} == folders
     with pytest.raises(TrainingError, match="already holds a run"):
-        adapted(photos, folder=tmp_path, head=Head(hidden=6))
-    resumed, _ = adapted(photos, folder=tmp_path, head=Head(hidden=6), resume=True)
+        adapted(photos, folder=tmp_path, head=head)
+    resumed, _ = adapted(photos, folder=tmp_path, head=head, resume=True)
     assert all(map(torch.equal, whole.model.state_dict().values(), resumed.model.state_dict().values()))
     assert resumed.kept == whole.kept
     resumed.save(tmp_path)  # beside the checkpoints
