@@ -625,8 +625,8 @@ def _band(axis: Axes, rows: Sequence[Sequence[float]], colour: str, style: str, 
     one: dict[str, Any] = (
         {"marker": "o", "markerfacecolor": "none" if style == "--" else colour} if values.shape[1] == 1 else {}
     )
-    # at its end a line lies on the frame, not under it
-    over: dict[str, Any] = {"clip_on": False, "zorder": 3} if axis.get_yscale() == "linear" else {}
+    # an accuracy of 1 lies on the frame, not under it; a loss may be larger than what the axis shows
+    over: dict[str, Any] = {"clip_on": False, "zorder": 3} if values.max() <= 1 else {}
     axis.plot(epochs, values.mean(0), style, color=colour, label=label, linewidth=1.6, **one, **over)
     if len(values) > 1:
         axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)

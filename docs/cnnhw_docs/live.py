@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
         if not figure.get_label():
             # an error, as a warning would be lost: chapters are computed in processes of their own
             raise ValueError(f"{block_vars['src_file']}: a figure has no alternative text: call figure.set_label(...)")
-        figure.savefig(path, dpi=110, facecolor="white")  # the gallery makes its thumbnail from it
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a figure that cannot be laid out
+            try:
+                figure.savefig(path, dpi=110, facecolor="white")  # the gallery makes its thumbnail from it
+            except UserWarning as warning:
+                raise ValueError(f"{block_vars['src_file']}: {figure.get_label()!r}: {warning}") from warning
         pictures.append(figure_rst([str(compact(Path(path)))], gallery_conf["src_dir"], str(figure.get_label())))
     plt.close("all")
     return "\n".join(pictures)
