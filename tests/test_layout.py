@@ -13,7 +13,7 @@ import pytest
 from test_data import encoded, fill, load, parts, picture, write
 
 import cnnhw.data
-from cnnhw.data import cache
+from cnnhw.data import archives, cache
 from cnnhw.data.archives import Folder, open_container
 from cnnhw.data.layout import part_of
 from cnnhw.errors import DataError, SkippedPhotosWarning, UnknownNameError
@@ -423,3 +423,11 @@ def test_files_left_out_are_in_the_report(pets, run):
     assert "<th>Left out</th><td>2 files</td>" in page
     assert "<li>cats/broken.png: empty file</li>" in page
     assert "<li>dogs/&lt;b&gt;.jpg: not a photo" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "free"), [("a.png", "a~3.png"), ("b/a", "b/a~2"), (".", ".~2"), ("", "~2"), (".hidden", ".hidden~2")]
+)
+def test_a_name_that_is_taken_gets_a_number_before_its_ending(name, free):
+    assert archives.unused(name, {name, "a~2.png"}) == free
+    assert archives.unused(name, ()) == name

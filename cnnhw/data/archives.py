@@ -13,6 +13,7 @@ import gzip
 import json
 import lzma
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -434,10 +435,10 @@ def _holds_results(entries: Sequence[os.DirEntry[str]]) -> bool:
 
 def unused(name: str, taken: Collection[str]) -> str:
     """Return a name, with a number before its ending if it is taken."""
-    path, number, free = PurePosixPath(name), 1, name
+    (stem, ending), number, free = posixpath.splitext(name), 1, name
     while free in taken:
         number += 1
-        free = str(path.with_name(f"{path.stem}~{number}{path.suffix}"))
+        free = f"{stem}~{number}{ending}"
     return free
 
 
