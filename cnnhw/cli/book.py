@@ -42,7 +42,7 @@ def bench(
     """Measure how quickly this machine trains the networks fast and best.
 
     Prints photos a second at each size that they are trained at, the number format, and how many epochs fit in ten
-    minutes, as `cnnhw train best --minutes 10` plans them. It takes a minute or two; nothing else should run meanwhile.
+    minutes. It takes a minute or two; nothing else should run meanwhile.
     The book's own benchmark, beside Keras, is tests/benchmarks/bench.py in a checkout.
     """
     from cnnhw import data, files, system

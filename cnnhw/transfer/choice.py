@@ -195,7 +195,9 @@ def adapt(
     if head is not None and not head.hidden:
         begin(model, len(photos.classes), seed, head=head, size=photos.size)
         runs = [linear_probe(model, photos, mirror=augment, weighted=class_weights, seed=seed)]
-        first = Stage("classifier", Recipe(epochs=1, weight_decay=runs[0].recipe["weight_decay"], flip=augment))
+        strength = runs[0].recipe["weight_decay"]
+        kept = Recipe(epochs=1, weight_decay=strength, flip=augment, class_weights=class_weights)
+        first = Stage("classifier", kept)
         if on_epoch is not None:
             on_epoch(1, {name: values[0] for name, values in runs[0].history.items()})
     else:
