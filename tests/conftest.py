@@ -23,7 +23,7 @@ from cnnhw.data.photoset import PhotoSet, Split
 FIGURES = pytest.StashKey[dict[str, dict[str, float | str]]]()
 STARTED = pytest.StashKey[float]()
 NOTED = "figures"
-SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "release", "wheel")
+SUITES = ("tests", "scale", "large", "faults", "hostile", "fuzzing", "site", "notebooks", "release", "wheel", "gpu")
 """The sections of the page "How it is tested"."""
 
 
