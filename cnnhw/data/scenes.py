@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from cnnhw.data import cache, splits
 from cnnhw.data.photoset import PhotoSet, parted
 from cnnhw.errors import DataError
 
-__all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "Controls", "Drawing", "draw", "load"]
+__all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "WIDE", "Controls", "Drawing", "draw", "level", "load"]
 
 CLASSES = ("berry", "bird", "dog", "flower", "other")
 """What is drawn; `other` are wheels, crates and mugs."""
@@ -95,6 +95,45 @@ NORMAL = Controls()
 """The scenes of the default data set."""
 HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)
 """Objects of any size, turned any way, in dense clutter and noise."""
+WIDE = tuple(
+    replace(MIDDLE, scale=scale) for scale in ((0.2, 0.3), (0.3, 0.42), MIDDLE.scale, (0.7, 0.85), (0.95, 1.2))
+)
+"""Five ranges of size in one set, of which `MIDDLE` is the third; all else is as there."""
+
+
+def level(difficulty: float) -> Controls:
+    """Return scenes of any difficulty between `EASY` and `HARD`, all factors changing in proportion.
+
+    Parameters
+    ----------
+    difficulty : float
+        0 for `EASY`, 1 for `HARD`.
+
+    Returns
+    -------
+    Controls
+        For :func:`draw` and :func:`load`; :func:`cnnhw.data.load` knows them as ``"scenes_level_35"``, in hundredths.
+
+    Raises
+    ------
+    DataError
+        If `difficulty` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> scenes.level(0.5).rotation, scenes.level(1) == scenes.HARD
+    (95.0, True)
+    """
+    if not 0 <= difficulty <= 1:
+        raise DataError(f"a difficulty is from 0 to 1, not {difficulty}")
+
+    def between(easy: float, hard: float) -> float:
+        return round(easy + (hard - easy) * difficulty, 6)  # rounded, as it is part of digests
+
+    low, high = map(between, EASY.scale, HARD.scale)
+    names = [field.name for field in fields(Controls) if field.name != "scale"]
+    return Controls((low, high), **{name: between(getattr(EASY, name), getattr(HARD, name)) for name in names})
 
 
 @dataclass(frozen=True, eq=False)
@@ -531,7 +570,7 @@ def draw(
     *,
     seed: int = 0,
     size: int = 128,
-    controls: Controls = NORMAL,
+    controls: Controls | tuple[Controls, ...] = NORMAL,
     first: int = 0,
     progress: bool = False,
 ) -> Drawing:
@@ -545,8 +584,8 @@ def draw(
         Which scenes.
     size : int
         The pictures' side length S in pixels, 8 to 1024; the same scenes at any size.
-    controls : Controls
-        How the scenes vary.
+    controls : Controls or tuple of Controls
+        How the scenes vary; of several, five scenes by each in turn, one of each class.
     first : int
         The number of the first scene.
     progress : bool
@@ -576,13 +615,33 @@ def draw(
     return Drawing(*map(torch.cat, columns))
 
 
-def _chunks(numbers: NDArray[np.int64], seed: int, size: int, controls: Controls, progress: bool) -> Iterator[Drawing]:
+def _mixture(controls: Controls | tuple[Controls, ...]) -> tuple[Controls, ...]:
+    mixture = (controls,) if isinstance(controls, Controls) else tuple(controls)
+    if not mixture:
+        raise DataError("controls is empty: give one Controls or more")
+    return mixture
+
+
+def _turns(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return which of so many controls each scene is drawn by."""
+    return index // len(CLASSES) % count
+
+
+def _chunks(
+    numbers: NDArray[np.int64], seed: int, size: int, controls: Controls | tuple[Controls, ...], progress: bool
+) -> Iterator[Drawing]:
     if not 8 <= size <= 1024:
         raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
+    mixture = _mixture(controls)
     with tqdm(total=len(numbers), desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
         for start in range(0, len(numbers), _CHUNK):
             chunk = numbers[start : start + _CHUNK]
-            yield _paint(seed, chunk, size, controls)
+            turns = _turns(chunk, len(mixture))
+            rows = [np.flatnonzero(turns == turn) for turn in range(len(mixture))]
+            parts = [_paint(seed, chunk[own], size, by) for own, by in zip(rows, mixture, strict=True) if len(own)]
+            order = torch.from_numpy(np.concatenate(rows).argsort())
+            columns = ([getattr(part, field.name) for part in parts] for field in fields(Drawing))
+            yield Drawing(*(torch.cat(column)[order] for column in columns))
             bar.update(len(chunk))
 
 
@@ -591,7 +650,7 @@ def load(
     size: int = 128,
     split_seed: int = 0,
     seed: int = 0,
-    controls: Controls = NORMAL,
+    controls: Controls | tuple[Controls, ...] = NORMAL,
     train: int = 6000,
     test: int = 2000,
     progress: bool = True,
@@ -606,8 +665,8 @@ def load(
         Decides which tenth of each class's training scenes is for validation.
     seed : int
         Which scenes.
-    controls : Controls
-        How the scenes vary.
+    controls : Controls or tuple of Controls
+        How the scenes vary: as for :func:`draw`.
     train, test : int
         How many scenes for training and validation together, and for testing: multiples of 5, `train` of 50.
     progress : bool
@@ -631,7 +690,9 @@ def load(
     """
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
-    what = ("scenes", VERSION, int(seed), astuple(controls), size)
+    mixture = _mixture(controls)
+    each = [("scenes", VERSION, int(seed), astuple(one), size) for one in mixture]
+    what = each[0] if len(each) == 1 else ("scenes", VERSION, int(seed), [astuple(one) for one in mixture], size)
     key = cache.key(*what, train, test)
 
     numbers = [*range(train), *range(_TEST, _TEST + test)]
@@ -645,7 +706,8 @@ def load(
     labels = [number % len(CLASSES) for number in numbers]
     given = ["train"] * train + ["test"] * test
     names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
-    digests = [cache.key(*what, number) for number in numbers]
+    turns = _turns(np.array(numbers), len(each)).tolist()
+    digests = [cache.key(*each[turn], number) for turn, number in zip(turns, numbers, strict=True)]
     parts = splits.split(names, labels, given, split_seed)
     train_part, validation, test_part = parted(store, parts, labels, names, digests)
     return PhotoSet(
