@@ -570,7 +570,7 @@ def draw(
     *,
     seed: int = 0,
     size: int = 128,
-    controls: Controls | tuple[Controls, ...] = NORMAL,
+    controls: Controls = NORMAL,
     first: int = 0,
     progress: bool = False,
 ) -> Drawing:
@@ -584,8 +584,8 @@ def draw(
         Which scenes.
     size : int
         The pictures' side length S in pixels, 8 to 1024; the same scenes at any size.
-    controls : Controls or tuple of Controls
-        How the scenes vary; of several, five scenes by each in turn, one of each class.
+    controls : Controls
+        How the scenes vary.
     first : int
         The number of the first scene.
     progress : bool
@@ -615,33 +615,13 @@ def draw(
     return Drawing(*map(torch.cat, columns))
 
 
-def _mixture(controls: Controls | tuple[Controls, ...]) -> tuple[Controls, ...]:
-    mixture = (controls,) if isinstance(controls, Controls) else tuple(controls)
-    if not mixture:
-        raise DataError("controls is empty: give one Controls or more")
-    return mixture
-
-
-def _turns(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return which of so many controls each scene is drawn by."""
-    return index // len(CLASSES) % count
-
-
-def _chunks(
-    numbers: NDArray[np.int64], seed: int, size: int, controls: Controls | tuple[Controls, ...], progress: bool
-) -> Iterator[Drawing]:
+def _chunks(numbers: NDArray[np.int64], seed: int, size: int, controls: Controls, progress: bool) -> Iterator[Drawing]:
     if not 8 <= size <= 1024:
         raise DataError(f"size must be from 8 to 1024 pixels, not {size}")
-    mixture = _mixture(controls)
     with tqdm(total=len(numbers), desc="drawing scenes", unit=" scenes", disable=not progress) as bar:
         for start in range(0, len(numbers), _CHUNK):
             chunk = numbers[start : start + _CHUNK]
-            turns = _turns(chunk, len(mixture))
-            rows = [np.flatnonzero(turns == turn) for turn in range(len(mixture))]
-            parts = [_paint(seed, chunk[own], size, by) for own, by in zip(rows, mixture, strict=True) if len(own)]
-            order = torch.from_numpy(np.concatenate(rows).argsort())
-            columns = ([getattr(part, field.name) for part in parts] for field in fields(Drawing))
-            yield Drawing(*(torch.cat(column)[order] for column in columns))
+            yield _paint(seed, chunk, size, controls)
             bar.update(len(chunk))
 
 
@@ -666,7 +646,7 @@ def load(
     seed : int
         Which scenes.
     controls : Controls or tuple of Controls
-        How the scenes vary: as for :func:`draw`.
+        How the scenes vary; of several, five scenes by each in turn, one of each class.
     train, test : int
         How many scenes for training and validation together, and for testing: multiples of 5, `train` of 50.
     progress : bool
@@ -690,24 +670,28 @@ def load(
     """
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
-    mixture = _mixture(controls)
+    mixture = (controls,) if isinstance(controls, Controls) else tuple(controls)
+    if not mixture:
+        raise DataError("controls is empty: give one Controls or more")
     each = [("scenes", VERSION, int(seed), astuple(one), size) for one in mixture]
     what = each[0] if len(each) == 1 else ("scenes", VERSION, int(seed), [astuple(one) for one in mixture], size)
     key = cache.key(*what, train, test)
 
-    numbers = [*range(train), *range(_TEST, _TEST + test)]
+    numbers = np.array([*range(train), *range(_TEST, _TEST + test)])
+    turns = numbers // len(CLASSES) % len(mixture)
 
     def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
-        for k, drawing in enumerate(_chunks(np.array(numbers), seed, size, controls, progress)):
-            store[k * _CHUNK : (k + 1) * _CHUNK] = drawing.images.numpy()
+        for turn, one in enumerate(mixture):
+            rows = np.flatnonzero(turns == turn)
+            for k, drawing in enumerate(_chunks(numbers[rows], seed, size, one, progress)):
+                store[rows[k * _CHUNK : (k + 1) * _CHUNK]] = drawing.images.numpy()
         return {"what": what}
 
     store, _ = cache.load(key) or cache.build(key, (train + test, 3, size, size), fill)
-    labels = [number % len(CLASSES) for number in numbers]
+    labels = (numbers % len(CLASSES)).tolist()
     given = ["train"] * train + ["test"] * test
     names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
-    turns = _turns(np.array(numbers), len(each)).tolist()
-    digests = [cache.key(*each[turn], number) for turn, number in zip(turns, numbers, strict=True)]
+    digests = [cache.key(*each[turn], number) for turn, number in zip(turns.tolist(), numbers.tolist(), strict=True)]
     parts = splits.split(names, labels, given, split_seed)
     train_part, validation, test_part = parted(store, parts, labels, names, digests)
     return PhotoSet(

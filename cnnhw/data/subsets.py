@@ -66,8 +66,10 @@ def own_cut(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     held = torch.zeros(len(pool), dtype=torch.bool)
     for label, count in enumerate(torch.bincount(photos.validation.labels, minlength=len(photos.classes)).tolist()):
         held[order[pool.labels[order] == label][:count]] = True
-    sides = (rows[pool.index[rows].argsort()] for rows in ((~held).nonzero()[:, 0], held.nonzero()[:, 0]))
-    return _with(photos, *(_take(pool, rows) for rows in sides), photos.test)
+    train, validation = (
+        _take(pool, rows[pool.index[rows].argsort()]) for rows in ((~held).nonzero()[:, 0], held.nonzero()[:, 0])
+    )
+    return _with(photos, train, validation, photos.test)
 
 
 def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
