@@ -22,6 +22,7 @@ from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import claims, queue
 from cnnhw.studies.claims import alike, higher, holm, judge
 from cnnhw.studies.measures import measured
+from cnnhw.studies.questions import PREDICTIONS
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
@@ -85,8 +86,16 @@ def test_verdicts(direction, margin, gain, verdict):
     (found,) = judge([claim(direction=direction, margin=margin)], runs(gain))
     assert found.verdict == found.plain == verdict
     assert found.seeds == 6
-    assert found.summary()["n"] == 6
-    assert found.summary()["low"] < found.summary()["effect"] < found.summary()["high"]
+    summary = found.summary("q0")
+    assert (summary["n"], summary["role"], summary["chapter"]) == (6, "first-edition", "q0")
+    assert summary["low"] < summary["effect"] < summary["high"]
+    assert summary["effect"] == pytest.approx(100 * found.effect.effect)
+    assert summary["delta"] == pytest.approx(100 * margin)
+    assert summary["verdict"] == verdict.replace("not resolved", "open")
+    if verdict == "supported":
+        assert summary["finding"] == summary["prediction"]
+    if verdict == "refuted":
+        assert summary["finding"] not in (summary["prediction"], "cannot tell")
 
 
 def test_five_seeds_are_not_enough():
@@ -95,7 +104,9 @@ def test_five_seeds_are_not_enough():
     assert found.effect.interval()[0] > 0
     (nothing,) = judge([claim()], [])
     assert (nothing.verdict, nothing.effect, nothing.seeds) == ("not resolved", None, 0)
-    json.dumps(nothing.summary())
+    summary = json.loads(json.dumps(nothing.summary("q0")))
+    assert (summary["verdict"], summary["finding"], summary["effect"], summary["n"]) == ("not run", "not run", None, 0)
+    assert found.summary("q0")["finding"] == "cannot tell"
 
 
 def test_only_seeds_that_both_arms_have_count():
@@ -157,12 +168,12 @@ def test_a_claim_edited_after_the_runs_is_post_hoc():
 def test_what_was_known_in_part_is_not_beforehand():
     found = {one["id"]: one for one in json.loads(CliRunner().invoke(cli, ["claims", "--json"]).stdout)}
     for one in found.values():
-        assert one["beforehand"] == (one["known"] == "no")
-        assert one["known"] in ("no", "in part", "post hoc")
+        assert one["known"] in ("no", "in part", "yes")
         if one["study"] in ("q2", "q3", "q4", "q4_scales"):
             assert one["known"] != "no", one["id"]
     assert found["q2-twenty"]["known"] == "in part"
     assert found["q5-probe"]["known"] == "no"
+    assert found["speed-muon"]["known"] == "yes"
     assert "6 seeds, known in part" in CliRunner().invoke(cli, ["claims"]).stdout
 
 
@@ -204,7 +215,7 @@ def test_unknown_measures_and_impossible_claims_are_refused():
 
 def test_a_study_without_a_claim_is_not_run(tmp_path):
     study = Study("silent", "What?", "scenes", 16, (Arm("a", "q1_shallow", Recipe(epochs=1), seeds=(0,)),))
-    with pytest.raises(CnnhwError, match="has no registered claim"):
+    with pytest.raises(CnnhwError, match="has no registered question"):
         queue.run(study.jobs(), 1, tmp_path, progress=False)
 
 
@@ -220,7 +231,7 @@ def test_registered_claims_are_sound():
         assert one.first != one.second
     assert all(MEASURES[one.measure.name] is one.measure for one in CLAIMS)
     for study in map(registry.get, registry.names()):
-        assert bool(study.observation) != bool(study.claims)
+        assert bool(study.observation) != bool(study.claims or study.questions)
         assert study.claims == claims.of_study(CLAIMS, study.name)
 
 
@@ -228,9 +239,14 @@ def test_command_prints_json():
     result = CliRunner().invoke(cli, ["claims", "--json"])
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [one["id"] for one in found] == [one.id for one in CLAIMS]
-    assert set(found[0]) >= {"id", "statement", "verdict", "effect", "low", "high", "n", "study", "registered"}
-    assert {one["verdict"] for one in found} <= {"supported", "refuted", "not resolved"}
+    assert [one["id"] for one in found] == [one.id for one in (*registry.QUESTIONS, *CLAIMS)]
+    keys = "id chapter role statement prediction finding verdict effect low high delta unit n study registered known"
+    assert all(set(one) == set(keys.split()) for one in found)
+    first = [one for one in found if one["role"] == "first-edition"]
+    assert len(first) == len(CLAIMS)
+    assert {one["verdict"] for one in first} == {"supported", "refuted", "open"}
+    assert {one["finding"] for one in first} == {*PREDICTIONS, "cannot tell"}
+    assert {one["chapter"] for one in first} == {"speed", "faults", "i", "ii", "iii", "q2", "q3", "q4", "q5", "q6"}
     text = CliRunner().invoke(cli, ["claims"]).stdout
     assert all(one.statement in text for one in CLAIMS)
 

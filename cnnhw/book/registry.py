@@ -1,20 +1,23 @@
-"""All that the chapters have, by name: studies, claims and measures."""
+"""All that the chapters have, by name: studies, questions, claims and measures."""
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from cnnhw import book
 from cnnhw.errors import UnknownNameError
-from cnnhw.studies import measures
+from cnnhw.studies import measures, questions
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.measures import Measure
+from cnnhw.studies.questions import Answer, Question
+from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["CLAIMS", "MEASURES", "chapters", "file", "get", "names"]
+__all__ = ["CLAIMS", "MEASURES", "QUESTIONS", "answers", "chapter", "chapters", "file", "get", "names"]
 
 
 def chapters() -> list[ModuleType]:
@@ -33,10 +36,20 @@ CLAIMS: tuple[Claim, ...] = tuple(
 )
 """All claims, those that were registered earlier first."""
 
+QUESTIONS: tuple[Question, ...] = tuple(question for study in _STUDIES.values() for question in study.questions)
+"""All questions, chapter by chapter."""
+
 MEASURES: dict[str, Measure] = measures.MEASURES | {
     measure.name: measure for chapter in _CHAPTERS for measure in getattr(chapter, "MEASURES", ())
 }
 """What any study has and what chapters measure, by name."""
+
+questions.check(QUESTIONS, {study.name: [arm.name for arm in study.arms] for study in _STUDIES.values()}, MEASURES)
+
+
+def answers(records: Sequence[Record]) -> list[Answer]:
+    """Answer all questions from records; a study that is not sound gives no verdicts."""
+    return questions.answers(QUESTIONS, records)
 
 
 def names() -> list[str]:
@@ -53,5 +66,10 @@ def get(name: str) -> Study:
 
 def file(name: str) -> str:
     """Return the file that defines a study, as seen from the root of the repository."""
-    chapter = next(chapter for chapter in _CHAPTERS if any(study.name == name for study in chapter.STUDIES))
-    return f"{chapter.__name__.replace('.', '/')}.py"
+    return f"cnnhw/book/{chapter(name)}.py"
+
+
+def chapter(name: str) -> str:
+    """Return the chapter that a study belongs to, such as ``"q2"``."""
+    found = next(module for module in _CHAPTERS if any(study.name == name for study in module.STUDIES))
+    return found.__name__.rpartition(".")[2]

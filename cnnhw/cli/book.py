@@ -123,28 +123,32 @@ def reproduce(
 
 
 @cli.command("claims")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of claims with verdict, effect and interval.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of questions and claims.")
 @_folder("Judge by the records in this folder [default: the book's].", "--records", "where", exists=True)
 def claims_command(as_json: bool, where: Path | None) -> None:
-    """Say what the book claims, and what its records say about it."""
+    """Say what the book asks and claims, and what its records say about it.
+
+    Of a question that is in the making nothing is said before its last run.
+    """
     import json
 
     from cnnhw import studies
-    from cnnhw.book.registry import CLAIMS
+    from cnnhw.book import registry
     from cnnhw.studies import claims
 
-    found = claims.judge(CLAIMS, studies.records(where=where))
+    records = studies.records(where=where)
+    found = [answer.summary() for answer in registry.answers(records)]
+    found += [one.summary(registry.chapter(one.claim.study)) for one in claims.judge(registry.CLAIMS, records)]
     if as_json:
-        click.echo(json.dumps([verdict.summary() for verdict in found], indent=1))
+        click.echo(json.dumps(found, indent=1))
         return
-    for verdict in found:
-        click.echo(f"{verdict.verdict:12}  {verdict.claim.id}: {verdict.claim.statement}")
-        if verdict.effect:
-            scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-            low, high = (scale * end for end in verdict.effect.interval())
-            effect = f"{scale * verdict.effect.effect:+.2f} {unit} ({low:+.2f} to {high:+.2f})"
-            known = {"no": "", "in part": ", known in part", "post hoc": ", post hoc"}[verdict.known]
-            click.echo(f"{'':14}{effect}, {verdict.seeds} seeds{known}")
+    for one in found:
+        click.echo(f"{one['verdict'] or 'no verdict':12}  {one['id']}: {one['statement']}")
+        if one["effect"] is not None:
+            effect = f"{one['effect']:+.2f} {one['unit']} ({one['low']:+.2f} to {one['high']:+.2f})"
+            known = {"no": "", "in part": ", known in part", "yes": ", known beforehand"}[one["known"]]
+            said = f"{one['finding']}: " if one["finding"] else ""
+            click.echo(f"{'':14}{said}{effect}, {one['n']} seeds{known}")
 
 
 @cli.group()

@@ -1,4 +1,4 @@
-"""Claims: statements that the book makes about accuracy or speed, written down before they are measured.
+"""Claims: what the first edition said about accuracy or speed. New studies have questions (`cnnhw.studies.questions`).
 
 A claim names its study, the two arms that it compares, the measure, a margin, and what would refute it. The verdict is
 computed from records: supported, refuted, or not resolved. Nobody types a verdict.
@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 from cnnhw.studies.measures import ACCURACY, Measure
+from cnnhw.studies.questions import PREDICTIONS, finding
 from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
 
@@ -94,22 +95,29 @@ class Verdict:
         """Whether the claim stood before any run whose outcome could be known."""
         return self.known == "no"
 
-    def summary(self) -> dict[str, Any]:
-        """Return the verdict as plain values, as ``cnnhw claims --json`` prints it."""
+    def summary(self, chapter: str) -> dict[str, Any]:
+        """Return the verdict as plain values, in the terms of :class:`cnnhw.studies.questions.Answer`."""
+        claim, run = self.claim, self.effect is not None
+        scale, margin = claim.measure.scale, claim.margin
         low, high = self.effect.interval() if self.effect else (None, None)
+        said = "cannot tell" if self.seeds < SEEDS or low is None or high is None else finding(low, high, margin)
         return {
-            "id": self.claim.id,
-            "statement": self.claim.statement,
-            "verdict": self.verdict,
-            "effect": self.effect.effect if self.effect else None,
-            "low": low,
-            "high": high,
+            "id": claim.id,
+            "chapter": chapter,
+            "role": "first-edition",
+            "statement": claim.statement,
+            "prediction": {"greater": "higher", "less": "lower"}.get(claim.direction, PREDICTIONS[2]),
+            "finding": said if run else "not run",
+            "verdict": self.verdict.replace("not resolved", "open") if run else "not run",
+            "effect": scale * self.effect.effect if self.effect else None,
+            "low": None if low is None else scale * low,
+            "high": None if high is None else scale * high,
+            "delta": scale * margin,
+            "unit": claim.measure.unit,
             "n": self.seeds,
-            "study": self.claim.study,
-            "registered": self.claim.registered,
-            "beforehand": self.beforehand,
-            "known": self.known,
-            "by_interval": self.plain,
+            "study": claim.study,
+            "registered": claim.registered,
+            "known": self.known.replace("post hoc", "yes"),
         }
 
 

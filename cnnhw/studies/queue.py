@@ -26,7 +26,7 @@ from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
 from cnnhw.models.weights import load, save_weights
-from cnnhw.studies import claims, drift, folds, store
+from cnnhw.studies import claims, drift, folds, questions, store
 from cnnhw.studies.study import Job
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
@@ -70,10 +70,10 @@ def run(
 ) -> list[Job]:
     """Run jobs in so many processes until each has its record; return those left to another process that runs them."""
     for study in dict.fromkeys(job.study for job in jobs):
-        if not study.observation and not study.claims:
+        if not (study.observation or study.claims or study.questions):
             raise CnnhwError(
-                f"study {study.name} has no registered claim: write one into its chapter before it is run, or "
-                "say in the study's `observation` why nothing is claimed"
+                f"study {study.name} has no registered question: write one into its chapter before it is run, or "
+                "say in the study's `observation` why nothing is asked"
             )
     todo = pending(jobs, where)
     if todo:  # better now than after an hour
@@ -158,6 +158,8 @@ def run_job(
             content.setdefault("measures", {}).update(drift.Drift.summary(moved, first))
         if known := claims.hashes(job.study.claims):
             content["claims"] = known
+        if job.study.questions:
+            content["questions"] = questions.hashes(job.study.questions)
         path = done[0].path if done else store.write(content, where)
         outputs.remove_checkpoints(checkpoints, drift.FILES)
     return path

@@ -95,7 +95,7 @@ def crossed(*layouts: NDArray[np.float64]) -> Comparison:
     -------
     Comparison
         The degrees of freedom are Satterthwaite's (1946), of the mean squares that are left after truncation: S - 1 if
-        the photos' component is zero, P - 1 if the seeds' is, (S - 1)(P - 1) if both are: then the residual alone is left.
+        the photos' component is zero, P - 1 if the seeds' is, (S - 1)(P - 1) if both are, as the residual is left.
 
     Raises
     ------
@@ -234,7 +234,9 @@ def contrast(
     >>> contrast([np.array([5.0, 7.0]), np.array([4.0, 4.0]), np.array([3.0, 3.0]), np.array([3.0, 2.0])]).effect
     1.5
     """
-    if len(arms) not in (1, 2, 4) or len({len(arm) if apart else arm.shape for arm in arms}) != 1:
+    pairs = zip(arms[::2], arms[1::2], strict=False)
+    same = len({arm.shape for arm in arms}) == 1 or (apart and all(a.shape == b.shape for a, b in pairs))
+    if len(arms) not in (1, 2, 4) or not same:
         raise CnnhwError(f"the arms are of different seeds or photos: {', '.join(str(arm.shape) for arm in arms)}")
     a, *others = (np.asarray(arm, dtype=float) for arm in arms)
     if not others:

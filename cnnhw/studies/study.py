@@ -16,6 +16,7 @@ from cnnhw.models.heads import Head
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.drift import Drift
 from cnnhw.studies.fingerprint import fingerprint
+from cnnhw.studies.questions import Question
 from cnnhw.studies.store import Record, configuration_key
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -89,8 +90,9 @@ class Study:
       photos and the configuration, and return figures, or lists of them for drawings, by name.
     - ``drift`` (bool): whether it is noted after each epoch how far the features have moved: see
       ``cnnhw.studies.drift.Drift``.
-    - ``claims`` (tuple of Claim): what is claimed beforehand about its outcome.
-    - ``observation`` (str): why nothing is claimed; a study without a claim needs a reason.
+    - ``questions`` (tuple of Question): what it is to settle: see ``cnnhw.studies.questions``.
+    - ``claims`` (tuple of Claim): what the first edition claimed beforehand about its outcome.
+    - ``observation`` (str): why nothing is asked; a study without a question needs a reason.
     - ``sources`` (tuple of Study): other studies whose weights its transfers start from.
     - ``kept`` (tuple of str): arms whose weights transfers of other studies start from.
     """
@@ -104,10 +106,15 @@ class Study:
     threads: int = 1
     measures: tuple[Measurement, ...] = ()
     drift: bool = False
+    questions: tuple[Question, ...] = ()
     claims: tuple[Claim, ...] = ()
     observation: str = ""
     sources: tuple[Study, ...] = ()
     kept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if other := [question.id for question in self.questions if question.study != self.name]:
+            raise CnnhwError(f"study {self.name} is given questions to another study: {', '.join(other)}")
 
     def jobs(self) -> list[Job]:
         """Return all runs of the study, seed by seed so that a study cut short is still balanced."""
