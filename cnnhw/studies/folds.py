@@ -16,7 +16,7 @@ from cnnhw.data.subsets import FOLDS
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.store import Record
 
-__all__ = ["pooled", "seeds", "tested"]
+__all__ = ["pooled", "seeds"]
 
 
 def seeds(repeats: Iterable[int]) -> tuple[int, ...]:

@@ -41,11 +41,11 @@ class Arm:
     - ``protocols`` (tuple of str): what is done to the data beforehand: see :func:`cnnhw.data.subsets.names`.
     - ``source`` (str): for a transfer, the arm whose weights, of the same seed, it starts from: of the same study, or
       of another as ``"STUDY/ARM"``.
-    - ``folds`` (int): for a transfer, how many seeds in a row start from one run: seed s from that of the
-      source with seed s // folds. With 5, those of one repeat do, by the protocol ``"fold"``.
     - ``pretrained`` (bool): for a transfer, start from weights trained on ImageNet: see
       :func:`cnnhw.models.pretrained.load`.
     - ``new_classifier``, ``head``, ``fresh_from``, ``cache``: as for :func:`cnnhw.transfer.transfer`.
+    - ``folds`` (int): for a transfer, how many seeds in a row start from one run: seed s from that of the source with
+      seed s // folds. With 5, the runs of one repeat do, by the protocol ``"fold"``.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Arm:
     size: int = 0
     protocols: tuple[str, ...] = ()
     source: str = ""
-    folds: int = 1
     pretrained: bool = False
     new_classifier: bool = True
     head: Head | None = None
     fresh_from: str = ""
     cache: bool = True
+    folds: int = 1
 
     @property
     def stages(self) -> tuple[Stage, ...]:
