@@ -48,6 +48,7 @@ STAGES = ".cnnhw-stages"
 _LITTER = {".ds_store", "thumbs.db", "desktop.ini", ".directory", "@eadir", "lost+found"}
 _CHECKPOINT = "checkpoint.safetensors"  # of cnnhw.training, which needs this module
 _RECORD = re.compile(r".+-\d+-[0-9a-f]{8}\.json", re.DOTALL)
+_PLAN = re.compile(r"[^.].*\.json", re.DOTALL)
 _RUN_LIMIT = 16 * 2**20  # bytes of run.json
 _TRIES = 1000
 
@@ -96,7 +97,8 @@ def check_records(folder: Path, option: str) -> None:
     found: set[str] = set()
     for name in _names(folder):
         if _is_folder(folder / name):
-            found |= {f"{name}/{one}" for one in _names(folder / name) if not _RECORD.fullmatch(one)}
+            known = _PLAN if name == "plans" else _RECORD
+            found |= {f"{name}/{one}" for one in _names(folder / name) if not known.fullmatch(one)}
         else:
             found.add(name)
     _refuse(folder, found, f"choose another folder with {option}")

@@ -29,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "cnnhw_docs.records",
+    "cnnhw_docs.sound",
     "cnnhw_docs.provenance",
     "cnnhw_docs.claim_pages",
     "cnnhw_docs.prose",

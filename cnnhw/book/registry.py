@@ -10,7 +10,7 @@ from types import ModuleType
 
 from cnnhw import book
 from cnnhw.errors import UnknownNameError
-from cnnhw.studies import measures, questions
+from cnnhw.studies import measures, questions, soundness, tuning
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.measures import Measure
 from cnnhw.studies.questions import Answer, Question
@@ -49,7 +49,8 @@ questions.check(QUESTIONS, {study.name: [arm.name for arm in study.arms] for stu
 
 def answers(records: Sequence[Record]) -> list[Answer]:
     """Answer all questions from records; a study that is not sound gives no verdicts."""
-    return questions.answers(QUESTIONS, records)
+    asked = [study for study in _STUDIES.values() if study.questions]
+    return questions.answers(QUESTIONS, records, {study.name: soundness.unsound(study, records) for study in asked})
 
 
 def names() -> list[str]:
@@ -58,10 +59,11 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Study:
-    """Return a study by name; of an unknown one, UnknownNameError suggests the nearest."""
-    if name not in _STUDIES:
+    """Return a study, or by ``NAME-tune`` that which tunes it; UnknownNameError suggests the nearest."""
+    base = name.removesuffix(tuning.SUFFIX)
+    if base not in _STUDIES:
         raise UnknownNameError("study", name, _STUDIES)
-    return _STUDIES[name]
+    return _STUDIES[base] if base == name else tuning.of(_STUDIES[base])
 
 
 def file(name: str) -> str:
@@ -71,5 +73,6 @@ def file(name: str) -> str:
 
 def chapter(name: str) -> str:
     """Return the chapter that a study belongs to, such as ``"q2"``."""
-    found = next(module for module in _CHAPTERS if any(study.name == name for study in module.STUDIES))
+    base = name.removesuffix(tuning.SUFFIX)
+    found = next(module for module in _CHAPTERS if any(study.name == base for study in module.STUDIES))
     return found.__name__.rpartition(".")[2]

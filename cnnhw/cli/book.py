@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,13 @@ from cnnhw.cli.command import cli
 from cnnhw.cli.options import _ROOT, _file, _FloatRange, _folder, _interruptible, _time, _write
 from cnnhw.errors import UnknownNameError
 
+if TYPE_CHECKING:
+    from cnnhw.studies.study import Job
+
 __all__ = []
 
 _PARTS = ("throughput", "epochs")
+_RECORDS = "Folder for the records [default: docs/records of the checkout]."
 
 
 @cli.command()
@@ -173,15 +178,25 @@ def study_list() -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
 @click.option("--plan", is_flag=True, help="Measure for 20 seconds and print what it would take; run nothing.")
-@_folder("Folder for the records [default: docs/records of the checkout].", "--records", "where")
+@_folder(_RECORDS, "--records", "where")
 def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Path | None) -> None:
-    """Run all that is still missing of the studies NAMES. Stop and start it as you like."""
+    """Run all that is still missing of the studies NAMES. Stop and start it as you like.
+
+    A study with questions has to be planned first; its seeds are run block by block, until every question is precise.
+    """
     from cnnhw.book import registry
+    from cnnhw.studies import plan as plans
     from cnnhw.studies import queue, store
 
-    if where and where.resolve() != store.folder().resolve():
-        outputs.check_records(where, "--records")
-    jobs = queue.pending([job for name in names for job in registry.get(name).jobs()], where)
+    _check_records(where)
+    studies = [registry.get(name) for name in names]
+    asked = [one for one in studies if one.questions]
+    for one in () if plan else asked:
+        plans.check_planned(one, where)
+    records = store.read(where=where) if plan else []
+    jobs = [job for one in studies if not one.questions for job in one.jobs()]
+    jobs += [job for one in asked for job in plans.following(one, registry.QUESTIONS, records) if plan]
+    jobs = queue.pending(jobs, where)
     processes = processes or os.cpu_count() or 1
     if plan:
         system.keep_freed()  # as in the processes that train
@@ -192,8 +207,105 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
         click.echo(f"{len(jobs)} runs, {total / 60:.0f} min with {processes} threads at a time")
         return
     elsewhere = queue.run(jobs, processes, where)
-    for job in elsewhere:
+    for one in asked:
+        elsewhere += plans.run(one, registry.QUESTIONS, processes, where)
+        for name, (count, half) in plans.widths(one, registry.QUESTIONS, store.read(one.name, where)).items():
+            click.echo(f"{name}: {count} seeds" + (f", half-width {half:.3g}" if half is not None else ""))
+    _elsewhere(elsewhere)
+
+
+def _check_records(where: Path | None) -> None:
+    from cnnhw.studies import store
+
+    if where and where.resolve() != store.folder().resolve():
+        outputs.check_records(where, "--records")
+
+
+def _elsewhere(jobs: Sequence[Job]) -> None:
+    for job in jobs:
         click.echo(f"{job} is being run by another process; it was left to it.")
+
+
+@study.command("tune")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
+@_folder(_RECORDS, "--records", "where")
+def study_tune(names: Sequence[str], processes: int | None, where: Path | None) -> None:
+    """Choose the learning rate of every arm of the studies NAMES, on validation photos. Stop and start it as you like.
+
+    Five rates with one seed and a third of the epochs; the best two with three seeds and all epochs, which are the
+    pilot of `study plan`; last, the better of these with twice the epochs. A best rate at an edge widens the grid.
+    """
+    from cnnhw.book import registry
+    from cnnhw.studies import store, tuning
+
+    _check_records(where)
+    for one in [registry.get(name) for name in names]:
+        _elsewhere(tuning.tune(one, processes, where))
+        for choice in tuning.choices(one, store.read(tuning.of(one).name, where)).values():
+            rate = "no rate yet" if choice.rate is None else f"{choice.rate:g}"
+            tried = ", ".join(f"{rate:g}: {value:.3f}" for rate, value in choice.tried.items())
+            whole = ", ".join(f"{rate:g}: {value:.3f}" for rate, value in choice.whole.items())
+            click.echo(f"{one.name}/{choice.arm}: {rate} (a third of the epochs: {tried}; all: {whole})")
+
+
+@study.command("plan")
+@click.argument("names", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All studies with questions, as one table; no plan is written.")
+@click.option("--sd", type=_FloatRange(0.001), help="Without a pilot: the SD of an effect between seeds, in its unit.")
+@click.option("--measure", is_flag=True, help="Without a pilot: measure for 20 seconds a study what its runs cost.")
+@_folder(_RECORDS, "--records", "where")
+def study_plan(names: Sequence[str], every: bool, sd: float | None, measure: bool, where: Path | None) -> None:
+    """Say how many seeds the questions of the studies NAMES need, and what they cost; write the plan if it can be kept.
+
+    The half-widths expected come from the pilot of `study tune`. No effect is looked at.
+    """
+    from cnnhw.book import registry
+    from cnnhw.studies import plan as plans
+    from cnnhw.studies import queue, store
+
+    _check_records(where)
+    if every == bool(names):
+        raise click.UsageError("Name studies, or give --all.")
+    records = store.read(where=where)
+    chosen = [registry.get(name) for name in names or registry.names()]
+    made = []
+    for one in [one for one in chosen if one.questions or not every]:
+        if not one.questions:
+            raise click.UsageError(f"{one.name} has no questions: there is nothing to plan.")
+        costs: dict[str, float] = {}
+        if measure:
+            system.keep_freed()  # as in the processes that train
+            costs = {job.arm.name: seconds for job, seconds in queue.estimate(one.jobs()).items()}
+        made.append(plans.make(one, registry.QUESTIONS, records, sd, costs))
+        click.echo("\n".join(made[-1].lines()))
+    if every:
+        known = [one.minutes for one in made if one.minutes is not None]
+        unknown = f"; {len(made) - len(known)} studies have no pilot yet" if len(known) < len(made) else ""
+        click.echo(f"{sum(known) + sum(one.tuning for one in made):.0f} core-minutes in all{unknown}")
+        return
+    for ready in made:
+        click.echo(f"Plan: {plans.write(ready, where)}")
+
+
+@study.command("check")
+@click.argument("name")
+@_folder("Look at the records in this folder [default: the book's].", "--records", "where", exists=True)
+def study_check(name: str, where: Path | None) -> None:
+    """Say whether the study NAME is sound: its arms have learnt, were tuned alike, and differ in one thing.
+
+    A study that is not gives no verdicts.
+    """
+    from cnnhw import studies
+    from cnnhw.book import registry
+    from cnnhw.studies import soundness
+
+    which = registry.get(name)
+    for one in soundness.check(which, studies.records(where=where)):
+        mark = "not known yet" if one.good is None else "yes" if one.good else "no"
+        click.echo(f"{one.what:18} {one.of:24} {mark if one.decides else f'({mark})':15} {one.said}")
+    if why := soundness.unsound(which, studies.records(where=where)):
+        click.echo(f"No verdicts: {why}.")
 
 
 @study.command("status")

@@ -91,6 +91,8 @@ class Question:
     - ``against`` (float or Measure): of one arm: a fixed value in the measure's unit, or the measure of its own start.
     - ``pooled`` (bool): whether the arms are cross-validated by the protocol ``"fold"``: then a repeat, in whose five
       folds every photo is tested once, counts as one seed.
+    - ``varied`` (tuple of str): the fields of a run's configuration, by dotted name, in which two arms may differ
+      beside their tuned rates, as ``cnnhw study check`` prints them; by default any single one.
 
     Raises CnnhwError if it is not possible.
 
@@ -119,6 +121,7 @@ class Question:
     measure: Measure = ACCURACY
     against: float | Measure | None = None
     pooled: bool = False
+    varied: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         allowed = {"prediction": PREDICTIONS, "role": _ROLES, "known": _KNOWN}

@@ -7,6 +7,7 @@ queues from running the same job.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import data, files, models, outputs, training, transfer
+from cnnhw import data, evaluation, files, models, outputs, training, transfer
 from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
@@ -149,6 +150,10 @@ def run_job(
         )
         if "fold" in job.arm.protocols:
             content["data"] |= folds.tested(_whole(job), photos)
+        if not job.study.test:
+            predictions = evaluation.predict(model, photos.validation).argmax(1)
+            content = store.blind(content, photos.validation, predictions.tolist())
+            photos = dataclasses.replace(photos, test=photos.validation)
         if job.study.measures:
             content["measures"] = _measured(job, model, photos)
         if moved:

@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from cnnhw import evaluation, files
+from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError
 from cnnhw.system import processor, versions
 from cnnhw.training.run import Run
 
-__all__ = ["Record", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
+__all__ = ["PLANS", "Record", "blind", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
 _SIZE_LIMIT = 16 * 2**20  # bytes; a record has less than a hundred thousand
 _ONE_DIGIT = 10  # classes
+PLANS = "plans"
+"""The folder of plans, among those of records."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,19 @@ class Record:
         """Return the test confusion matrix, Tensor of shape (K, K), after `epoch` (by default the best)."""
         return evaluation.confusion_matrix(self.predictions(epoch), self.labels, len(self.classes))
 
+    def on_validation(self) -> Record:
+        """Return a record without test predictions as if its validation photos were the test photos: for planning."""
+        said = self.content
+        return Record(
+            said
+            | {
+                "data": said["data"] | {"test_fingerprint": said["validation_fingerprint"]},
+                "test_labels": said["validation_labels"],
+                "test_predictions": {str(self.best_epoch): said["validation_predictions"]},
+            },
+            self.path,
+        )
+
     @property
     def repeated(self) -> bool:
         """Whether later code stands for the record, having repeated the first steps of its arm: see `queue.canary`."""
@@ -107,6 +123,8 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     """Return the records of all studies or of one, by study, arm and seed; CnnhwError names a file of no use."""
     found = []
     for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
+        if path.parent.name == PLANS:
+            continue
         try:
             if path.stat().st_size > _SIZE_LIMIT:
                 raise ValueError(f"it is larger than {_SIZE_LIMIT // 2**20} MB")
@@ -175,6 +193,18 @@ def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[
         "processor": processor(),
         "versions": versions(),
         "date": summary["date"],
+    }
+
+
+def blind(content: dict[str, Any], validation: Split, predictions: Sequence[int]) -> dict[str, Any]:
+    """Return a record's content without test predictions, but with those of the validation photos at the best epoch."""
+    count = len(content["data"]["classes"])
+    return content | {
+        "test_labels": "",
+        "test_predictions": {},
+        "validation_fingerprint": validation.fingerprint,
+        "validation_labels": _to_text(validation.labels.tolist(), count),
+        "validation_predictions": _to_text(predictions, count),
     }
 
 

@@ -95,6 +95,9 @@ class Study:
     - ``observation`` (str): why nothing is asked; a study without a question needs a reason.
     - ``sources`` (tuple of Study): other studies whose weights its transfers start from.
     - ``kept`` (tuple of str): arms whose weights transfers of other studies start from.
+    - ``test`` (bool): whether records hold test predictions; if not, they hold those of the validation photos, on which
+      ``measures`` are then taken, too.
+    - ``may_guess`` (tuple of str): arms that are about guessing, and may score no better.
     """
 
     name: str
@@ -111,6 +114,8 @@ class Study:
     observation: str = ""
     sources: tuple[Study, ...] = ()
     kept: tuple[str, ...] = ()
+    test: bool = True
+    may_guess: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if other := [question.id for question in self.questions if question.study != self.name]:

@@ -1,0 +1,332 @@
+"""Plans: how many seeds a study's questions need, from its pilot, and which runs come next.
+
+A study with questions is run only if it was planned and its questions are still those that were: the plan, a file
+among the records, holds their hashes. Seeds are added block by block, looking at half-widths alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnnhw import files, system
+from cnnhw.data.subsets import FOLDS
+from cnnhw.errors import CnnhwError
+from cnnhw.studies import questions, queue, store, tuning
+from cnnhw.studies.measures import Measure
+from cnnhw.studies.questions import EXPLORATORY, Question
+from cnnhw.studies.statistics import correct
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Job, Study
+
+__all__ = ["Outlook", "Plan", "Spread", "check_planned", "following", "make", "run", "spread", "widths", "write"]
+
+_PHOTO_SHARE = (
+    0.1  # of the variance between photos, what every seed shares: first edition, median 0.05, 0.2 at the 80th
+)
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much a question's effect varies from run to run, in the unit of its measure.
+
+    - ``seeds`` (float): standard deviation between seeds, or repeats, were there no end of test photos.
+    - ``photos`` (float): standard deviation that the choice of test photos adds to that of one seed.
+    """
+
+    seeds: float
+    photos: float = 0.0
+
+    def half_width(self, count: int, confidence: float) -> float:
+        """Return the half-width of the interval that is expected of so many seeds."""
+        from scipy import stats  # slow to import
+
+        variance = self.seeds**2 / count + self.photos**2 * (_PHOTO_SHARE + (1 - _PHOTO_SHARE) / count)
+        return float(stats.t.ppf((1 + confidence) / 2, count - 1)) * math.sqrt(variance)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is expected of a question.
+
+    - ``question`` (Question): which.
+    - ``basis`` (str): ``"pilot"``, or ``"estimate"``, from a given standard deviation.
+    - ``seeds`` (int or None): seeds, or repeats, that it takes; None if the most that are planned are not enough.
+    - ``half_width`` (float or None): what is expected of them, or of the most, in the measure's unit.
+    """
+
+    question: Question
+    basis: str
+    seeds: int | None
+    half_width: float | None
+
+    @property
+    def resolvable(self) -> bool:
+        """Whether the plan can resolve the effect that matters; an exploratory question need not."""
+        return self.seeds is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's plan: its questions, and what they cost.
+
+    - ``study`` (Study): which.
+    - ``outlooks`` (tuple of Outlook): one a question.
+    - ``runs`` (dict of str to int): planned runs by arm.
+    - ``minutes`` (float or None): core-minutes of training for them; None if no run of an arm is known.
+    - ``tuning`` (float): core-minutes that tuning and pilot have taken.
+    - ``faults`` (tuple of str): why it cannot be run as it is.
+    """
+
+    study: Study
+    outlooks: tuple[Outlook, ...]
+    runs: Mapping[str, int]
+    minutes: float | None
+    tuning: float
+    faults: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the plan as text: a line a question, then what it costs. No effect is named."""
+        out = []
+        for one in self.outlooks:
+            asked, unit = one.question, one.question.measure.unit
+            kind = "repeats" if asked.pooled else "seeds"
+            if one.half_width is None:
+                said = f"no pilot yet, {one.seeds} {kind} or more"
+            elif one.seeds is None:
+                said = f"half-width {one.half_width:.3g} {unit} even with {asked.blocks.most} {kind}: out of reach"
+            else:
+                basis = "" if one.basis == "pilot" else f", {one.basis}"
+                said = f"half-width {one.half_width:.3g} {unit} expected of {one.seeds} {kind}{basis}"
+            want = f"wanted {asked.delta / 2:g}" if asked.role != "exploratory" else "exploratory"
+            out.append(f"{self.study.name:14} {asked.id:24} {asked.role:11} {want:14} {said}")
+        cost = "not known before the pilot" if self.minutes is None else f"{self.minutes:.0f} core-minutes"
+        spent = f"; tuning and pilot took {self.tuning:.0f}" if self.tuning else ""
+        out.append(f"{self.study.name:14} {sum(self.runs.values())} runs, {cost}{spent}")
+        return out
+
+
+def spread(question: Question, runs: Sequence[Sequence[Record]]) -> Spread:
+    """Return how much a question's effect varies over pilot runs, by arm, of the same seeds in the same order."""
+    measure, against = question.measure, question.against
+    size = FOLDS if question.pooled else 1  # a repeat is the mean of its folds
+    signs = (1, -1, -1, 1)[: len(runs)]
+    effects, noise = [], []
+    for row in zip(*(map(Record.on_validation, arm) for arm in runs), strict=True):
+        values = [measure(run) for run in row]
+        own = isinstance(against, Measure)
+        start = against(row[0]) if isinstance(against, Measure) else 0.0
+        effects.append(measure.scale * (sum(s * value for s, value in zip(signs, values, strict=True)) - start))
+        if measure.by_photo and not own:
+            marks = [sign * correct([run])[0] for sign, run in zip(signs, row, strict=True)]
+            # the pairs of an interaction may be of two sets of photos, whose noise adds up
+            apart = len({run.content["data"]["test_fingerprint"] for run in row}) > 1
+            differences = [np.sum(one, axis=0) for one in ([marks[:2], marks[2:]] if apart else [marks])]
+            noise.append(measure.scale**2 * sum(float(d.var()) / len(d) for d in differences))
+    photos = statistics.fmean(noise) if noise else 0.0
+    between = max(0.0, statistics.variance(effects) - photos)
+    first = runs[0][0]
+    ratio = len(first.on_validation().labels) / first.content["data"]["photos"]["test"] if noise else 0.0
+    return Spread(math.sqrt(between / size), math.sqrt(photos * ratio / size))
+
+
+def make(
+    study: Study,
+    asked: Sequence[Question],
+    records: Sequence[Record],
+    sd: float | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Plan:
+    """Plan a study from its pilot.
+
+    Parameters
+    ----------
+    study : Study
+        The study; its own questions are planned.
+    asked : sequence of Question
+        All questions of the book: the secondary ones of a chapter share their confidence.
+    records : sequence of Record
+        Those of the study's tuning, and any others.
+    sd : float, optional
+        What an effect's standard deviation between seeds is taken to be without a pilot, in the measure's unit.
+    seconds : mapping of str to float, optional
+        What a run of each arm is taken to cost without a pilot.
+
+    Returns
+    -------
+    Plan
+        With the reasons, if there are any, why the study cannot be run like this.
+    """
+    outlooks, faults = [], []
+    found = {arm.name: tuning.pilots(study, records, arm.name) for arm in study.arms}
+    chosen = tuning.choices(study, records)
+    for question in study.questions:
+        runs = [found[arm] for arm in question.arms]
+        if all(len(arm) == len(tuning.PILOTS) for arm in runs):
+            outlooks.append(_outlook(question, asked, "pilot", spread(question, runs)))
+        else:
+            outlooks.append(_outlook(question, asked, "estimate", None if sd is None else Spread(sd)))
+        if not outlooks[-1].resolvable:
+            least = outlooks[-1].half_width or 0.0
+            faults.append(
+                f"question {question.id}: its delta of {question.delta:g} {question.measure.unit} is below what "
+                f"the most seeds can resolve ({2 * least:.2g}): register a larger one, or redesign the study"
+            )
+        if question.role == "exploratory":
+            continue
+        faults += [
+            f"arm {arm} has no pilot at the rate that tuning chose"
+            + (
+                f" ({chosen[arm].rate:g}): give it that rate"
+                if chosen[arm].rate
+                else f": run cnnhw study tune {study.name}"
+            )
+            for arm in question.arms
+            if chosen[arm].rate is None or tuning.rate(study, arm) != chosen[arm].rate or not found[arm]
+        ]
+    wanted = _counts(study, {one.question.id: one.seeds or one.question.blocks.most for one in outlooks})
+    if short := [arm.name for arm in study.arms if len(arm.seeds) < _most(study, arm.name)]:
+        faults.append(
+            f"arms {', '.join(short)} have too few seeds for the most blocks: give them {_most(study, short[0])}"
+        )
+    if reused := sorted({seed for arm in study.arms for seed in arm.seeds} & {*tuning.PILOTS}):
+        faults.append(f"seeds {', '.join(map(str, reused))} are those of pilots: take others")
+    measured = {arm: statistics.fmean(run.content["seconds"] for run in runs) for arm, runs in found.items() if runs}
+    costs = {**(seconds or {}), **measured}
+    known = wanted.keys() <= costs.keys()
+    spent = sum(r.content["seconds"] for r in records if r.study == f"{study.name}{tuning.SUFFIX}")
+    return Plan(
+        study,
+        tuple(outlooks),
+        wanted,
+        sum(count * costs[arm] for arm, count in wanted.items()) * study.threads / _MINUTE if known else None,
+        spent * study.threads / _MINUTE,
+        tuple(dict.fromkeys(faults)),
+    )
+
+
+def _outlook(question: Question, asked: Sequence[Question], basis: str, found: Spread | None) -> Outlook:
+    blocks, level = question.blocks, questions.confidence(question, asked)
+    if question.role == "exploratory":
+        seeds = EXPLORATORY
+        return Outlook(question, basis, seeds, None if found is None else found.half_width(seeds, level))
+    if found is None:
+        return Outlook(question, basis, blocks.least, None)
+    for seeds in range(blocks.least, blocks.most + 1, blocks.step):
+        if (half := found.half_width(seeds, level)) <= question.delta / 2:
+            return Outlook(question, basis, seeds, half)
+    return Outlook(question, basis, None, found.half_width(blocks.most, level))
+
+
+def _counts(study: Study, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Return how many runs each arm needs, if questions need so many seeds or repeats; others have a few."""
+    counts = {arm.name: min(EXPLORATORY, len(arm.seeds)) for arm in study.arms}
+    for question in study.questions:
+        for arm in question.arms:
+            size = FOLDS if question.pooled else 1
+            counts[arm] = max(counts[arm], size * wanted[question.id])
+    return counts
+
+
+def _most(study: Study, arm: str) -> int:
+    """Return how many seeds an arm has to have, so that all blocks can be run."""
+    return max(
+        (
+            (FOLDS if q.pooled else 1) * (EXPLORATORY if q.role == "exploratory" else q.blocks.most)
+            for q in study.questions
+            if arm in q.arms
+        ),
+        default=0,
+    )
+
+
+def path(study: Study, where: Path | None = None) -> Path:
+    """Return the file of a study's plan."""
+    return (where or store.folder()) / store.PLANS / f"{study.name}.json"
+
+
+def write(plan: Plan, where: Path | None = None) -> Path:
+    """Write a plan, without which its study is not run; CnnhwError if it cannot be run like this."""
+    study = plan.study
+    if plan.faults:
+        raise CnnhwError(f"study {study.name} cannot be planned: {'; '.join(plan.faults)}")
+    content = {
+        "study": study.name,
+        "questions": questions.hashes(study.questions),
+        "expected": {
+            one.question.id: {"seeds": one.seeds, "half_width": one.half_width and round(one.half_width, 3)}
+            for one in plan.outlooks
+        },
+        "runs": dict(plan.runs),
+        "core_minutes": plan.minutes and round(plan.minutes, 1),
+        "date": system.now(),
+    }
+    files.write_json(path(study, where), content)
+    return path(study, where)
+
+
+def check_planned(study: Study, where: Path | None = None) -> None:
+    """Raise CnnhwError if a study with questions was not planned, or they have changed since."""
+    if not study.questions:
+        return
+    place = path(study, where)
+    remedy = f"cnnhw study plan {study.name}"
+    if not place.is_file():
+        raise CnnhwError(f"study {study.name} was not planned: {remedy} does it, after cnnhw study tune {study.name}")
+    try:
+        planned = json.loads(place.read_text(encoding="utf-8"))["questions"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CnnhwError(f"{place} is not a usable plan ({error}): delete it, and plan anew with {remedy}") from error
+    now = questions.hashes(study.questions)
+    if changed := sorted(name for name in now.keys() | planned.keys() if now.get(name) != planned.get(name)):
+        raise CnnhwError(
+            f"study {study.name} was planned for other questions than it has now ({', '.join(changed)}): restore "
+            f"them, or, if none of its runs was made, plan anew with {remedy}"
+        )
+
+
+def widths(study: Study, asked: Sequence[Question], records: Sequence[Record]) -> dict[str, tuple[int, float | None]]:
+    """Return, by question, how many seeds or repeats are complete, and the half-width that they give."""
+    found: dict[str, tuple[int, float | None]] = {}
+    for question in study.questions:
+        seen = questions.effect(question, records)
+        level = questions.confidence(question, asked)
+        found[question.id] = (seen.seeds, questions.half_width(question, seen, level)) if seen else (0, None)
+    return found
+
+
+def following(study: Study, asked: Sequence[Question], records: Sequence[Record]) -> list[Job]:
+    """Return the runs that come next: those of the first block, then of one more for what is not precise; else none."""
+    wanted = {}
+    for question in study.questions:
+        seen, blocks = questions.effect(question, records), question.blocks
+        if question.role == "exploratory":
+            wanted[question.id] = EXPLORATORY
+        elif seen is None:
+            wanted[question.id] = blocks.least
+        else:
+            enough = questions.precise(question, seen, questions.confidence(question, asked))
+            wanted[question.id] = seen.seeds + (0 if enough else blocks.step)
+    counts = _counts(study, wanted)
+    done = {record.key for record in records if record.study == study.name}
+    first = {(arm.name, seed) for arm in study.arms for seed in sorted(arm.seeds)[: counts[arm.name]]}
+    return [job for job in study.jobs() if (job.arm.name, job.seed) in first and job.key not in done]
+
+
+def run(
+    study: Study, asked: Sequence[Question], processes: int | None = None, where: Path | None = None,
+    progress: bool = True,
+) -> list[Job]:  # fmt: skip
+    """Run a planned study block by block; return the jobs that other processes were running."""
+    check_planned(study, where)
+    while jobs := following(study, asked, store.read(study.name, where)):
+        if elsewhere := queue.run(jobs, processes, where, progress):
+            return elsewhere
+    return []
