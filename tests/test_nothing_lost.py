@@ -28,7 +28,8 @@ USES = {
     "train --out": RUN, "transfer --out": RUN, "evaluate --out": FOLDER, "reproduce --out": RECORDS,
     "study run --records": RECORDS, "study weights --out": ONE, "export --out": FILE, "features --out": FILE,
     "bench --json": FILE, "predict --out": FILE, "data show --out": FILE, "data audit --out": FILE,
-    "data audit --json": FILE,
+    "data audit --json": FILE, "study tune --records": RECORDS, "study plan --records": RECORDS,
+    "study check --records": READ,
     "predict weights": READ, "predict photos": READ, "evaluate weights": READ, "export weights": READ,
     "features photo": READ, "claims --records": READ, "study weights --records": READ,
     # data fetch writes there: an archive that is not there, under the name of its publisher
@@ -44,6 +45,8 @@ WORDS = {
     "evaluate": "evaluate w.safetensors --data pets",
     "reproduce": "reproduce q1_shallow --data scenes --quick",
     "study run": "study run q1",
+    "study tune": "study tune q1",
+    "study plan": "study plan q1",
     "study weights": "study weights fast",
     "export": "export w.safetensors",
     "features": "features w.safetensors pets/cat/1.png",

@@ -23,6 +23,7 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
+from cnnhw_docs import provenance, sound
 
 SEEDS = tuple(range(20, 44))
 
@@ -367,6 +368,17 @@ def test_arms_that_differ_in_two_things_are_found():
     assert not soundness._varied(crooked, crooked.questions[0])[1]
 
 
+def test_the_table_of_soundness_stands_on_the_page_with_its_warning():
+    which, records = ready()
+    checks = soundness.check(which, records)
+    text = sound.table(checks).astext()
+    for one in checks:
+        assert one.said in text
+    assert "not known yet" in sound.table(soundness.check(which, [])).astext()
+    exploratory = dataclasses.replace(which, questions=(asked(role="exploratory"),))
+    assert "yes (exploratory)" in sound.table(soundness.check(exploratory, records)).astext()
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Make a folder of two classes that are easy to tell apart."""
@@ -421,6 +433,13 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
     assert {record.seed for record in records} == set(range(20, 28))
     assert call("run", "t").exit_code == 0
     assert len(store.read("t", where)) == 16
+    assert provenance.provenance(records)["Reduced"] == "No."
+    assert "wide: 8 of 8 planned" in provenance.provenance(records)["Runs"]
+    assert provenance.provenance(records[1:])["Reduced"].startswith("Yes")
+    monkeypatch.setattr(store, "folder", lambda: where)
+    said = CliRunner().invoke(cli, ["study", "status"]).output
+    assert "t: 16 of 16 runs have records; the present code matches 16" in said
+    assert f"t-tune: {count} of {count} runs" in said
     result = call("check", "t")
     assert "one thing varied   t-wide" in result.output
     said = CliRunner().invoke(cli, ["claims", "--json", "--records", str(where)])

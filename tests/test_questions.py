@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +287,27 @@ def test_what_would_refute_it_follows():
     four = question(arms=tuple("abcd"), prediction="lower").refuted_by
     assert four == "(a minus b) minus (c minus d), in accuracy, that is higher, or less than 2.5 points from zero"
     assert isinstance(question(arms=("a",), against=ACCURACY).against, Measure)
+
+
+def test_a_question_can_be_registered_from_the_developer_page_alone(tmp_path):
+    """The page's own example, as a chapter."""
+    page = (Path(__file__).parents[1] / "docs" / "developer.rst").read_text(encoding="utf-8")
+    section = page[page.index("Registering a question\n---") :]
+    block = section[section.index(".. code-block:: python") :].split("\n\n   ", 1)[1]
+    code = textwrap.dedent("   " + block[: block.index("\n``measure`` is")])
+    (tmp_path / "q7.py").write_text(code, encoding="utf-8")
+    script = (
+        "import sys, cnnhw.book; cnnhw.book.__path__.append(sys.argv[1])\n"
+        "from cnnhw.book import registry\n"
+        "assert [(q.id, q.chapter) for q in registry.QUESTIONS][-1] == ('q7-wide', 'q7')\n"
+        "assert registry.chapter('q7-tune') == 'q7'\n"
+        "from cnnhw.cli.command import cli\n"
+        "cli(['study', 'plan', 'q7'], standalone_mode=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+    assert "q7-wide" in done.stdout, done.stderr
+    assert "no pilot yet" in done.stdout
+    assert "run cnnhw study tune q7" in done.stderr
 
 
 # what a simulated study has: in points, the SD of an effect from seed to seed, and the photos' share of its stderr

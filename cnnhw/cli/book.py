@@ -314,16 +314,25 @@ def study_status(canary: bool) -> None:
     """Say which runs have records, and which of them the present code does not match."""
     from cnnhw import studies
     from cnnhw.book import registry
-    from cnnhw.studies import queue, store
+    from cnnhw.studies import plan as plans
+    from cnnhw.studies import queue, store, tuning
 
     everything = studies.records()
-    for name in registry.names():
-        jobs = {job.key: job for job in registry.get(name).jobs()}
+    tuned = {record.study for record in everything if record.study.endswith(tuning.SUFFIX)}
+    for name in sorted({*registry.names(), *tuned}):
+        which = registry.get(name)
+        jobs = {job.key: job for job in which.jobs()}
         done = [record for record in everything if record.study == name and record.key in jobs]
-        earlier = registry.get(name).earlier(done)
+        left = len(jobs) - len(done)
+        if which.questions:  # how many seeds it takes is known block by block
+            left = len(plans.following(which, registry.QUESTIONS, done))
+        elif name in tuned:
+            left = len(tuning.missing(registry.get(name.removesuffix(tuning.SUFFIX)), done))
+        earlier = which.earlier(done)
         repeated = sum(record.repeated for record in done if record not in earlier)
         click.echo(
-            f"{name}: {len(done)} of {len(jobs)} runs have records; the present code matches {len(done) - len(earlier)}"
+            f"{name}: {len(done)} of {len(done) + left} runs have records; "
+            f"the present code matches {len(done) - len(earlier)}"
             + (f", of which it repeats the first steps of {repeated}" if repeated else "")
         )
         tried: dict[str, tuple[float | None, int]] = {}

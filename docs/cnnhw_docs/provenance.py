@@ -13,6 +13,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import system
 from cnnhw.book import benchmarks, registry
+from cnnhw.studies import plan
 from cnnhw.studies.store import Record
 from cnnhw_docs import records
 
@@ -56,11 +57,15 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     for content in contents:
         data = content["data"]
         sets.setdefault((data["name"], content["configuration"]["size"]), {})[data["fingerprint"]] = data
+    # of a study with questions, how many seeds it takes is known block by block
+    following = plan.following(study, registry.QUESTIONS, found)
+    missing = following if study.questions else [job for job in study.jobs() if job.key not in {r.key for r in found}]
     arms = []
     for arm in study.arms:
         done = [record.seed for record in found if record.arm == arm.name]
         seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
-        arms.append(f"{arm.name}: {len(done)} of {len(arm.seeds)} planned{seeds}")
+        planned = len(done) + sum(job.arm == arm for job in missing)
+        arms.append(f"{arm.name}: {len(done)} of {planned} planned{seeds}")
     earlier = study.earlier(found)
     repeated = sum(record.repeated for record in found if record not in earlier)
     dates = sorted(content["date"][:10] for content in contents)
@@ -81,7 +86,7 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
             + (f"; an earlier version measured {repeated} of them, and one run an arm was repeated" if repeated else "")
             + "."
         ),
-        "Reduced": "Yes: not all planned runs are there." if len(found) < len(study.jobs()) else "No.",
+        "Reduced": "Yes: not all planned runs are there." if missing else "No.",
     }
 
 
