@@ -84,7 +84,7 @@ def ensemble(num_classes: int = 5, size: int = 64, *, members: int = 2, of: str 
         raise ModelError(f"members={members} is not possible, an ensemble has 1 or more")
     parts = [_BUILDERS[of](num_classes, size) for _ in range(members)]
     features = nn.Sequential(OrderedDict(members=Branches([part.features for part in parts])))
-    return Classifier(features, linear_head(members * parts[0].head[-1].in_features, num_classes), size)
+    return Classifier(features, linear_head(members * parts[0]._classifier().in_features, num_classes), size)
 
 
 def joined(networks: Sequence[Classifier]) -> Classifier:
@@ -118,10 +118,10 @@ def joined(networks: Sequence[Classifier]) -> Classifier:
     first = networks[0]
     with torch.device("meta"):
         model = ensemble(first.num_classes, first.size, members=len(networks), of=first.name)
-    features, heads = model.features[0], [one.head[-1] for one in networks]
+    features, heads = model.features[0], [one._classifier() for one in networks]
     assert isinstance(features, Branches)
     features.branches = nn.ModuleList([one.features for one in networks])
-    linear = nn.Linear(model.head[-1].in_features, first.num_classes, device=heads[0].weight.device)
+    linear = nn.Linear(model._classifier().in_features, first.num_classes, device=heads[0].weight.device)
     with torch.no_grad():
         linear.weight.copy_(torch.cat([head.weight for head in heads], 1) / len(heads))  # (K, M * C)
         linear.bias.copy_(torch.stack([head.bias for head in heads]).mean(0))  # (K,)

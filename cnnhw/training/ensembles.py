@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -177,12 +177,8 @@ def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, p
     command = [sys.executable, "-m", "cnnhw.training.member"]
     with ExitStack() as stack:
         words = [stack.enter_context(tempfile.TemporaryFile()) for _ in jobs]  # a pipe that is full would hold it up
-        processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=one, env=environment)
-            for one in words
-        ]
-        for process in processes:
-            stack.callback(process.wait)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+        processes = [stack.enter_context(subprocess.Popen(command, stderr=one, **pipes)) for one in words]
         bar = stack.enter_context(tqdm(total=members, unit="network", disable=not progress))
         with ThreadPoolExecutor(len(jobs)) as pool:
             work = [
@@ -199,12 +195,12 @@ def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, p
 
 def _follow(process: subprocess.Popen[bytes], order: dict[str, Any], bar: tqdm[Any], errors: IO[bytes]) -> None:
     """Send a process what it has to do, and read what it reports until it ends."""
-    assert process.stdin and process.stdout
-    try:
+    assert process.stdin
+    assert process.stdout
+    with suppress(OSError):  # of a process that has ended: its last words say why
         pickle.dump(order, process.stdin)
+    with suppress(OSError):
         process.stdin.close()
-    except OSError:  # it has ended: its last words say why
-        pass
     for line in process.stdout:
         said = json.loads(line)
         if "error" in said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnhw.models.heads import Head
+from cnnhw.transfer.best import search
 from cnnhw.transfer.choice import adapt, fitting_side, source
 from cnnhw.transfer.features import freeze, frozen_features, layers_from
 from cnnhw.transfer.loop import begin, joined, transfer
@@ -11,5 +12,5 @@ from cnnhw.transfer.stages import Stage, gradual, parts, recipe, two_stages
 
 __all__ = [
     "Head", "Stage", "adapt", "begin", "fitting_side", "freeze", "frozen_features", "gradual", "joined", "layers_from",
-    "linear_probe", "parts", "recipe", "source", "transfer", "two_stages",
+    "linear_probe", "parts", "recipe", "search", "source", "transfer", "two_stages",
 ]  # fmt: skip
