@@ -41,7 +41,7 @@ _PART = r"(?:half|third|quarter|fifth|sixth|seventh|eighth|ninth|tenth|twentieth
 _SHARES = (
     rf"\b\d+(?:\.\d+)?\s?(?:%|per\s?cent\b)|\b{_COUNT}[ -](?:{_PART}s?|halves)\b|\ba\s(?:half|quarter)\b"
     rf"|\b(?:an?\s)?(?:{_PART}\s(?:of|more|fewer|less|as))\b|\bhalf\s(?:the|its|their|that|are|were|is|was)\b"
-    rf"|\b(?:twice|thrice|half|{_COUNT}\stimes|{_COUNT}-?fold)\s(?:as|the|that|more|less|fewer|larger|longer)\b"
+    rf"|\b(?:twice|thrice|half|{_COUNT}\stimes|{_COUNT}-?fold)\s(?:as(?!\smany)|the|that|more|less|fewer|larger|longer)\b"
 )
 _UNITS = r"(?:percentage\s)?points?|cents?"
 _FIGURES = (
@@ -69,14 +69,14 @@ _ASSERTED = (
 )
 _STRUCTURE = (
     r"\b(?:photos?|pictures?|pixels?|scenes|cells?|sides?|widths?|sizes?|lengths?|areas?|maps?|windows?|channels?|layers?"
-    r"|kernels?|weights?|parameters?|units?|paths?|branch(?:es)?|epochs?|steps?|pass(?:es)?|rates?|batch(?:es)?|folds?"
+    r"|kernels?|weights?|parameters?|units?|paths?|branch(?:es)?|class(?:es)?|arrays?|epochs?|steps?|pass(?:es)?|rates?|batch(?:es)?|folds?"
     r"|multiply-adds|operations|multiplications|arithmetic|precision|range|positions?|budget|intervals?|confidence)\b"
 )
 _SUPPOSED = (
     r"\b(?:would|could|might|may|whether|should|must|suppose[ds]?|assum(?:e|es|ing)|predict(?:s|ed)?|expect(?:s|ed)?"
-    r"|need\snot|hypothes[ie]s|claimed|registered|refuted|asks?)\b|\?\W*$"
+    r"|need\snot|hypothes[ie]s|claimed|registered|refuted|asks?|the question)\b|\?\W*$"
 )
-_REPORTED = r"\breport(?:'s)?\b[^.]*\b(?:found|finds|concluded?|says?|said|argued|blamed|took|called|names?|figures)\b"
+_REPORTED = r"\breport(?:'s)?\b[^.]*\b(?:found|finds|conclu\w+|says?|said|argued|blamed|took|called|names?|figures)\b"
 
 # ranges, levels of confidence, margins and orders that are drawn are no findings
 _NEUTRAL = (
