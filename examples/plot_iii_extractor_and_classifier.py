@@ -157,7 +157,7 @@ assert max(means, key=means.get) == "base"
 #    :verdict: not resolved
 #
 # The plainest plan is one 3x3 convolution a stage, on as many channels as the budget buys: :record:`design/base accuracy`. A second
-# convolution in each stage takes channels away from all of them at equal cost. In eight epochs that did not pay: pairs of 3x3 against
+# convolution in each stage takes channels away from all of them at equal cost. In eight epochs, pairs of 3x3 against
 # single 5x5 kernels came out at :effect:`iii-pairs-fives`, and against ``base``, about which no claim had been registered, at
 # :paired:`design/pairs_macs base`. Of the two plans with large kernels, widening ones lead at equal multiply-adds; at equal parameters,
 # where no claim had been registered either, they come out at :paired:`design/widening_parameters narrowing_parameters`, and the narrowing

@@ -4,28 +4,32 @@ A finding is a typed figure (``0.62``, 12 %, two points, a third of the errors, 
 outcomes (more accurate, ahead, lowest, sooner, level with, no better than). Prose is read, and so is every text in
 code: titles, axis labels, legends, alternative texts, what is printed. A sentence may hold one if it
 
-* shows what it rests on: a role prints a difference or two figures, or, in code, an expression supplies words
-  (``f"{best} is ahead"``; a figure alone, as in ``f"A is ahead by {gap:.1f}"``, proves nothing);
+* shows what it rests on: a role prints a difference whose interval leaves out zero, or roles print two figures; in
+  code, an expression supplies words (``f"{best} is ahead"``; ``f"A is ahead by {gap:.1f}"`` says it whatever the gap);
 * cites: it has a ``:cite:`` role, says what the original report found, or quotes;
 * is theory: it holds a formula, or speaks of parts of what the experimenter sets ("half of the photos", "three times
   the weights") and not of what came out;
 * asks or supposes: it ends with a question mark, or says would, may, whether, was claimed;
 * or is one of the `REVIEWED`.
 
-Ordinals and counts ("two stages", "six runs") are no findings.
+The bold words that begin a paragraph ("**What would have refuted it.**") count for each of its sentences; one that ends
+with a colon rests on what follows it. Ordinals and counts ("two stages", "six runs") are no findings.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
+
+from cnnhw_docs.verdicts import verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +56,12 @@ _IS = r"(?:is|are|was|were|be|been|lies|lie|lay|has|have|had|stays?|falls?|fell|
 _DOES = r"(?:do|does|did|done|fares?|fared|serves?|served|works?|worked)\s(?:\w+\s){0,2}"
 _COMPARED = (
     r"\b(?:more|less|most|least|as)\saccurate\b|\b(?:better|worse|later|earlier)\sthan\b|\bahead\b|\blevel\swith\b"
-    rf"|\b(?:faster|slower|quicker|sooner)(?:st)?\b|\b(?:fastest|slowest|quickest|soonest)\b|\b{_IS}behind\b"
+    rf"|\b(?:faster|slower|quicker|sooner)(?:st)?\b|\b(?:fastest|slowest|quickest|soonest)\b|\b{_IS}behind\b(?!\s(?:it|this|that|them)\b)"
     rf"|\b{_IS}(?:high|low)(?:er|est)\b|\b{_IS}(?:the\s)?(?:best|worst|better|worse)\b"
     rf"|\b{_DOES}(?:as\swell|better|worse|best|worst|no\sharm|harm)\b|\bas\sgood\sas\b"
     r"|\bno\s(?:more|less|better|worse|fewer|larger|smaller|higher|lower)(?:\s\w+)?\sthan\b"
     r"|\b(?:beats?|beaten|outperform(?:s|ed)?|outdo(?:es)?|overtakes?|overtook|surpass(?:es|ed)?)\b"
-    r"|\b(?:wins?|won|los(?:es?|t))\s(?:to|against|over)\b|(?<![-\w])help(?:s|ed)?\b(?!\s(?:to|page|text)\b)"
+    r"|\b(?:wins?|won|los(?:es?|t))\s(?:to|against|over)\b|(?<![-\w])(?<!to )help(?:s|ed)?\b(?!\s(?:to|of)\b)"
     r"|\b(?:pays?|paid)\b(?!\sfor\b)|\b(?:harms|harmed)\b"
     r"|\b(?:costs?|gains?|gained|loses?|lost)\W+(?:accuracy|points|little|much|nothing)\b"
 )
@@ -65,16 +69,16 @@ _COMPARED = (
 _ASSERTED = (
     r"\b(?:better|worse|more|less|most|least|larger|smaller|longer|shorter|fewer|stronger|weaker|nearer|closer"
     r"|(?:high|low|deep|strong|weak|clos|near|larg|small|few|good|hard|eas)(?:er|est|ier|iest)|best|worst"
-    r"|gains?|loses?|hinders?|costs?|hardly|nearly|rises?|falls?|grows?|shrinks?|behind|later|earlier)\b"
+    r"|gains?|loses?|hinders?|costs|hardly|nearly|rises?|falls?|grows?|shrinks?|behind|later|earlier)\b"
 )
 _STRUCTURE = (
     r"\b(?:photos?|pictures?|pixels?|scenes|cells?|sides?|widths?|sizes?|lengths?|areas?|maps?|windows?|channels?|layers?"
-    r"|kernels?|weights?|parameters?|units?|paths?|branch(?:es)?|class(?:es)?|arrays?|epochs?|steps?|pass(?:es)?|rates?|batch(?:es)?|folds?"
-    r"|multiply-adds|operations|multiplications|arithmetic|precision|range|positions?|budget|intervals?|confidence)\b"
+    r"|kernels?|weights?|parameters?|units?|paths?|branch(?:es)?|class(?:es)?|arrays?|epochs?|steps?|pass(?:es)?|rates?"
+    r"|batch(?:es)?|folds?|multiply-adds|operations|multiplications|arithmetic|precision|range|positions?|budget|intervals?|confidence)\b"
 )
 _SUPPOSED = (
-    r"\b(?:would|could|might|may|whether|should|must|suppose[ds]?|assum(?:e|es|ing)|predict(?:s|ed)?|expect(?:s|ed)?"
-    r"|need\snot|hypothes[ie]s|claimed|registered|refuted|asks?|the question)\b|\?\W*$"
+    r"^the question\b|\b(?:would|could|might|may|whether|should|must|suppose[ds]?|assum(?:e|es|ing)|predict(?:s|ed)?"
+    r"|expect(?:s|ed)?|need\snot|hypothes[ie]s|claimed|registered|refuted|asks?)\b|\?\W*$"
 )
 _REPORTED = r"\breport(?:'s)?\b[^.]*\b(?:found|finds|conclu\w+|says?|said|argued|blamed|took|called|names?|figures)\b"
 
@@ -83,29 +87,30 @@ _NEUTRAL = (
     r"\b(?:from\s)?(?:the\s)?lowest\sto\s(?:the\s)?highest\b|\b9[59]\s%(?:\sconfidence)?\sintervals?"
     rf"|\bwithin\s{_COUNT}\spoints?\b|\b(?:larg|small|high|low|strong|quick)est(?:\s\w+){{0,2}}\sfirst\b"
 )
-_PAGES = ("*.rst", "guide/*.rst", "start/*.rst")
+_PAGES = ("README.md", "docs/*.rst", "docs/guide/*.rst", "docs/start/*.rst")
 
 # formulas and code with their indented lines, literals, and roles and citations
 _LITERAL = (
-    r"``.+?``|^( *)(?:\.\. (?:math|code-block|code|raw|cli-help|toctree|mermaid)::[^\n]*|[^\n]*(?<!\.)::(?=\n *\n))"
+    r"``.+?``|^( *)(?:\.\. (?:math|code-block|code|raw|cli-help|toctree|mermaid)::[^\n]*|[^\n]*::(?=\n *\n))"
     r"(?:\n(?:\1 +[^\n]*|[ ]*(?=\n)))*"
 )
 _ROLE = r":(?P<role>[\w:]+):`(?P<words>[^`<]*)(?:<[^`]*>)?`"
 _QUOTED = r"\"[^\"]{1,300}\"|“[^”]{1,300}”"
 _LEFT_OUT = re.compile(rf"{_LITERAL}|{_ROLE}|{_QUOTED}", re.DOTALL | re.MULTILINE)
 _DIFFERENCES, _FIGURES_OF = ("claim", "effect", "finding", "paired"), ("record", "reported")
-# what a role leaves behind: a difference, one figure, a citation, a formula; a word that code computes counts as the first
-_SHOWN, _FIGURE, _CITED, _FORMULA = "\N{BALLOT BOX WITH CHECK}", "\N{CURRENCY SIGN}", "\N{SECTION SIGN}", "\N{INTEGRAL}"
+# what is left of a role: a difference (or a word that code computes), one that is open, a figure, a citation, a formula
+_SHOWN, _OPEN = "\N{BALLOT BOX WITH CHECK}", "\N{BALLOT BOX}"
+_FIGURE, _CITED, _FORMULA = "\N{CURRENCY SIGN}", "\N{SECTION SIGN}", "\N{INTEGRAL}"
 _PARAGRAPH = re.compile(r"\n[ ]*(?:\n[ ]*)+")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|\n\s*(?:[*#-]|\d+\.)\s")
 _LEAD = re.compile(r"\s*(?:\d+\.\s|[*#-]\s)?\*\*(.+?)\*\*", re.DOTALL)
 
 
-def _blank(match: re.Match[str]) -> str:
+def _blank(match: re.Match[str], open_: Collection[str]) -> str:
     """Keep lines and length of what is left out, and a mark of what stood there; a term or a page keeps its words."""
     text, role, words = match.group(), match["role"], match["words"]
     if role in _DIFFERENCES:
-        mark = _SHOWN
+        mark = _OPEN if role == "effect" and words in open_ else _SHOWN
     elif role in _FIGURES_OF:
         mark = _FIGURE
     elif role == "math" or (role is None and ".. math::" in text):
@@ -115,7 +120,8 @@ def _blank(match: re.Match[str]) -> str:
     elif role.startswith("cite"):
         mark = _CITED
     else:
-        return words.rjust(len(text))
+        before, _, after = text.partition(words)
+        return re.sub(r"[^\n]", " ", before) + words + re.sub(r"[^\n]", " ", after)
     return mark + re.sub(r"[^\n]", " ", text)[len(mark) :]
 
 
@@ -137,7 +143,7 @@ def _findings(text: str, compared: str) -> list[tuple[int, str]]:
         for start, stop in _spans(_SENTENCE, text, first, last):
             context = f"{lead} {text[start:stop]}"
             if text[start:stop].rstrip().endswith(":") and stop == last and number + 1 < len(paragraphs):
-                context += "".join(re.findall(f"{_SHOWN}|{_FIGURE}", text[slice(*paragraphs[number + 1])]))
+                context += "".join(re.findall(f"[{_SHOWN}{_OPEN}{_FIGURE}]", text[slice(*paragraphs[number + 1])]))
             basis = _basis(" ".join(context.split()))
             for one in words.finditer(text, start, stop):
                 after = text[one.end() : min(stop, one.end() + 60)]
@@ -156,12 +162,16 @@ def _basis(sentence: str) -> int:
         or any(part in sentence for part in REVIEWED)
     ):
         return 2
-    return min(sentence.count(_FIGURE), 2)
+    return max(min(sentence.count(_FIGURE), 2), int(_OPEN in sentence))
 
 
-def typed_claims(text: str) -> list[tuple[int, str]]:
-    """Find typed figures and comparisons in prose; give the line of each, from 0, and its words."""
-    text = re.sub(_NEUTRAL, lambda match: " " * len(match.group()), _LEFT_OUT.sub(_blank, text))
+def typed_claims(text: str, open_: Collection[str] = ()) -> list[tuple[int, str]]:
+    """Find typed figures and comparisons in prose; give the line of each, from 0, and its words.
+
+    An effect whose interval holds zero (``open_``, by identifier) backs no comparison.
+    """
+    text = _LEFT_OUT.sub(partial(_blank, open_=open_), text)
+    text = re.sub(_NEUTRAL, lambda match: " " * len(match.group()), text)
     return [(text.count("\n", 0, at), what) for at, what in _findings(text, _COMPARED)]
 
 
@@ -216,25 +226,30 @@ def _typed(text: ast.expr) -> str:
     return "" if isinstance(text, ast.FormattedValue) and text.format_spec else _SHOWN
 
 
-def found(root: Path) -> Iterator[tuple[Path, int, str]]:
+def found(root: Path, open_: Collection[str] = ()) -> Iterator[tuple[Path, int, str]]:
     """Yield file, line and words of each finding that was typed into the pages of a repository."""
-    docs = (path for place in _PAGES for path in sorted((root / "docs").glob(place)))
-    for path in docs:
-        for line, what in typed_claims(path.read_text(encoding="utf-8")):
+    for path in (path for place in _PAGES for path in sorted(root.glob(place))):
+        for line, what in typed_claims(path.read_text(encoding="utf-8"), open_):
             yield path, line + 1, what
     for path in sorted((root / "examples").glob("*.py")):
         for kind, content, line in split_code_and_text_blocks(str(path))[1]:
             if kind == "text":
-                for offset, what in typed_claims(content):
+                for offset, what in typed_claims(content, open_):
                     yield path, line + offset, what
     for path in sorted([*(root / "examples").glob("*.py"), *(root / "cnnhw" / "book").glob("*.py")]):
         for at, what in asserted(path.read_text(encoding="utf-8")):
             yield path, at, what
 
 
+def undecided() -> set[str]:
+    """Return the claims whose interval holds zero."""
+    intervals = {name: verdict.effect.interval() for name, verdict in verdicts().items() if verdict.effect}
+    return {name for name, (low, high) in intervals.items() if low <= 0 <= high}
+
+
 def check(app: Sphinx) -> None:
     """Warn of each finding that was typed by hand."""
-    for path, line, what in found(Path(app.srcdir).parent):
+    for path, line, what in found(Path(app.srcdir).parent, undecided()):
         logger.warning("typed by hand: %r; take it from a record", what, location=f"{path}:{line}")
 
 
