@@ -229,8 +229,8 @@ for arm, values in means.items():
 # :record:`length_scenes/easy_span2 accuracy`. The hard ones turned out so hard, in so few epochs and at 32 pixels, that the same networks
 # end at :record:`length_scenes/hard_span2 accuracy`, little above guessing. What the hypothesis predicts is that long blocks fare better
 # on hard scenes than on easy ones. Six against two lost on both: :paired:`length_scenes/easy_span6 easy_span2` on easy scenes,
-# :paired:`length_scenes/hard_span6 hard_span2` on hard ones. The loss is smaller on the hard scenes, but near guessing level all
-# differences shrink. So the verdict below says little about hard problems. Nothing here suggests that they call for longer blocks; a
+# :paired:`length_scenes/hard_span6 hard_span2` on hard ones. But near guessing level there is
+# little to lose. So the verdict below says little about hard problems. Nothing here suggests that they call for longer blocks; a
 # fair test needs hard scenes that the networks learn.
 #
 # .. claim:: i-hard-scenes

@@ -11,7 +11,7 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 *learnt*. So we count, over six runs each, and put random filters and filters set by hand beside the learnt ones.
 
 * How closely maps follow the photo's slopes, learnt filters minus random ones (a correlation): :effect:`q3-edges` for 3x3
-  filters, :effect:`q3-edges-seven` for 7x7. In these short runs no gain can be told from none.
+  filters, :effect:`q3-edges-seven` for 7x7. Whether filters learn to follow slopes in runs as short as these stays open.
 * The network does use what a 7x7 first layer has learnt: frozen as learnt, it :finding:`q3-swap-random gains/loses` of
   accuracy against a frozen random one.
 * Frozen filters made by hand against frozen learnt ones: :effect:`q3-swap-bank`. Random 3x3 filters, frozen, against
@@ -553,7 +553,7 @@ plt.show()
 
 # %%
 # These are reduced runs, on drawings, one each, only to look at filters. The classes of the scenes differ in shape and texture and not
-# in colour, and with weight decay the filters lose most of their colours. And a filter that looks
+# in colour: look at what weight decay leaves of the filters' colours. And a filter that looks
 # like noise need not be useless; it may be an edge detector with the noise of its start on top.
 #
 # What the original report said, and why it differed

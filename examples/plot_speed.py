@@ -127,7 +127,7 @@ plt.show()
 # :claim:`speed-bfloat16-time supported`; seconds are of one thread, two runs side by side) and cost less than 2.5 points
 # (:claim:`speed-resolutions supported`, :claim:`speed-bfloat16 supported`). What was tried and left out of the recipe, after a
 # few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
-# weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
+# weight averaging, and averaging over a photo and its mirror image at
 # test time, a gain that needs two predictions instead of one. In a training as short as this, a :term:`covered square <cutout>`
 # :cite:p:`devries2017cutout` came out at :effect:`speed-cutout`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
 # for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by

@@ -34,7 +34,12 @@ from cnnhw_docs.verdicts import verdicts
 logger = logging.getLogger(__name__)
 
 # A part of a sentence that may stand although it looks like a finding typed by hand, and why; at most 20.
-REVIEWED: dict[str, str] = {}
+REVIEWED = {
+    "training accuracy goes on rising while validation loss rises": "defines overfitting",
+    "Training accuracy climbs steadily; validation accuracy jumps about": "a symptom that the reader is to look for",
+    "the plain network's gradient shrinks with depth": "the code above computes it live and asserts it",
+    "Training loss falls smoothly while validation accuracy jumps": "a solution, whose code computes and asserts it",
+}
 
 _COUNT = (
     r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty"
@@ -46,6 +51,7 @@ _SHARES = (
     rf"\b\d+(?:\.\d+)?\s?(?:%|per\s?cent\b)|\b{_COUNT}[ -](?:{_PART}s?|halves)\b|\ba\s(?:half|quarter)\b"
     rf"|\b(?:an?\s)?(?:{_PART}\s(?:of|more|fewer|less|as))\b|\bhalf\s(?:the|its|their|that|are|were|is|was)\b"
     rf"|\b(?:twice|thrice|half|{_COUNT}\stimes|{_COUNT}-?fold)\s(?:as(?!\smany)|the|that|more|less|fewer|larger|longer)\b"
+    r"|\b(?:most|nearly\sall|almost\sall|hardly\sany)\sof\s(?:the|its|their|them)\b"
 )
 _UNITS = r"(?:percentage\s)?points?|cents?"
 _FIGURES = (
@@ -54,6 +60,7 @@ _FIGURES = (
 )
 _IS = r"(?:is|are|was|were|be|been|lies|lie|lay|has|have|had|stays?|falls?|fell|comes?|came|runs?)\s(?:\w+\s){0,2}"
 _DOES = r"(?:do|does|did|done|fares?|fared|serves?|served|works?|worked)\s(?:\w+\s){0,2}"
+_OUTCOME = r"(?:accurac(?:y|ies)|loss(?:es)?|errors?|gains?|gradients?|effects?|differences?)"
 _COMPARED = (
     r"\b(?:more|less|most|least|as)\saccurate\b|\b(?:better|worse|later|earlier)\sthan\b|\bahead\b|\blevel\swith\b"
     rf"|\b(?:faster|slower|quicker|sooner)(?:st)?\b|\b(?:fastest|slowest|quickest|soonest)\b|\b{_IS}behind\b(?!\s(?:it|this|that|them)\b)"
@@ -63,7 +70,9 @@ _COMPARED = (
     r"|\b(?:beats?|beaten|outperform(?:s|ed)?|outdo(?:es)?|overtakes?|overtook|surpass(?:es|ed)?)\b"
     r"|\b(?:wins?|won|los(?:es?|t))\s(?:to|against|over)\b|(?<![-\w])(?<!to )help(?:s|ed)?\b(?!\s(?:to|of)\b)"
     r"|\b(?:pays?|paid)\b(?!\sfor\b)|\b(?:harms|harmed)\b"
-    r"|\b(?:costs?|gains?|gained|loses?|lost)\W+(?:accuracy|points|little|much|nothing)\b"
+    r"|\b(?:costs?|gains?|gained|loses?|lost)\W+(?:accuracy|points|little|much|nothing)\b|\bno\sgains?\b"
+    rf"|\b{_OUTCOME}\s(?:\w+\s)?(?:rises?|rose|falls?|fell|grows?|grew|shrinks?|shrank|drops?|climbs?)\b"
+    rf"|\b{_OUTCOME}\s(?:is|are|was|were)\s(?:\w+\s)?(?:larger|smaller|greater|stronger|weaker|longer|shorter)\b"
 )
 # what a short text over, beside or for a figure asserts of what is drawn
 _ASSERTED = (
