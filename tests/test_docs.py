@@ -217,8 +217,8 @@ def test_prose_check_lets_pass(text):
 
 
 def test_prose_check_gives_lines():
-    text = "One.\n\nTwo, see :ref:`this\nplace <a>`.\n\n* Three.\n* It is\n  ahead.\n"
-    assert prose.typed_claims(text) == [(7, "ahead")]
+    text = "One.\n\nTwo, see :ref:`this\nplace <a>` and :ref:`<b>`, the\nlowest to\nhighest.\n\n* It is\n  ahead.\n"
+    assert prose.typed_claims(text) == [(8, "ahead")]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,8 @@ def test_prose_check_gives_lines():
         ("draw(figure, title='A gains two points')", ["gains", "two points"]),
         ("words = 'A is more accurate'\nfigure.set_label(words)", ["more accurate"]),
         ("figure.set_label('Of each: ' + '; '.join(f'{v:.2f}, half of the errors' for v in x))", ["half of"]),
+        ("axis.set_xticks(at, ['A', 'the best'])", ["best"]),
+        ("axis.set_title(f'{len(runs)} runs: A is ahead')", ["ahead"]),
         ("print('A is ahead')", ["ahead"]),
         ("print(f'A {a:.2f}, B {b:.2f}')", []),
         ("def f():\n    'Return the best, which is ahead.'\n    raise ValueError('A is ahead')", []),

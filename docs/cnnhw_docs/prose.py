@@ -129,9 +129,14 @@ def _blank(match: re.Match[str], open_: Collection[str]) -> str:
     elif role.startswith("cite"):
         mark = _CITED
     else:
-        before, _, after = text.partition(words)
-        return re.sub(r"[^\n]", " ", before) + words + re.sub(r"[^\n]", " ", after)
-    return mark + re.sub(r"[^\n]", " ", text)[len(mark) :]
+        start = match.start("words") - match.start()
+        return _white(text[:start]) + words + _white(text[start + len(words) :])
+    return mark + _white(text)[len(mark) :]
+
+
+def _white(text: str) -> str:
+    """Return as many spaces, with the same ends of lines."""
+    return re.sub(r"[^\n]", " ", text)
 
 
 def _spans(pattern: re.Pattern[str], text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -180,7 +185,7 @@ def typed_claims(text: str, open_: Collection[str] = ()) -> list[tuple[int, str]
     An effect whose interval holds zero (``open_``, by identifier) backs no comparison.
     """
     text = _LEFT_OUT.sub(partial(_blank, open_=open_), text)
-    text = re.sub(_NEUTRAL, lambda match: " " * len(match.group()), text)
+    text = re.sub(_NEUTRAL, lambda match: _white(match.group()), text)
     return [(text.count("\n", 0, at), what) for at, what in _findings(text, _COMPARED)]
 
 
@@ -194,9 +199,10 @@ def asserted(code: str) -> list[tuple[int, str]]:
     return sorted(found, key=lambda one: one[0])
 
 
-_DRAWS = ("annotate", "legend", "set_label", "set_title", "set_xlabel", "set_ylabel", "suptitle", "text")
+_DRAWS = re.compile(r"annotate|legend|text|suptitle|set_title|set_label|(?:set_|sup)[xy]label|set_[xy]tick(?:label)?s")
+_COUNTS = ("len(", "round(", "sum(")
 _NAMED = ("title", "xlabel", "ylabel", "label", "labels")
-_REGISTERS = ("Claim", "Study", "_alike", "_claim", "_higher", "alike", "higher")
+_REGISTERS = ("Claim", "Question", "Study", "alike", "claim", "higher", "lower", "question")
 
 
 def _texts(node: ast.AST, shown: bool) -> Iterator[tuple[ast.expr, bool]]:
@@ -210,8 +216,12 @@ def _texts(node: ast.AST, shown: bool) -> Iterator[tuple[ast.expr, bool]]:
                 yield from _texts(part, shown)
     elif isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name not in _REGISTERS:
-            drawn = name in _DRAWS or ast.unparse(node.func).startswith("plots.") or (shown and name == "join")
+        if name.lstrip("_") not in _REGISTERS:
+            drawn = (
+                bool(_DRAWS.fullmatch(name))
+                or ast.unparse(node.func).startswith("plots.")
+                or (shown and name == "join")
+            )
             yield from _texts(node.func, shown)
             for argument in node.args:
                 yield from _texts(argument, drawn)
@@ -225,14 +235,16 @@ def _texts(node: ast.AST, shown: bool) -> Iterator[tuple[ast.expr, bool]]:
 
 
 def _typed(text: ast.expr) -> str:
-    """Return what was typed of a text, with a mark for each word that is computed: what has no format."""
+    """Return what was typed of a text, with a mark for each word that is computed: what is no figure."""
     if isinstance(text, ast.Constant):
         return text.value if isinstance(text.value, str) else ""
     if isinstance(text, ast.JoinedStr):
         return "".join(map(_typed, text.values))
     if isinstance(text, ast.BinOp):
         return _typed(text.left) + _typed(text.right)
-    return "" if isinstance(text, ast.FormattedValue) and text.format_spec else _SHOWN
+    if isinstance(text, ast.FormattedValue) and (text.format_spec or ast.unparse(text.value).startswith(_COUNTS)):
+        return ""
+    return _SHOWN
 
 
 def found(root: Path, open_: Collection[str] = ()) -> Iterator[tuple[Path, int, str]]:
