@@ -198,8 +198,8 @@ print(f"multiply-adds {more_macs:+.1%}, time of training {more_time:+.1%}")
 assert more_time > 2 * more_macs
 
 # %%
-# What else takes the time (pooling before the projection, the addition, memory) was not measured. So the report's "much faster
-# per epoch" is refuted for residual connections; its own network was another one.
+# What else takes the time (pooling before the projection, the addition, memory) was not measured. The report's "much faster
+# per epoch" was of a network of another kind.
 #
 # Depths 8, 14 and 20
 # -------------------

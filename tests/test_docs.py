@@ -173,6 +173,7 @@ FOUND_IN_PROSE = {
         "no gain",
     ],
     "Most of the errors are cats.": ["Most of the"],
+    "So that is refuted, and this is the rest.": ["is refuted"],
     "**Depth.** A is ahead.": ["ahead"],
     "* A is ahead\n* :effect:`a-b`": ["ahead"],
     "A is ahead:\n\nThat is all.": ["ahead"],

@@ -69,7 +69,7 @@ _COMPARED = (
     r"|\bno\s(?:more|less|better|worse|fewer|larger|smaller|higher|lower)(?:\s\w+)?\sthan\b"
     r"|\b(?:beats?|beaten|outperform(?:s|ed)?|outdo(?:es)?|overtakes?|overtook|surpass(?:es|ed)?)\b"
     r"|\b(?:wins?|won|los(?:es?|t))\s(?:to|against|over)\b|(?<![-\w])(?<!to )help(?:s|ed)?\b(?!\s(?:to|of)\b)"
-    r"|\b(?:pays?|paid)\b(?!\sfor\b)|\b(?:harms|harmed)\b"
+    r"|\b(?:pays?|paid)\b(?!\sfor\b)|\b(?:harms|harmed)\b|\b(?:is|are)\s(?:supported|refuted)\b"
     r"|\b(?:costs?|gains?|gained|loses?|lost)\W+(?:accuracy|points|little|much|nothing)\b|\bno\sgains?\b"
     rf"|\b{_OUTCOME}\s(?:\w+\s)?(?:rises?|rose|falls?|fell|grows?|grew|shrinks?|shrank|drops?|climbs?)\b"
     rf"|\b{_OUTCOME}\s(?:is|are|was|were)\s(?:\w+\s)?(?:larger|smaller|greater|stronger|weaker|longer|shorter)\b"
@@ -87,7 +87,7 @@ _STRUCTURE = (
 )
 _SUPPOSED = (
     r"^the question\b|\b(?:would|could|might|may|whether|should|must|suppose[ds]?|assum(?:e|es|ing)|predict(?:s|ed)?"
-    r"|expect(?:s|ed)?|need\snot|hypothes[ie]s|claimed|registered|refuted|asks?)\b|\?\W*$"
+    r"|expect(?:s|ed)?|need\snot|hypothes[ie]s|claimed|registered|asks?)\b|\?\W*$"
 )
 _REPORTED = r"\breport(?:'s)?\b[^.]*\b(?:found|finds|conclu\w+|says?|said|argued|blamed|took|called|names?|figures)\b"
 
