@@ -375,6 +375,17 @@ def test_a_control_has_head_and_stem_of_the_transfer_and_fresh_weights_between(n
         assert torch.equal(value, moved.state_dict()[key] if same else fresh[key]), key
 
 
+def test_a_stem_whitened_on_the_new_photos_is_the_same_with_and_without_a_transfer():
+    photos, stems = make_photos(train=24), []
+    stage = Stage("all", Recipe(epochs=1, batch_size=8, whiten=True))
+    for fresh_from in ("", "stem"):
+        model = models.create("fast", 3, size=16, seed=9)
+        transfer.transfer(model, photos, [stage], head=Head(), fresh_from=fresh_from, seed=3, progress=False)
+        stems.append(model.features.stem.weight)
+    assert torch.equal(*stems)
+    assert not torch.equal(stems[0], models.create("fast", 3, size=16, seed=9).features.stem.weight)
+
+
 def test_discriminative_rates_scale_each_layers_steps():
     # one step of SGD without momentum's history moves weights by rate times gradient times 1.9 (Nesterov)
     recipe = Recipe(epochs=1, batch_size=60, optimizer="sgd", learning_rate=0.01)
