@@ -16,6 +16,7 @@ from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import Split
 from cnnhw.errors import CnnhwError, DataError, ModelError, UnknownNameError
+from cnnhw.features import smoothness
 from cnnhw.models import weights
 
 
@@ -142,6 +143,26 @@ def test_dead_channels():
     maps[:, 1] = 0.25
     maps[0, 2] = 0  # alive on the other photo
     assert features.dead(maps).tolist() == [False, True, False]
+
+
+def test_smoothness_and_density_by_hand():
+    ramp = torch.arange(4.0).expand(1, 1, 4, 4)  # 0 1 2 3 across: deviations -1.5 -0.5 0.5 1.5
+    across = 2 * (0.75 - 0.25 + 0.75) / (2 * (2.25 + 0.25 + 0.25))
+    assert smoothness.autocorrelation(ramp).item() == pytest.approx((1 + across) / 2)
+    checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    noise = torch.rand(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert smoothness.autocorrelation(checks.float()[None, None]).item() == pytest.approx(-1)
+    assert smoothness.autocorrelation(checks.float()[None, None], lag=2).item() == pytest.approx(1)
+    assert smoothness.autocorrelation(noise).item() == pytest.approx(0, abs=0.02)
+    assert smoothness.autocorrelation(torch.ones(2, 1, 4, 4)).item() == 0
+    both = torch.cat([noise, 5 - 3 * noise], 1)  # neither place nor size nor sign of a channel matters
+    assert smoothness.autocorrelation(both)[0] == pytest.approx(smoothness.autocorrelation(both)[1].item(), abs=1e-5)
+    blurred = nn.functional.avg_pool2d(noise, 2, stride=1)  # windows side by side share half of their cells
+    assert smoothness.autocorrelation(blurred).item() == pytest.approx(0.5, abs=0.03)
+    assert smoothness.active_share(torch.stack([checks, 0 * checks])[None]).tolist() == [0.5, 0]
+    for shape, lag in (((1, 2, 1, 5), 1), ((2, 4, 4), 1), ((1, 1, 4, 4), 0), ((1, 1, 4, 4), 4)):
+        with pytest.raises(DataError, match="apart in both directions"):
+            smoothness.autocorrelation(torch.rand(shape), lag)
 
 
 def test_largest_activations(photos):

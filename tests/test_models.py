@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnhw import models
-from cnnhw.book import original_report
+from cnnhw import models, theory
+from cnnhw.book import iii, original_report, q4
 from cnnhw.errors import ModelError, UnknownNameError
+from cnnhw.models.blocks import glorot_, seeded
+from cnnhw.models.fast import fast
 from cnnhw.models.first_layer import bank
 from cnnhw.models.inception import InceptionModule
 from cnnhw.models.original import ConcatSkip, Inception
@@ -253,6 +255,13 @@ def test_a_block_adds_its_input():
         ("inception", {"size": 8}, "at least"),
         ("first_layer", {"side": 4}, "not an odd number"),
         ("first_layer", {"first": "own"}, "none of learnt"),
+        ("fast_inception", {"widths": "32-64"}, "three multiples of 4"),
+        ("fast_inception", {"widths": "32-64-126"}, "three multiples of 4"),
+        ("fast_inception", {"widths": "32-0-128"}, "three multiples of 4"),
+        ("fast_inception", {"widths": "32-x-64-128"}, "three multiples of 4"),
+        ("fast_inception", {"kernels": "1-2-3"}, "odd sides"),
+        ("fast_inception", {"kernels": "1--3"}, "odd sides"),
+        ("fast_inception", {"kernels": ""}, "odd sides"),
         ("first_layer", {"size": 4}, "at least"),
     ],
 )
@@ -293,6 +302,62 @@ def test_fast_inception_replaces_every_convolution_but_the_first():
     assert left == [model.features.stem]
     replaced = [part for part in fast.modules() if isinstance(part, nn.Conv2d) and part is not fast.features.stem]
     assert len(modules) == len(replaced)
+
+
+def test_fast_inception_begins_with_the_weights_that_it_always_had():
+    with seeded(3):
+        model = fast(5, 32)
+        for parent in list(model.features.modules()):
+            for name, part in list(parent.named_children()):
+                if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
+                    setattr(parent, name, InceptionModule(part.in_channels, part.out_channels // 4))
+        expected = glorot_(model).state_dict()
+    found = models.create("fast_inception", size=32, seed=3).state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+def cost(name, size=64, **options):
+    found = theory.layers(models.create(name, size=size, **options))
+    return tuple(sum(getattr(layer, what) for layer in found) for what in ("parameters", "macs"))
+
+
+def test_modules_in_the_fast_network_cost_what_they_are_to():
+    parameters, macs = cost("fast")
+    options = q4.FAST_OPTIONS
+    assert cost("fast_inception", **options["parameters"])[0] == pytest.approx(parameters, rel=0.01)
+    assert cost("fast_inception", **options["macs"])[1] == pytest.approx(macs, rel=0.01)
+    assert cost("fast_inception", kernels="3") == (parameters, macs)
+    for plan in q4.SCALES.values():
+        for size in (48, 64):
+            assert cost("fast_inception", size, **plan)[1] == pytest.approx(cost("fast", size)[1], rel=0.01)
+    own = [part.num_features for part in models.create("fast").modules() if isinstance(part, nn.BatchNorm2d)]
+    for name in ("channels", "one_scale"):
+        model = models.create("fast_inception", **options[name])
+        assert [part.num_features for part in model.modules() if isinstance(part, nn.BatchNorm2d)] == own
+
+
+def test_kernel_plans_are_one_topology_with_other_kernels():
+    kinds = set()
+    for plan in q4.SCALES.values():
+        model = models.create("fast_inception", size=32, **plan)
+        kinds.add(tuple(type(part) for part in model.modules()))
+        sides = tuple(map(int, plan["kernels"].split("-")))
+        assert all(part.kernels == sides for part in model.modules() if isinstance(part, InceptionModule))
+        assert model.head[-1].in_features == int(plan["widths"].split("-")[-1])
+    assert len(kinds) == 1
+
+
+def test_designs_of_extractor_and_head_share_one_budget():
+    whole = [cost("plain", **design)[0] for design in iii.DESIGNS.values()]
+    assert len(whole) == 9
+    assert whole == pytest.approx([98325] * 9, rel=0.01)
+    shares = {
+        name: models.count_parameters(models.create("plain", size=64, **design).head) / 98325
+        for name, design in iii.DESIGNS.items()
+    }
+    assert max(shares.values()) > 0.6
+    assert min(shares.values()) < 0.01
 
 
 @pytest.mark.parametrize("side", [3, 5, 7])

@@ -95,6 +95,33 @@ def test_folds_test_each_photo_once_and_keep_the_classes_balanced():
             assert counts.max() - counts.min() <= 2
 
 
+def test_each_seed_cuts_training_and_validation_photos_anew():
+    photos = make_photos(train=300)
+    cuts = [subsets.own_cut(photos, seed) for seed in (0, 0, 1)]
+    for one in cuts:
+        assert one.test is photos.test
+        assert torch.equal(torch.bincount(one.validation.labels), torch.bincount(photos.validation.labels))
+        assert all((split.index.diff() > 0).all() for split in (one.train, one.validation))
+        assert everything(one) == everything(photos)
+    first, same, other = (one.validation.names for one in cuts)
+    assert first == same != photos.validation.names
+    # two cuts at random share about a quarter of their validation photos, 100 of 400
+    assert 10 < len(set(first) & set(other)) < 45
+    assert cuts[0].fingerprint == cuts[1].fingerprint != cuts[2].fingerprint
+    again = subsets.own_cut(cuts[2], 0)  # of the photos and the seed alone, not of the cut before
+    assert again.fingerprint == cuts[0].fingerprint
+
+
+def test_a_cut_of_its_own_goes_with_a_share_of_the_training_photos():
+    photos = make_photos(train=300)
+    for name, kept in (("half_train", 150), ("train_10", 30)):
+        whole, part = (subsets.prepare(photos, ["own_cut", *more], seed=4) for more in ((), (name,)))
+        assert len(part.train) == kept
+        assert set(part.train.names) < set(whole.train.names)
+        assert part.validation.names == whole.validation.names
+        assert part.train.names != subsets.prepare(photos, [name], seed=4).train.names
+
+
 def test_shares_of_the_training_photos_are_nested_and_balanced():
     photos = make_photos(train=300)
     names, others = [], []

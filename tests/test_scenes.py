@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import cnnhw
 from cnnhw.data import scenes
 from cnnhw.data.scenes import CLASSES, EASY, HARD, NORMAL, Controls, Drawing, draw, load
-from cnnhw.errors import DataError
+from cnnhw.errors import DataError, UnknownNameError
 
 OPEN = replace(NORMAL, occlusion=0)
 MEANS = [146.8, 126.5, 114.3, 119.5, 146.4]
@@ -237,3 +238,44 @@ def test_load_tells_settings_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sets = [usual(size=16), usual(size=16, seed=1), usual(size=24), usual(size=16, controls=EASY)]
     assert len({photos.fingerprint for photos in sets}) == 4
     assert len({photos.validation.names for photos in sets}) == 1
+
+
+def test_a_mixture_takes_turns_and_holds_the_scenes_of_each() -> None:
+    small, large = (replace(EASY, scale=(s, s)) for s in (0.3, 0.8))
+    mixed = load(size=16, train=100, test=20, controls=(small, large), progress=False)
+    each = [load(size=16, train=100, test=20, controls=one, progress=False) for one in (small, large)]
+    for split, *alone in zip(mixed.splits, *(one.splits for one in each), strict=True):
+        turns = (split.index // 5 % 2).tolist()
+        assert split.names == alone[0].names == alone[1].names
+        assert split.digests == tuple(alone[turn].digests[row] for row, turn in enumerate(turns))
+        assert all(torch.equal(split.images[row], alone[turn].images[row]) for row, turn in enumerate(turns))
+    assert torch.bincount(mixed.test.labels[mixed.test.index // 5 % 2 == 0]).tolist() == [2] * 5
+    assert len({mixed.fingerprint, *(one.fingerprint for one in each)}) == 3
+    (one,) = (load(size=16, train=100, test=20, controls=(small,), progress=False),)
+    assert one.fingerprint == each[0].fingerprint
+    with pytest.raises(DataError, match="controls is empty"):
+        load(controls=(), progress=False)
+
+
+def test_difficulty_rises_from_easy_to_hard() -> None:
+    assert (scenes.level(0), scenes.level(1)) == (EASY, HARD)
+    half = scenes.level(0.5)
+    assert half.scale == pytest.approx((0.5, 0.875))
+    for name in ("position", "rotation", "clutter", "occlusion", "noise", "light", "colour"):
+        assert getattr(half, name) == pytest.approx((getattr(EASY, name) + getattr(HARD, name)) / 2)
+    for wrong in (-0.1, 1.01, float("nan")):
+        with pytest.raises(DataError, match="from 0 to 1"):
+            scenes.level(wrong)
+
+
+def test_mixtures_and_difficulties_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "load", partial(load, train=50, test=10))
+    expected = {"scenes_wide": scenes.WIDE, "scenes_level_35": scenes.level(0.35), "scenes_level_100": HARD}
+    for name, controls in expected.items():
+        photos = cnnhw.data.load(name, size=16, progress=False)
+        assert photos.name == name
+        assert photos.fingerprint == scenes.load(size=16, controls=controls, progress=False).fingerprint
+    with pytest.raises(DataError, match="from 0 to 1"):
+        cnnhw.data.load("scenes_level_101", size=16)
+    with pytest.raises(UnknownNameError):
+        cnnhw.data.load("scenes_level_x", size=16)

@@ -23,9 +23,12 @@ from PIL import Image
 
 import cnnhw
 from cnnhw import files, models, studies
-from cnnhw.book import q5, q6, registry
+from cnnhw.book import ii, q3, q5, q6, registry
 from cnnhw.book.rates import RATES
+from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
+from cnnhw.models.dense import TRANSITIONS
+from cnnhw.models.first_layer import bank
 from cnnhw.studies import drift, queue, store
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
@@ -106,7 +109,7 @@ def test_queue_runs_what_is_missing_and_records_it(tiny_study, tmp_path):
     assert record.path.read_bytes() == before
     found = store.read("tiny", where)
     assert [(r.arm, r.seed) for r in found] == [("long", 0), ("short", 0), ("short", 1)]
-    assert not list((files.cache_folder() / "studies").glob("*/"))
+    assert [path.name for path in (files.cache_folder() / "studies").glob("*/")] == ["weights"]  # no checkpoints
 
     photos = cnnhw.data.load(tiny_study.data, size=16, progress=False)
     run = cnnhw.fit(
@@ -367,6 +370,74 @@ def test_measures_on_changed_photos_and_of_a_plane():
     assert found["accuracy on changed photos"] == pytest.approx(sum(parts) / 2, abs=1e-5)
     assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
     assert q6._map(model, photos, {}) == {name: found[name] for name in ("map across", "map up")}
+
+
+def test_a_first_layer_is_measured_as_it_was_drawn():
+    photos = make_photos(size=32)
+    configuration = {"model": "first_layer", "seed": 3, "options": {"side": 5}}
+    model = models.create("first_layer", 3, seed=3, size=32, side=5)
+    start = q3.at_start(model, photos, configuration)
+    assert {f"{name} at start": value for name, value in q3._filters(model, photos, configuration).items()} == start
+    with torch.no_grad():
+        model.features.conv1.weight.copy_(bank(5))
+    assert q3.at_start(model, photos, configuration) == start
+    assert q3._filters(model, photos, configuration)["edge correlation"] > start["edge correlation at start"] + 0.1
+    assert {f"{name}" for name in start} - {"figure-ground best at start", "magnitude correlation at start"} == {
+        name for name in registry.MEASURES if name.endswith("at start") and name != "path length at start"
+    }
+
+
+@pytest.mark.parametrize("kind", TRANSITIONS)
+def test_maps_at_transitions_are_measured_where_they_are_pooled(kind):
+    photos = make_photos(size=32)
+    model = models.create("dense", 3, size=32, layers=1, transition=kind).eval()
+    found = ii.at_transitions(model, photos, {})
+    assert len(found) == 6
+    assert set(found) <= set(registry.MEASURES)
+    maps = {}
+    x = photos.test.images / 255
+    for name, part in model.features.named_children():
+        if name.startswith("transition"):
+            maps[name] = part[1](part[0](x)).detach()
+        x = part(x)
+    for name, values in maps.items():
+        live = values[:, ~cnnhw.features.dead(values)]
+        assert found[f"{name} active share"] == pytest.approx(float((live > 0).float().mean()), abs=1e-5)
+        same = found[f"{name} pooled autocorrelation"] == found[f"{name} autocorrelation"]
+        assert same is (kind in ("max_first", "average_first", "strided"))  # the convolution comes after
+
+
+def test_weights_of_each_arms_first_seed_are_kept(tiny_study, tmp_path):
+    jobs = {(job.arm.name, job.seed): job for job in tiny_study.jobs()}
+    for job in jobs.values():
+        queue.run_job(job, tmp_path)
+    assert {name: queue.weights_file(job).exists() for name, job in jobs.items()} == {
+        ("short", 0): True, ("short", 1): False, ("long", 0): True
+    }  # fmt: skip
+    kept = cnnhw.load(queue.weights_file(jobs["long", 0]))
+    photos = cnnhw.data.load(tiny_study.data, size=16, progress=False)
+    record = next(record for record in store.read("tiny", tmp_path) if record.arm == "long")
+    assert torch.equal(cnnhw.evaluation.predict(kept, photos.test).argmax(1), record.predictions())
+    before = record.path.read_bytes()
+    queue.weights_file(jobs["long", 0]).unlink()
+    queue.run_job(jobs["long", 0], tmp_path)  # nothing is run again for them
+    assert record.path.read_bytes() == before
+    assert not queue.weights_file(jobs["long", 0]).exists()
+
+
+def test_each_runs_own_cut_is_in_its_record(tiny_study, tmp_path):
+    arm = dataclasses.replace(tiny_study.arms[0], protocols=("own_cut",))
+    study = dataclasses.replace(tiny_study, arms=(arm,))
+    assert study.jobs()[0].key != tiny_study.jobs()[0].key
+    for job in study.jobs():
+        queue.run_job(job, tmp_path)
+    whole = cnnhw.data.load(study.data, size=16, progress=False)
+    found = {record.seed: record.content["data"] for record in store.read("tiny", tmp_path)}
+    for seed, content in found.items():
+        assert content["fingerprint"] == subsets.own_cut(whole, seed).fingerprint
+        assert content["test_fingerprint"] == whole.test.fingerprint
+        assert "tested" not in content
+    assert found[0]["fingerprint"] != found[1]["fingerprint"]
 
 
 @pytest.mark.parametrize("stages", [1, 2])

@@ -319,6 +319,73 @@ def test_unfreezing_from_the_end_and_from_the_beginning():
     assert trained == [names[4:], names[2:], names, names[:2], names[:4], names]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 6])
+def test_in_turn_each_layer_learns_for_as_many_steps_in_every_order(steps):
+    model, photos = network("fast"), make_photos(train=25)  # batches of 8, 8 and, as one photo is no batch, 9
+    recipe = Recipe(epochs=2, batch_size=8)
+    for order in ("end", "start", "together"):
+        stages = transfer.in_turn(model, recipe, steps, order=order)
+        found = transfer.learning_steps(model, photos, stages)
+        assert found == {**dict.fromkeys(transfer.parts(model), 6), "classifier": 6 * steps}
+    end, start = (transfer.in_turn(model, recipe, steps, order=order) for order in ("end", "start"))
+    assert end == start[::-1]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_steps_are_counted_as_they_are_taken():
+    model, photos = network("fast"), make_photos()
+    stages = [HEAD, *transfer.gradual(model, ALL.recipe, 3)]
+    found = transfer.learning_steps(model, photos, stages)
+    assert list(found.values()) == [16, 16, 32, 32, 48, 48, 72]
+    model.features.stem.requires_grad_(False)
+    assert transfer.learning_steps(model, photos, stages) == found
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
+        "features.stem.weight", "features.stem.bias"
+    ]  # fmt: skip
+    two = transfer.two_stages(ALL.recipe, head_epochs=9)
+    tuned, at_once = (transfer.learning_steps(model, photos, one) for one in (two, [Stage("all", ALL.recipe)]))
+    assert [tuned[name] for name in transfer.parts(model)] == [at_once[name] for name in transfer.parts(model)]
+
+
+def test_an_order_in_turn_moves_its_group_and_the_head_alone():
+    model, photos = network("fast"), make_photos(train=24)
+    first, *_ = transfer.in_turn(model, Recipe(epochs=1, batch_size=8), 3, order="start")
+    before = weights(model)
+    transfer.transfer(model, photos, [first], new_classifier=False, progress=False)
+    moved = {key.split(".")[1] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"stem", "stage1", "linear"}
+    with pytest.raises(ValueError, match="order='up'"):
+        transfer.in_turn(model, Recipe(), order="up")
+    with pytest.raises(ValueError, match="steps=7 is not possible"):
+        transfer.in_turn(model, Recipe(), 7)
+
+
+@pytest.mark.parametrize(("name", "kept", "first"), [("fast", "stem", "stage1"), ("inception", "", "module1")])
+def test_a_control_has_head_and_stem_of_the_transfer_and_fresh_weights_between(name, kept, first):
+    source = network(name, 32)
+    if name == "fast":
+        cnnhw.training.whiten_(source, torch.rand(20, 3, 32, 32))
+    moved, control = copy.deepcopy(source), copy.deepcopy(source)
+    transfer.begin(moved, 4, seed=7, head=Head(hidden=5))
+    transfer.begin(control, 4, seed=7, head=Head(hidden=5), fresh_from=first)
+    fresh = network(name, 32, 4, seed=7).state_dict()
+    assert models.count_parameters(moved) == models.count_parameters(control)
+    for key, value in control.state_dict().items():
+        same = key.startswith("head.") or (kept and key.startswith(f"features.{kept}."))
+        assert torch.equal(value, moved.state_dict()[key] if same else fresh[key]), key
+
+
+def test_a_stem_whitened_on_the_new_photos_is_the_same_with_and_without_a_transfer():
+    photos, stems = make_photos(train=24), []
+    stage = Stage("all", Recipe(epochs=1, batch_size=8, whiten=True))
+    for fresh_from in ("", "stem"):
+        model = models.create("fast", 3, size=16, seed=9)
+        transfer.transfer(model, photos, [stage], head=Head(), fresh_from=fresh_from, seed=3, progress=False)
+        stems.append(model.features.stem.weight)
+    assert torch.equal(*stems)
+    assert not torch.equal(stems[0], models.create("fast", 3, size=16, seed=9).features.stem.weight)
+
+
 def test_discriminative_rates_scale_each_layers_steps():
     # one step of SGD without momentum's history moves weights by rate times gradient times 1.9 (Nesterov)
     recipe = Recipe(epochs=1, batch_size=60, optimizer="sgd", learning_rate=0.01)

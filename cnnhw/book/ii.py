@@ -6,21 +6,54 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
+from torch import nn
+
+from cnnhw import features
 from cnnhw.book.i import small
+from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.evaluation import robustness
+from cnnhw.features import smoothness
 from cnnhw.models.blocks import Classifier
 from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import measured
 from cnnhw.studies.study import Study
+
+_PHOTOS = 256  # for maps
 
 
 def _shifts(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
     return {"shift consistency": robustness.shift_consistency(model, photos.test)}
 
 
+def at_transitions(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return how smooth and dense the maps at transitions are, over some test photos: means over live channels.
+
+    They are taken after the ReLU, and again, as "pooled", where the transition halves them.
+    """
+    images = to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test)))))
+    found: dict[str, float] = {}
+    for name, part in model.features.named_children():
+        if name.startswith("transition") and isinstance(part, nn.Sequential):
+            pools = [place for place, layer in enumerate(part) if isinstance(layer, nn.AvgPool2d | nn.MaxPool2d)]
+            maps, pooled = (features.maps(model, images, f"features.{name}.{at}") for at in (1, (pools or [2])[0] - 1))
+            for what, values, of in (
+                ("autocorrelation", smoothness.autocorrelation(maps), maps),
+                ("active share", smoothness.active_share(maps), maps),
+                ("pooled autocorrelation", smoothness.autocorrelation(pooled), pooled),
+            ):
+                found[f"{name} {what}"] = float(values[~features.dead(of)].mean())
+    return found
+
+
 _CONSISTENCY = measured("shift consistency")
-MEASURES = (_CONSISTENCY,)
+_AT_TRANSITIONS = tuple(
+    measured(f"transition{block} {what}", "(of 1)", 1.0, digits=3)
+    for block in (2, 3)
+    for what in ("autocorrelation", "active share", "pooled autocorrelation")
+)
+MEASURES = (_CONSISTENCY, *_AT_TRANSITIONS)
 
 _claim, _higher, _alike = (
     partial(made, study="transition", registered="2026-11-24") for made in (Claim, higher, alike)

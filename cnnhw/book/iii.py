@@ -9,6 +9,9 @@ from cnnhw.book.i import small
 from cnnhw.studies.claims import alike, higher
 from cnnhw.studies.study import Study
 
+_PLANS = {"threes": "3-3-3-3", "widening": "3-5-7-7", "pairs": "33-33-33-33"}
+_HEADS = {"average": "average", "hidden": "average-256", "flatten": "flatten-64"}
+
 # Widths were scaled until multiply-adds (_macs) or parameters (_parameters) came within 4 % of the 3-3-3-3 plan.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -28,6 +31,18 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "flatten_256": {"head": "flatten-256"},
     "average_64": {"head": "average-64"},
     "average_256": {"head": "average-256"},
+}
+
+# Three extractors with three heads each at 64 pixels, all of as many parameters as the first of them within 1 %: what
+# the one part of a network gets, the other goes without.
+DESIGNS: dict[str, dict[str, str]] = {
+    f"{plan}_{head}": {"kernels": _PLANS[plan], "widths": widths, "head": _HEADS[head]}
+    for plan, by_head in {
+        "threes": {"average": "16-32-64-128", "hidden": "13-27-54-107", "flatten": "9-17-34-68"},
+        "widening": {"average": "7-14-28-55", "hidden": "6-13-26-51", "flatten": "5-10-21-42"},
+        "pairs": {"average": "9-18-37-74", "hidden": "8-17-33-67", "flatten": "6-13-25-51"},
+    }.items()
+    for head, widths in by_head.items()
 }
 
 _higher, _alike = (partial(made, study="design", registered="2026-11-24") for made in (higher, alike))

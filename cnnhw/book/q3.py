@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cnnhw import models
 from cnnhw.book import i
 from cnnhw.book.rates import SEEDS
 from cnnhw.data import scenes
@@ -34,13 +35,23 @@ def _filters(model: Classifier, photos: PhotoSet, configuration: Mapping[str, An
     return found | {name: value for name, value in shown.items() if name.startswith("figure-ground")}
 
 
+def at_start(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the first layer was like before it learnt, in a network that was trained from scratch."""
+    fresh = models.create(
+        configuration["model"], len(photos.classes), seed=configuration["seed"], size=photos.size,
+        **configuration.get("options", {}),
+    )  # fmt: skip
+    return {f"{name} at start": value for name, value in _filters(fresh, photos, configuration).items()}
+
+
 _shared = partial(measured, unit="(of 0 to 1)", scale=1.0, digits=3)
 _EDGES = _shared("edge correlation")
 _ORIENTATION = _shared("orientation selectivity")
 _DC = _shared("dc share")
 _OPPONENT = _shared("opponent share")
 _FIGURE_GROUND = _shared("figure-ground")
-MEASURES = (_EDGES, _ORIENTATION, _DC, _OPPONENT, _FIGURE_GROUND)
+_AFTER = (_EDGES, _ORIENTATION, _DC, _OPPONENT, _FIGURE_GROUND)
+MEASURES = (*_AFTER, *(_shared(f"{measure.name} at start") for measure in _AFTER))
 
 _claim, _higher, _alike = (
     partial(made, study="q3", registered="2026-11-25", known_in_part=True) for made in (Claim, higher, alike)

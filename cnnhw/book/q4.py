@@ -111,6 +111,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "single": {"kernels": "3"},
     "seven": {"kernels": "1-3-5-7", "scale": 0.8},
 }
+# Of fast_inception: parameters, or multiply-adds, of `fast` within 1 %; and, for the argument about scales, modules of
+# narrow, mixed and wide kernels, all with its multiply-adds.
+FAST_OPTIONS: dict[str, dict[str, Any]] = {
+    "channels": {},
+    "parameters": {"widths": "52-104-204"},
+    "macs": {"widths": "52-108-212"},
+    "one_scale": {"kernels": "3-3-3"},
+}
+SCALES: dict[str, dict[str, Any]] = {
+    "narrow": {"kernels": "3-3-3", "widths": "48-100-196"},
+    "mixed": {"kernels": "3-5-7", "widths": "32-68-136"},
+    "wide": {"kernels": "7-7-7", "widths": "20-40-76"},
+}
 Q4 = Study(
     name="q4",
     question="Does an Inception module in place of each convolution make Q1's deeper network more accurate?",

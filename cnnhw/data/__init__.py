@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import re
 import stat
 import warnings
 from collections import Counter
@@ -40,7 +41,10 @@ __all__ = [
 
 _ENOUGH = 10  # photos: fewer may happen to be dark
 _SLIVER = 65  # levels: what 14 bits are of 16, and no photograph
-_SCENES = {"scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_hard": "HARD"}
+_SCENES = {
+    "scenes": "NORMAL", "scenes_easy": "EASY", "scenes_middle": "MIDDLE", "scenes_wide": "WIDE", "scenes_hard": "HARD"
+}  # fmt: skip
+_LEVEL = re.compile(r"scenes_level_([0-9]{1,3})")
 
 
 def load(
@@ -65,7 +69,8 @@ def load(
     name_or_folder : str or Path
         One of `names`, or a folder of class folders; there may be folders for training, validation and test
         above the class folders or in them. ``"./flowers"`` is a folder of that name, ``"flowers"`` the data set.
-        Beside ``"scenes"`` there are ``"scenes_easy"``, ``"scenes_middle"`` and ``"scenes_hard"``.
+        Beside ``"scenes"`` there are ``"scenes_easy"``, ``"scenes_middle"``, ``"scenes_wide"``, ``"scenes_hard"``, and
+        ``"scenes_level_35"`` for :func:`cnnhw.data.scenes.level` in hundredths.
     size : int
         The side length S of the photos in pixels, 8 to 1024.
     root : str or Path, optional
@@ -123,12 +128,13 @@ def load(
     if on_error not in ("skip", "raise"):
         raise DataError(f"on_error must be 'skip' or 'raise', not {on_error!r}")
     named = _named(name_or_folder)
-    if named in _SCENES:
+    if _is_scenes(named):
         from cnnhw.data import scenes
 
         if named == "scenes":
             return scenes.load(size=size, split_seed=split_seed, progress=progress)
-        controls = getattr(scenes, _SCENES[named])
+        level = _LEVEL.fullmatch(named)
+        controls = scenes.level(int(level[1]) / 100) if level else getattr(scenes, _SCENES[named])
         found = scenes.load(size=size, split_seed=split_seed, controls=controls, progress=progress)
         return dataclasses.replace(found, name=named)
 
@@ -208,7 +214,7 @@ def survey(name_or_folder: str | Path, root: str | Path | None = None, layout: s
     >>> data.survey("scenes")
     Survey(photos=8000, side=1024)
     """
-    if _named(name_or_folder) in _SCENES:
+    if _is_scenes(_named(name_or_folder)):
         return Survey(8000, 1024)  # scenes are drawn at any size
     container, choose = _open(name_or_folder, 1024, root, False, layout)
     names = [photo.name for photo in choose().photos]
@@ -235,7 +241,7 @@ def photo_files(paths: Iterable[str | Path]) -> list[Path]:
 
 def _named(name_or_folder: str | Path) -> str:
     """Return the name of a named data set; "" for a folder."""
-    if not isinstance(name_or_folder, str) or name_or_folder not in {**_SCENES, **SOURCES}:
+    if not isinstance(name_or_folder, str) or not (name_or_folder in SOURCES or _is_scenes(name_or_folder)):
         return ""
     folder = Path(name_or_folder)
     if folder.is_dir() and any(below.is_dir() and not below.name.startswith(".") for below in folder.iterdir()):
@@ -244,6 +250,10 @@ def _named(name_or_folder: str | Path) -> str:
             f"{name_or_folder}; for the data set, work in another place or rename the folder"
         )
     return name_or_folder
+
+
+def _is_scenes(name: str) -> bool:
+    return name in _SCENES or _LEVEL.fullmatch(name) is not None
 
 
 def _open(

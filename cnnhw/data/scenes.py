@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from cnnhw.data import cache, splits
 from cnnhw.data.photoset import PhotoSet, parted
 from cnnhw.errors import DataError
 
-__all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "Controls", "Drawing", "draw", "load"]
+__all__ = ["CLASSES", "EASY", "HARD", "MIDDLE", "NORMAL", "WIDE", "Controls", "Drawing", "draw", "level", "load"]
 
 CLASSES = ("berry", "bird", "dog", "flower", "other")
 """What is drawn; `other` are wheels, crates and mugs."""
@@ -95,6 +95,45 @@ NORMAL = Controls()
 """The scenes of the default data set."""
 HARD = Controls((0.3, 0.9), 0.2, 180.0, clutter=1.5, occlusion=0.12, noise=14.0)
 """Objects of any size, turned any way, in dense clutter and noise."""
+WIDE = tuple(
+    replace(MIDDLE, scale=scale) for scale in ((0.2, 0.3), (0.3, 0.42), MIDDLE.scale, (0.7, 0.85), (0.95, 1.2))
+)
+"""Five ranges of size in one set, of which `MIDDLE` is the third; all else is as there."""
+
+
+def level(difficulty: float) -> Controls:
+    """Return scenes of any difficulty between `EASY` and `HARD`, all factors changing in proportion.
+
+    Parameters
+    ----------
+    difficulty : float
+        0 for `EASY`, 1 for `HARD`.
+
+    Returns
+    -------
+    Controls
+        For :func:`draw` and :func:`load`; :func:`cnnhw.data.load` knows them as ``"scenes_level_35"``, in hundredths.
+
+    Raises
+    ------
+    DataError
+        If `difficulty` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from cnnhw.data import scenes
+    >>> scenes.level(0.5).rotation, scenes.level(1) == scenes.HARD
+    (95.0, True)
+    """
+    if not 0 <= difficulty <= 1:
+        raise DataError(f"a difficulty is from 0 to 1, not {difficulty}")
+
+    def between(easy: float, hard: float) -> float:
+        return round(easy + (hard - easy) * difficulty, 6)  # rounded, as it is part of digests
+
+    low, high = map(between, EASY.scale, HARD.scale)
+    names = [field.name for field in fields(Controls) if field.name != "scale"]
+    return Controls((low, high), **{name: between(getattr(EASY, name), getattr(HARD, name)) for name in names})
 
 
 @dataclass(frozen=True, eq=False)
@@ -591,7 +630,7 @@ def load(
     size: int = 128,
     split_seed: int = 0,
     seed: int = 0,
-    controls: Controls = NORMAL,
+    controls: Controls | tuple[Controls, ...] = NORMAL,
     train: int = 6000,
     test: int = 2000,
     progress: bool = True,
@@ -606,8 +645,8 @@ def load(
         Decides which tenth of each class's training scenes is for validation.
     seed : int
         Which scenes.
-    controls : Controls
-        How the scenes vary.
+    controls : Controls or tuple of Controls
+        How the scenes vary; of several, five scenes by each in turn, one of each class.
     train, test : int
         How many scenes for training and validation together, and for testing: multiples of 5, `train` of 50.
     progress : bool
@@ -631,21 +670,28 @@ def load(
     """
     if train < 50 or train % 50 or train > _TEST or test < 5 or test % 5:
         raise DataError(f"train is {train}, test {test}; give a multiple of 50 and a multiple of 5")
-    what = ("scenes", VERSION, int(seed), astuple(controls), size)
+    mixture = (controls,) if isinstance(controls, Controls) else tuple(controls)
+    if not mixture:
+        raise DataError("controls is empty: give one Controls or more")
+    each = [("scenes", VERSION, int(seed), astuple(one), size) for one in mixture]
+    what = each[0] if len(each) == 1 else ("scenes", VERSION, int(seed), [astuple(one) for one in mixture], size)
     key = cache.key(*what, train, test)
 
-    numbers = [*range(train), *range(_TEST, _TEST + test)]
+    numbers = np.array([*range(train), *range(_TEST, _TEST + test)])
+    turns = numbers // len(CLASSES) % len(mixture)
 
     def fill(store: NDArray[np.uint8]) -> dict[str, Any]:
-        for k, drawing in enumerate(_chunks(np.array(numbers), seed, size, controls, progress)):
-            store[k * _CHUNK : (k + 1) * _CHUNK] = drawing.images.numpy()
+        for turn, one in enumerate(mixture):
+            rows = np.flatnonzero(turns == turn)
+            for k, drawing in enumerate(_chunks(numbers[rows], seed, size, one, progress)):
+                store[rows[k * _CHUNK : (k + 1) * _CHUNK]] = drawing.images.numpy()
         return {"what": what}
 
     store, _ = cache.load(key) or cache.build(key, (train + test, 3, size, size), fill)
-    labels = [number % len(CLASSES) for number in numbers]
+    labels = (numbers % len(CLASSES)).tolist()
     given = ["train"] * train + ["test"] * test
     names = [f"{part}/{CLASSES[k]}/{number:07d}" for part, k, number in zip(given, labels, numbers, strict=True)]
-    digests = [cache.key(*what, number) for number in numbers]
+    digests = [cache.key(*each[turn], number) for turn, number in zip(turns.tolist(), numbers.tolist(), strict=True)]
     parts = splits.split(names, labels, given, split_seed)
     train_part, validation, test_part = parted(store, parts, labels, names, digests)
     return PhotoSet(

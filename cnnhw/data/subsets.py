@@ -17,6 +17,7 @@ from cnnhw.data.photoset import PhotoSet, Split, join
 from cnnhw.errors import UnknownNameError
 
 __all__ = [
+    "FOLDS",
     "SHARES",
     "bgr",
     "every_fifth",
@@ -25,12 +26,15 @@ __all__ = [
     "half_train",
     "last_tenth",
     "names",
+    "own_cut",
     "prepare",
     "random_split",
 ]
 
 SHARES = {"train_5": 0.05, "train_10": 0.1, "train_25": 0.25, "train_50": 0.5}
 """Protocols that keep a share of the training photos of each class, at random: the smaller within the larger."""
+FOLDS = 5
+"""How many seeds of :func:`fold` test every photo once: seed s is fold s % 5 of repeat s // 5."""
 
 
 def bgr(photos: PhotoSet, seed: int = 0) -> PhotoSet:
@@ -49,6 +53,23 @@ def last_tenth(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     order = torch.tensor(sorted(range(len(pool)), key=lambda row: (int(pool.labels[row]), int(pool.index[row]))))
     cut = len(pool) - len(pool) // 10
     return _with(photos, _take(pool, order[:cut]), _take(pool, order[cut:]), photos.test)
+
+
+def own_cut(photos: PhotoSet, seed: int = 0) -> PhotoSet:
+    """Draw anew which of the training and validation photos validate, as many of each class as before; the test stays.
+
+    What protocols after it keep is a part of the seed's own training photos: ``("own_cut", "half_train")``.
+    """
+    pool = join(photos.train, photos.validation)
+    # by row, so that the cut depends on the photos and the seed, and not on the cut that there was
+    order = pool.index.argsort()[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))]
+    held = torch.zeros(len(pool), dtype=torch.bool)
+    for label, count in enumerate(torch.bincount(photos.validation.labels, minlength=len(photos.classes)).tolist()):
+        held[order[pool.labels[order] == label][:count]] = True
+    train, validation = (
+        _take(pool, rows[pool.index[rows].argsort()]) for rows in ((~held).nonzero()[:, 0], held.nonzero()[:, 0])
+    )
+    return _with(photos, train, validation, photos.test)
 
 
 def random_split(photos: PhotoSet, seed: int = 0) -> PhotoSet:
@@ -74,7 +95,8 @@ def half_train(photos: PhotoSet, seed: int = 0) -> PhotoSet:
 def fold(photos: PhotoSet, seed: int = 0) -> PhotoSet:
     """Split all photos class by class: 70 % train, 10 % validation, 20 % test, with other test photos for each seed.
 
-    The test photos of the seeds 0 to 4 are disjoint, and together are all photos; so are those of 5 to 9.
+    The test photos of the seeds 0 to 4 are disjoint, and together are all photos; so are those of 5 to 9. So seed s is
+    fold s % 5 of repeat s // 5, and the repeat decides how the photos are parted: see `cnnhw.studies.folds`.
     """
     pool = join(*photos.splits)
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed // 5))
@@ -98,7 +120,10 @@ def _share(photos: PhotoSet, seed: int, share: float) -> PhotoSet:
 
 
 _PROTOCOLS: dict[str, Callable[[PhotoSet, int], PhotoSet]] = {
-    **{function.__name__: function for function in (bgr, every_fifth, fold, half_train, last_tenth, random_split)},
+    **{
+        function.__name__: function
+        for function in (bgr, every_fifth, fold, half_train, last_tenth, own_cut, random_split)
+    },
     **{name: functools.partial(_share, share=share) for name, share in SHARES.items()},
 }
 

@@ -135,18 +135,32 @@ def _conv(channels: int, out: int, kernel: int) -> tuple[nn.Module, nn.Module]:
     return nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.ReLU()
 
 
-def fast_inception(num_classes: int = 5, size: int = 64) -> Classifier:
-    """Build `fast` with modules of as many channels; only its whitened first layer is left as it is.
+def fast_inception(
+    num_classes: int = 5, size: int = 64, kernels: str = "1-3-5", widths: str = "32-64-128"
+) -> Classifier:
+    """Build `fast` with a module in place of each 3x3 convolution; its whitened first layer is left as it is.
+
+    Batch norm follows each module, as it follows each convolution of `fast`.
 
     Parameters
     ----------
     num_classes, size : int
         Number of logits; side length S of the photos in pixels, 16 or more.
+    kernels : str
+        As for :func:`inception`: ``"3"`` stands for plain convolutions, ``"3-3-3"`` for modules of one scale.
+    widths : str
+        Channels of the three stages, divided by dashes; by default as many as `fast` has. Of modules, each is a
+        multiple of the number of branches.
 
     Returns
     -------
     Classifier
-        The network; ``forward_features`` gives a Tensor of shape (N, 128, S/16, S/16).
+        The network; ``forward_features`` gives a Tensor of shape (N, C, S/16, S/16), C = 128 with the defaults.
+
+    Raises
+    ------
+    ModelError
+        If `kernels` or `widths` are no such list.
 
     See Also
     --------
@@ -160,9 +174,35 @@ def fast_inception(num_classes: int = 5, size: int = 64) -> Classifier:
     >>> model.forward_features(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 128, 2, 2])
     """
+    sides, channels = _sides(kernels), [int(width) for width in widths.split("-") if width.isdecimal()]
+    branches = len(sides) + 1 if len(sides) > 1 else 1
+    if len(channels) != 3 or widths.count("-") != 2 or not all(c and c % branches == 0 for c in channels):
+        raise ModelError(
+            f"widths={widths!r} are not three multiples of {branches}, the number of branches, divided by dashes"
+        )
     model = fast.fast(num_classes, size)
+    own = dict(zip((32, 64, 128), channels, strict=True)) | {48: 48}  # what each width of `fast` becomes
     for parent in list(model.features.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
-                setattr(parent, name, InceptionModule(part.in_channels, part.out_channels // 4))
+                before, after = own[part.in_channels], own[part.out_channels]
+                setattr(parent, name, _layer(before, after // branches, sides))
+            elif isinstance(part, nn.BatchNorm2d):
+                setattr(parent, name, nn.BatchNorm2d(own[part.num_features]))
+    if channels[-1] != 128:
+        model.head[-1] = nn.Linear(channels[-1], num_classes)
     return model
+
+
+def _layer(channels: int, out: int, sides: tuple[int, ...]) -> nn.Module:
+    """Return a module of so many channels a branch; of one side alone, a plain convolution."""
+    if len(sides) > 1:
+        return InceptionModule(channels, out, sides)
+    return nn.Conv2d(channels, out, sides[0], padding=sides[0] // 2, bias=False)
+
+
+def _sides(kernels: str) -> tuple[int, ...]:
+    sides = tuple(int(side) for side in kernels.split("-") if side.isdecimal())
+    if len(sides) != kernels.count("-") + 1 or not all(side % 2 and side < 16 for side in sides):
+        raise ModelError(f"kernels={kernels!r} is not a list of odd sides divided by dashes, such as '1-3-5'")
+    return sides

@@ -26,12 +26,12 @@ from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
 from cnnhw.models.weights import load, save_weights
-from cnnhw.studies import claims, drift, store
+from cnnhw.studies import claims, drift, folds, store
 from cnnhw.studies.study import Job
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 
-__all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job", "train"]
+__all__ = ["BUSY", "CANARY_LIMIT", "canary", "estimate", "pending", "run", "run_job", "train", "weights_file"]
 
 CANARY_LIMIT = 1e-4  # nats
 BUSY = 75  # exit code of a job that another process is running: "try again later" in sysexits.h
@@ -129,7 +129,7 @@ def run_job(
     with held:
         files.check_writable(checkpoints)  # now: another process may have finished the job, and deleted it
         done = [record for record in store.read(job.study.name, where) if record.key == job.key]
-        if done and (_weights(job).exists() or not job.is_source):
+        if done and (weights_file(job).exists() or not job.is_source):
             outputs.remove_checkpoints(checkpoints, drift.FILES)
             return done[0].path
         code = job.code  # now: files may be edited while the run goes on
@@ -142,11 +142,13 @@ def run_job(
             outputs.remove_checkpoints(checkpoints, drift.FILES)
             checkpoints.mkdir(exist_ok=True)
         model, photos = runs[-1].model, runs[-1].photos
-        if job.is_source:
-            save_weights(model, _weights(job), data=photos.name, licence=photos.licence)
+        if job.is_source or job.seed == job.arm.seeds[0]:
+            save_weights(model, weights_file(job), data=photos.name, licence=photos.licence)
         content = store.from_runs(
             runs, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code
         )
+        if "fold" in job.arm.protocols:
+            content["data"] |= folds.tested(_whole(job), photos)
         if job.study.measures:
             content["measures"] = _measured(job, model, photos)
         if moved:
@@ -205,7 +207,7 @@ def train(
 
 def canary(job: Job, record: store.Record) -> float | None:
     """Return how far, in nats, a run's first 20 losses are off; None for a transfer without its source's weights."""
-    if job.source and not _weights(job.source).exists():
+    if job.source and not weights_file(job.source).exists():
         return None
     threads = torch.get_num_threads()
     torch.set_num_threads(record.content["threads"])
@@ -238,8 +240,12 @@ def _measured(job: Job, model: models.Classifier, photos: data.PhotoSet) -> dict
     }
 
 
+def _whole(job: Job) -> data.PhotoSet:
+    return data.load(job.data, size=job.size, progress=False)
+
+
 def _photos(job: Job) -> data.PhotoSet:
-    return subsets.prepare(data.load(job.data, size=job.size, progress=False), job.arm.protocols, job.seed)
+    return subsets.prepare(_whole(job), job.arm.protocols, job.seed)
 
 
 def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models.Classifier:
@@ -249,13 +255,14 @@ def _model(job: Job, photos: data.PhotoSet, where: Path | None = None) -> models
         return pretrained.load(job.arm.model, size=job.size)
     if source is None:
         return models.create(job.arm.model, len(photos.classes), seed=job.seed, size=job.size, **job.arm.options)
-    if not _weights(source).exists():
+    if not weights_file(source).exists():
         run_job(source, where, wait=True)
         torch.set_num_threads(job.study.threads)
-    return load(_weights(source))
+    return load(weights_file(source))
 
 
-def _weights(job: Job) -> Path:
+def weights_file(job: Job) -> Path:
+    """Return where the queue keeps the weights of a run that others start from, or of an arm's first seed."""
     return files.cache_folder() / "studies" / "weights" / f"{job.key}.safetensors"
 
 

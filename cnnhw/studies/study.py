@@ -9,6 +9,7 @@ from typing import Any
 from cnnhw import models, training, transfer
 from cnnhw.data import decode, subsets
 from cnnhw.data.photoset import PhotoSet
+from cnnhw.errors import CnnhwError
 from cnnhw.models import pretrained, weights
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
@@ -42,6 +43,8 @@ class Arm:
     - ``pretrained`` (bool): for a transfer, start from weights trained on ImageNet: see
       :func:`cnnhw.models.pretrained.load`.
     - ``new_classifier``, ``head``, ``fresh_from``, ``cache``: as for :func:`cnnhw.transfer.transfer`.
+    - ``folds`` (int): for a transfer, how many seeds in a row start from one run: seed s from that of the source with
+      seed s // folds. With 5, the runs of one repeat do, by the protocol ``"fold"``.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Arm:
     head: Head | None = None
     fresh_from: str = ""
     cache: bool = True
+    folds: int = 1
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -116,8 +120,11 @@ class Study:
         return [record for record in records if record.content["code"] != code.get(record.key)]
 
     def job(self, arm: str, seed: int) -> Job:
-        """Return one run of the study, by arm and seed."""
-        return next(job for job in self.jobs() if job.arm.name == arm and job.seed == seed)
+        """Return one run of the study, by arm and seed; CnnhwError if there is none."""
+        found = next((job for job in self.jobs() if job.arm.name == arm and job.seed == seed), None)
+        if found is None:
+            raise CnnhwError(f"study {self.name} has no run of {arm} with seed {seed}: add the seed to the arm's")
+        return found
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class Job:
             return None
         name, _, arm = self.arm.source.rpartition("/")
         study = next(study for study in (self.study, *self.study.sources) if study.name == (name or self.study.name))
-        return study.job(arm, self.seed)
+        return study.job(arm, self.seed // self.arm.folds)
 
     @property
     def is_source(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import DataError, UnknownNameError
 from cnnhw.models.blocks import Classifier, device_of
-from cnnhw.transfer.stages import Stage
+from cnnhw.training.checks import batches
+from cnnhw.transfer.stages import Stage, parts
 
-__all__ = ["freeze", "frozen_features", "layers_from"]
+__all__ = ["freeze", "frozen_features", "layers_from", "learning_steps"]
 
 
 def layers_from(model: Classifier, name: str) -> list[nn.Module]:
@@ -55,6 +57,49 @@ def freeze(model: Classifier, photos: PhotoSet, stage: Stage, *, cache: bool = T
     if any(p.requires_grad for p in first.parameters()) or not cache or any(getattr(recipe, name) for name in fields):
         return model, photos
     return frozen_features(model, photos)
+
+
+def learning_steps(model: Classifier, photos: PhotoSet, stages: Sequence[Stage]) -> dict[str, int]:
+    """Count the steps that each part of a network learns for in a transfer.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network; it stays as it is.
+    photos : PhotoSet
+        The photos, whose number decides how many steps an epoch has.
+    stages : sequence of Stage
+        As for :func:`cnnhw.transfer.transfer`.
+
+    Returns
+    -------
+    dict of str to int
+        Optimiser steps of each direct part of the features that has parameters, by name and in order, and of the last
+        layer, as ``"classifier"``.
+
+    See Also
+    --------
+    cnnhw.transfer.in_turn : Stages that give each part as many.
+
+    Examples
+    --------
+    >>> from cnnhw import Recipe, models
+    >>> from cnnhw.training import presets
+    >>> model, photos = models.create("q1_shallow", size=32), presets.noise(count=64, side=32)
+    >>> learning_steps(model, photos, [Stage("head", Recipe(epochs=3)), Stage("conv3", Recipe(epochs=1))])
+    {'conv1': 0, 'conv2': 0, 'conv3': 2, 'classifier': 8}
+    """
+    learnt = [parameter.requires_grad for parameter in model.parameters()]
+    ends = {**{name: model.features.get_submodule(name) for name in parts(model)}, "classifier": model.head[-1]}
+    found = dict.fromkeys(ends, 0)
+    for stage in stages:
+        freeze(model, photos, stage, cache=False)
+        steps = stage.recipe.epochs * len(batches(torch.arange(len(photos.train)), stage.recipe.batch_size))
+        for name, part in ends.items():
+            found[name] += steps * any(parameter.requires_grad for parameter in part.parameters())
+    for parameter, trains in zip(model.parameters(), learnt, strict=True):
+        parameter.requires_grad_(trains)
+    return found
 
 
 def frozen_features(model: Classifier, photos: PhotoSet, batch_size: int = 250) -> tuple[Classifier, PhotoSet]:

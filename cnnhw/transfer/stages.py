@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from cnnhw.models.blocks import Classifier
 from cnnhw.training.recipe import Recipe
 
-__all__ = ["Stage", "gradual", "parts", "recipe", "two_stages"]
+__all__ = ["Stage", "gradual", "in_turn", "parts", "recipe", "two_stages"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def gradual(model: Classifier, recipe: Recipe, steps: int = 3, *, reverse: bool 
     See Also
     --------
     two_stages : The usual way.
+    in_turn : The same number of steps for each group.
 
     Examples
     --------
@@ -178,14 +180,70 @@ def gradual(model: Classifier, recipe: Recipe, steps: int = 3, *, reverse: bool 
     >>> [stage.train for stage in gradual(models.create("q1_shallow", size=32), recipe(2))]
     ['conv3', 'conv2', 'all']
     """
-    names = parts(model)
-    if not 1 <= steps <= len(names):
-        raise ValueError(
-            f"steps={steps} is not possible: the features of {model.name} have {len(names)} parts to train"
-        )
-    cuts = [round(len(names) * step / steps) for step in range(steps + 1)]
+    names, cuts = _cut(model, steps)
     if reverse:
         partly = [Stage("all", recipe, until=names[cut - 1]) for cut in cuts[1:-1]]
     else:
         partly = [Stage(names[cut], recipe) for cut in reversed(cuts[1:-1])]
     return (*partly, Stage("all", recipe))
+
+
+def in_turn(model: Classifier, recipe: Recipe, steps: int = 3, *, order: str = "end") -> tuple[Stage, ...]:
+    """Return stages that train the features group by group, each group for as many steps, and alone.
+
+    The head learns throughout. Whatever the order, each layer of the features learns for the recipe's epochs and the
+    head for `steps` times as many, so that arms of different orders differ in the order alone. Groups that follow one
+    another unfrozen, as in :func:`gradual`, would give the first of them several times the steps of the last.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network whose features are divided.
+    recipe : Recipe
+        How each stage trains.
+    steps : int
+        Number of groups, as for :func:`gradual`.
+    order : {"end", "start", "together"}
+        From the last group to the first; from the first to the last; or all of them in one stage, after stages of the
+        head alone.
+
+    Returns
+    -------
+    tuple of Stage
+        For :func:`transfer`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer parts than `steps`, or `steps` is less than 1, or there is no such order.
+
+    See Also
+    --------
+    cnnhw.transfer.learning_steps : Counts the steps of each layer.
+
+    Examples
+    --------
+    >>> from cnnhw import models
+    >>> model = models.create("q1_shallow", size=32)
+    >>> [(stage.train, stage.until) for stage in in_turn(model, recipe(2))]
+    [('conv3', 'conv3'), ('conv2', 'conv2'), ('conv1', 'conv1')]
+    >>> [stage.train for stage in in_turn(model, recipe(2), order="together")]
+    ['head', 'head', 'all']
+    """
+    names, cuts = _cut(model, steps)
+    if order == "together":
+        return (*(steps - 1) * (Stage("head", recipe),), Stage("all", recipe))
+    if order not in ("end", "start"):
+        raise ValueError(f"order={order!r} is none of 'end', 'start', 'together'")
+    groups = tuple(Stage(names[a], recipe, until=names[b - 1]) for a, b in itertools.pairwise(cuts))
+    return groups if order == "start" else groups[::-1]
+
+
+def _cut(model: Classifier, steps: int) -> tuple[list[str], list[int]]:
+    """Return the parts of the features, and where groups of about as many begin and end."""
+    names = parts(model)
+    if not 1 <= steps <= len(names):
+        raise ValueError(
+            f"steps={steps} is not possible: the features of {model.name} have {len(names)} parts to train"
+        )
+    return names, [round(len(names) * step / steps) for step in range(steps + 1)]
