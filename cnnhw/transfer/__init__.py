@@ -11,11 +11,7 @@ from cnnhw.transfer.probe import linear_probe
 from cnnhw.transfer.stages import Stage, gradual, in_turn, parts, recipe, two_stages
 
 __all__ = [
-<<<<<<< HEAD
-    "Head", "Stage", "adapt", "begin", "fitting_side", "freeze", "frozen_features", "gradual", "joined", "layers_from",
-    "linear_probe", "parts", "recipe", "search", "source", "transfer", "two_stages",
-=======
     "Head", "Stage", "adapt", "begin", "fitting_side", "freeze", "frozen_features", "gradual", "in_turn", "joined",
-    "layers_from", "learning_steps", "linear_probe", "parts", "recipe", "source", "transfer", "two_stages",
->>>>>>> engine
+    "layers_from", "learning_steps", "linear_probe", "parts", "recipe", "search", "source", "transfer",
+    "two_stages",
 ]  # fmt: skip

