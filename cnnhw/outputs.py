@@ -42,7 +42,10 @@ RUN = ("weights.safetensors", "run.json", "report.html", *PICTURES)
 """The files of a saved run."""
 
 STAGES = ".cnnhw-stages"
-"""The folder, inside that of a run, for the checkpoints of a transfer: no folder of a class begins with a dot."""
+"""The folder, inside that of a run, for the checkpoints of its parts: no folder of a class begins with a dot."""
+
+PLAN = "plan.json"
+"""The file, in that folder, that says what was decided to train."""
 
 # what systems put into every folder that somebody looks into; it is left where it is
 _LITTER = {".ds_store", "thumbs.db", "desktop.ini", ".directory", "@eadir", "lost+found"}
@@ -67,7 +70,7 @@ def check_folder(folder: Path, first: Collection[str] = (), remedy: str = "choos
 def check_run(folder: Path, *, resume: bool, stages: bool = False) -> None:
     """Raise OccupiedError if a run cannot be saved in a folder, before any work is done for it.
 
-    With `resume`, an interrupted run may be there, and for a transfer (`stages`) its checkpoints in `STAGES`.
+    With `resume`, an interrupted run may be there; for one of several parts (`stages`) its checkpoints are in `STAGES`.
     """
     names = _names(folder)
     if "run.json" in names and _is_run(folder):
@@ -151,10 +154,13 @@ def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:
 
 
 def remove_stages(folder: Path) -> None:
-    """Remove the checkpoints of a finished transfer, and their folders unless they hold anything else."""
-    for part in ("head", "all"):
+    """Remove the checkpoints of a run's parts, and their folders unless they hold anything else."""
+    if not _stages(folder):
+        return
+    for part in _names(folder / STAGES) - {PLAN}:
         remove_checkpoints(folder / STAGES / part)
     with contextlib.suppress(OSError):
+        (folder / STAGES / PLAN).unlink(missing_ok=True)
         (folder / STAGES).rmdir()
 
 
@@ -199,7 +205,7 @@ def _names(folder: Path) -> set[str]:
 def _is_temporary(name: str) -> bool:
     """Whether a name is a temporary one of ours, left by a process that was killed."""
     final = files.temporary_for(name)
-    return final is not None and (final in ("", _CHECKPOINT, *RUN) or _RECORD.fullmatch(final) is not None)
+    return final is not None and (final in ("", _CHECKPOINT, PLAN, *RUN) or _RECORD.fullmatch(final) is not None)
 
 
 def _is_folder(path: Path) -> bool:
@@ -243,13 +249,30 @@ def _only_checkpoint(folder: Path) -> bool:
 
 
 def _stages(folder: Path) -> set[str]:
-    """Return the name of the folder of a transfer's checkpoints, if it exists and holds nothing else."""
+    """Return the name of the folder of checkpoints of a run's parts, if it exists and holds nothing else."""
     top = folder / STAGES
-    if not _is_folder(top) or not _names(top) <= {"head", "all"}:
+    if not _is_folder(top):
         return set()
-    parts = [top / part for part in _names(top)]
-    good = all(_is_folder(part) and _names(part) <= {"stage1"} for part in parts)
-    return {STAGES} if good and all(_only_checkpoint(part / "stage1") for part in parts if _names(part)) else set()
+    names = _names(top)
+    if PLAN in names and not _is_plan(top / PLAN):
+        return set()
+    return {STAGES} if all(_is_part(top / name) for name in names - {PLAN}) else set()
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder is that of a stage of a transfer, or of a member of an ensemble, and holds only checkpoints."""
+    if re.fullmatch(r"member\d+", folder.name):
+        return _only_checkpoint(folder)
+    inner = _names(folder) if folder.name in ("head", "all") and _is_folder(folder) else {""}
+    return inner <= {"stage1"} and all(_only_checkpoint(folder / name) for name in inner)
+
+
+def _is_plan(path: Path) -> bool:
+    """Whether a file is a plan that we wrote."""
+    try:
+        return path.stat().st_size < _RUN_LIMIT and "cnnhw" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _refuse(folder: Path, found: Collection[str], remedy: str, first: Collection[str] = ()) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["installed_gb", "keep_freed", "now", "peak_mb", "processor", "versions"]
@@ -30,6 +32,19 @@ def keep_freed() -> None:
         mallopt(_M_MMAP_THRESHOLD, 2**27)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_TOP_PAD, 2**28)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Have torch compute with so many threads inside the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def now() -> str:

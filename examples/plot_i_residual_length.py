@@ -208,7 +208,8 @@ for arm, values in means.items():
 # What it depends on
 # ------------------
 #
-# **Depth.** With 12 convolutions, connections over two changed less than 2.5 points; how one compares with two is open:
+# **Depth.** With 12 convolutions, two against none came out at :effect:`i-shallow-needs-none`, one against two at
+# :effect:`i-shallow-one-like-two`:
 #
 # .. claim:: i-shallow-needs-none
 #    :verdict: supported
@@ -228,8 +229,8 @@ for arm, values in means.items():
 # :record:`length_scenes/easy_span2 accuracy`. The hard ones turned out so hard, in so few epochs and at 32 pixels, that the same networks
 # end at :record:`length_scenes/hard_span2 accuracy`, little above guessing. What the hypothesis predicts is that long blocks fare better
 # on hard scenes than on easy ones. Six against two lost on both: :paired:`length_scenes/easy_span6 easy_span2` on easy scenes,
-# :paired:`length_scenes/hard_span6 hard_span2` on hard ones. The loss is smaller on the hard scenes, but near guessing level all
-# differences shrink. So the verdict below says little about hard problems. Nothing here suggests that they call for longer blocks; a
+# :paired:`length_scenes/hard_span6 hard_span2` on hard ones. But near guessing level there is
+# little to lose. So the verdict below says little about hard problems. Nothing here suggests that they call for longer blocks; a
 # fair test needs hard scenes that the networks learn.
 #
 # .. claim:: i-hard-scenes
@@ -279,8 +280,7 @@ for name, values in left.items():
 #    :verdict: supported
 #
 # Not all of this difference is due to the deletion: before it, spans of two are ahead already, by :effect:`i-two-over-plain`. The table above
-# has both. For the same number of convolutions deleted, fewer and longer blocks do less harm here: it is the number of missing *blocks*
-# that tells.
+# has both. In the figure, compare lines at the same number of convolutions deleted: it is then the number of missing *blocks* that differs.
 #
 # Long connections, for another purpose
 # -------------------------------------
@@ -309,13 +309,13 @@ for long in (True, False):
 # -------------------------
 #
 # * Wide ResNets, CIFAR-10, equal parameters :cite:p:`zagoruyko2016wide`: blocks of 1, 2, 3, 4 convolutions leave errors of
-#   ``6.69``, ``5.43``, ``5.65`` and ``5.93`` in 100. There, one is the worst and two the best. Our means have the same order for two,
+#   ``6.69``, ``5.43``, ``5.65`` and ``5.93`` in 100: there, one is the worst and two the best. Our means have the same order for two,
 #   three and four. About one they neither agree nor contradict: our interval for two against one, :effect:`i-two-over-one`, holds zero
 #   and reaches to about theirs. That table has no network without connections, so it never said that one is useless.
 # * Veit et al. :cite:p:`veit2016residual` delete blocks of a trained residual network and see its error rise smoothly; ours
 #   does, too, though with fewer blocks each one counts for more.
-# * He et al. :cite:p:`he2016deep`: with batch norm, gradients of plain networks are healthy. So what the connections
-#   help against is not vanishing gradients; ours help with batch norm as well.
+# * He et al. :cite:p:`he2016deep`: with batch norm, gradients of plain networks are healthy. So it is not vanishing gradients that
+#   the connections cure; with batch norm, ours :finding:`i-two-over-plain gained/lost` over none.
 #
 # What the original report said, and why it differed
 # --------------------------------------------------
@@ -324,8 +324,8 @@ for long in (True, False):
 # a matter of a hyperparameter; that weights multiply in backpropagation, so that length acts exponentially; and that harder
 # problems deserve longer blocks. The first is a good reading of the unravelled view. The second overlooks the identity path,
 # along which nothing multiplies. The third is a hypothesis that can be tested. Our scenes give it no support
-# (:effect:`i-hard-scenes` for six against two), and were too hard to test it well. Depth is what mattered here: in 24 convolutions long
-# connections do harm; in 12 we saw no span that was clearly ahead of another.
+# (:effect:`i-hard-scenes` for six against two), and were too hard to test it well. In 24 convolutions, connections over
+# two :finding:`i-two-over-six gained/lost` over connections over six; in 12, two against none came out at :effect:`i-shallow-needs-none`.
 #
 # **What would have refuted it.** The received account, that two is best and one is useless, would be refuted by spans of one that
 # gain as much as spans of two over none, or by long spans that beat them. The first came close, the second did not happen. The span

@@ -6,7 +6,7 @@ ii. Why does DenseNet's transition layer average?
 networks of its time take the :term:`maximum <max pooling>`. Why?
 
 **The short answer.** The paper does not say, and does not test it. Three reasons can be checked. It makes the layer
-*linear* after its ReLU, so that pooling can go before the 1x1 convolution at a quarter of the cost, exactly. Of a signal that
+*linear* after its ReLU, so that pooling can go before the 1x1 convolution on a quarter of the cells, with the same result exactly. Of a signal that
 fills the window it keeps more than the maximum does, and of a signal in a single cell less. And it is a low-pass filter:
 
 * predictions are steadier when the photo shifts: the share that stays is :effect:`ii-consistency` higher than with the maximum, and
@@ -121,7 +121,7 @@ plt.show()
 # many cells carry the signal. If maps between dense blocks are smooth, so that neighbouring cells agree, the average has the
 # advantage; for thin edges the maximum has. Whether they are smooth was not measured here.
 #
-# **Gradient.** The maximum sends the gradient to one cell of four, the average a quarter of it to each:
+# **Gradient.** The maximum sends the gradient to one cell of four, the average an equal part of it to each of the four:
 
 for kind in ("average", "max"):
     inputs = torch.randn(4, 48, 16, 16, requires_grad=True)
@@ -181,8 +181,8 @@ for what, measure in (
 #
 # It cited a paper named *DenseNet* :cite:p:`iandola2014densenet`, which is about stitching image pyramids and shares only the
 # name: an easy slip, as it is the older of the two. Its argument, that a maximum keeps the largest cell and an average also
-# keeps weak ones, which may be edges, is right as far as it goes. It leaves out that both throw three quarters away, and
-# that for thin edges the maximum is the one that keeps more.
+# keeps weak ones, which may be edges, is right as far as it goes. It leaves out that both keep one number of four, and
+# that thin edges fill few cells, where the maximum keeps more.
 #
 # **What would have refuted it.** The anti-aliasing reason: predictions that are no steadier. "It matters for accuracy": an
 # interval within 2.5 points of zero.
@@ -321,7 +321,7 @@ assert shares == sorted(shares, reverse=True)
 # %%
 # The share falls: averaging many cells takes so much noise away that a signal in a modest part of them is enough. Over
 # a whole map, an average therefore favours features that fill a part of the photo; one that sits in a single cell is
-# better served by a maximum.
+# a case for the maximum.
 #
 # .. raw:: html
 #

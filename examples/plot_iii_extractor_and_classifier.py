@@ -15,8 +15,8 @@ in different places. Then
   :effect:`iii-growth-rate`. Doubling against constant channels :finding:`iii-growth gained/lost`, which by itself would be clear and, among the
   claims tested together here, is not;
 * average the last map, if the convolutions have batch norm. A hidden layer, :effect:`iii-hidden`, or a flattened map with
-  one, :effect:`iii-flatten`, cost parameters and showed no gain. In the report's own networks, trained as the report did, averaging
-  *costs* accuracy: :ref:`both findings, side by side <iii-averaging>`.
+  one, :effect:`iii-flatten`, cost parameters and showed no gain. In the report's own networks, trained as the report did, the flattened
+  map :finding:`fault-averaged gained/lost` over the average: :ref:`both findings, side by side <iii-averaging>`.
 """
 
 # %%
@@ -80,7 +80,7 @@ for name in NAMES:
 
 # %%
 # The two parts depend on each other in one place: the size of the last map. Flattened, it multiplies the dense layer by its
-# *area*; averaged, it does not count. One more pooling step in the extractor shrinks a flattening head to a quarter. A head that
+# *area*; averaged, it does not count. One more pooling step in the extractor leaves a flattening head a quarter of its weights. A head that
 # averages leaves the extractor free.
 #
 # Small :term:`kernels <kernel>` save in another way :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one 5x5, three as far as
@@ -156,15 +156,15 @@ assert max(means, key=means.get) == "base"
 # .. claim:: iii-flatten
 #    :verdict: not resolved
 #
-# Of all plans, the plainest has the highest mean: one 3x3 convolution a stage, on as many channels as the budget buys. A second
-# convolution in each stage takes channels away from all of them at equal cost. In eight epochs that did not pay: pairs of 3x3 against
+# The plainest plan is one 3x3 convolution a stage, on as many channels as the budget buys: :record:`design/base accuracy`. A second
+# convolution in each stage takes channels away from all of them at equal cost. In eight epochs, pairs of 3x3 against
 # single 5x5 kernels came out at :effect:`iii-pairs-fives`, and against ``base``, about which no claim had been registered, at
 # :paired:`design/pairs_macs base`. Of the two plans with large kernels, widening ones lead at equal multiply-adds; at equal parameters,
 # where no claim had been registered either, they come out at :paired:`design/widening_parameters narrowing_parameters`, and the narrowing
 # plan takes far more multiply-adds.
 #
 # What these runs cannot tell: eight epochs favour what learns fast, and on 32-pixel photos the last map has 2x2 cells only, so that
-# flattening costs little. On 128 pixels it has 8x8 cells, and the same heads have
+# a flattened map is short. On 128 pixels it has 8x8 cells, and the same heads have
 
 from cnnhw.models.heads import Head
 
@@ -180,10 +180,10 @@ for name, hidden in (("flatten", 0), ("flatten-256", 256)):
 # %%
 # .. _iii-averaging:
 #
-# Where averaging costs accuracy
-# ------------------------------
+# Averaging here, and in the report's networks
+# --------------------------------------------
 #
-# Here an averaged map served as well as a larger head, as far as six runs tell. :ref:`Fault 7 <fault-dense>` replaces the flattened map
+# Here, against an averaged map alone, a hidden layer came out at :effect:`iii-hidden`, and a flattened map with one at :effect:`iii-flatten`. :ref:`Fault 7 <fault-dense>` replaces the flattened map
 # and the dense layers of the report's own networks by an average, and there it loses: the flattened map is ahead by
 # :effect:`fault-averaged` in Q1's network and by :effect:`fault-averaged-q4` in Q4's. The two studies ask the same of different networks:
 #
@@ -247,8 +247,9 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 # --------------------------------------------------
 #
 # It advised to begin with small filters and few channels, to widen filters and add channels with depth, and to narrow before
-# the dense layers. Adding channels is common practice. Widening filters is the opposite of what became common, it lost to 3x3 kernels
-# at both budgets here, and it is dear: a kernel of 7 on the many channels of a late layer has 49 weights for each pair of channels. Its own
+# the dense layers. Adding channels is common practice. Widening filters is the opposite of what became common, here it
+# :finding:`iii-widening-macs gained/lost` against 3x3 kernels at equal multiply-adds and :finding:`iii-widening-parameters gained/lost` at equal
+# parameters, and it is dear: a kernel of 7 on the many channels of a late layer has 49 weights for each pair of channels. Its own
 # networks show what it does not mention: which of the two parts has the parameters.
 #
 # **What would have refuted it.** At equal multiply-adds, widening kernels that beat 3x3; constant channels that are as good as

@@ -106,8 +106,8 @@ for model in (shallow, deep):
 #      - :reported:`q1_deep minutes`
 #      - :record:`q1/q1_deep_30 minutes`
 #
-# Times are of another machine, with one thread a run here; they tell what a run costs, not which program is the
-# quicker one.
+# Times are of another machine, with one thread a run here; they tell what a run costs, and do not
+# compare the two programs.
 #
 # The two networks come back in other chapters, with smaller photos and shorter training. Their figures there are lower or
 # higher, as the protocol is another one; only figures of one row may be compared:
@@ -205,7 +205,7 @@ plt.show()
 
 # %%
 # After the first few epochs the test accuracy of these runs is flat, so which epoch you keep is mostly luck. With 600 photos,
-# validation accuracy has a standard error of about two points, too coarse to choose among those epochs.
+# a validation accuracy :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points, too coarse to choose among those epochs.
 # :term:`Early stopping <early stopping>` saves time here, not accuracy (exercise 4).
 #
 # Which classes are confused
@@ -314,7 +314,8 @@ plt.show()
 # would see in a photo of 128 pixels. Three things make the report's difference hard to read:
 #
 # * It rests on *one* run of each network. The columns above show how far runs of one network lie apart.
-# * With 2,000 test photos, the sampling of the photos alone gives each accuracy a standard error of about one point.
+# * With 2,000 test photos, the sampling of the photos alone gives an accuracy :math:`p` a standard error of
+#   :math:`\sqrt{p(1-p)/2000}`, about one point.
 # * Epochs were chosen while the test accuracy was in view.
 #
 # Its times cannot be compared either: ``q1_deep`` needs several times as many multiplications a photo as

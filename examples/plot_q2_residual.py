@@ -5,9 +5,10 @@ Q2. What do residual connections change?
 **The question.** Residual connections are added to the network of Q1. What becomes of its accuracy, and of the speed at which
 it converges?
 
-**The short answer.** At depth 20, residual connections help. In Q1's network of four convolutions, six runs cannot tell.
+**The short answer.** At depth 20, networks with residual connections :finding:`q2-twenty gain/lose`. In Q1's network of four
+convolutions, six runs cannot tell.
 
-* At depth 20, with batch norm, networks with residual connections :finding:`q2-twenty gain/lose`. At depth 8 the
+* That is with batch norm, and against the same network without connections. At depth 8 the
   difference is :effect:`q2-eight`; that interval is too wide to call the difference small.
 * In ``q1_deep``, Q1's network of four convolutions, the difference is :effect:`q2-accuracy`. With residual connections
   the mean training loss is :finding:`q2-loss higher by/lower by`, and 1.2 nats are reached :finding:`q2-steps later by/earlier by`;
@@ -111,7 +112,7 @@ for arm, by_rate in rates.items():
         assert used[arm] == max(by_rate, key=by_rate.get)
 
 # %%
-# With one seed and 600 validation photos, whose own standard error is about two points, that is a coarse choice. It rules out
+# With one seed and 600 validation photos, whose own standard error is about two points (:math:`\sqrt{p(1-p)/600}`), that is a coarse choice. It rules out
 # rates that do not work at all. Two networks that are compared may well have come by different rates, which is then a part of
 # what is compared: each at its best, as far as three rates tell. For several the lowest of the three came out first, and a still
 # lower one might have suited them more.
@@ -164,7 +165,7 @@ for arm in ("plain", "residual"):
 
 # %%
 # Loss area is the mean training loss over the epochs, in :term:`nats`; epochs to a training loss of 1.2 nats are counted with fractions.
-# Seconds are of one thread on a machine that had other work to do as well.
+# Seconds are of one thread on a machine that had other work, too.
 #
 # .. claim:: q2-accuracy
 #    :verdict: not resolved
@@ -180,7 +181,8 @@ for arm in ("plain", "residual"):
 #
 # By their intervals alone, two of these would count: with residual connections the mean training loss is
 # :finding:`q2-loss higher by/lower by`, and 1.2 nats are reached :finding:`q2-steps later by/earlier by`. Eight claims are tested together, by Holm's method :cite:p:`holm1979`,
-# and neither survives. In time the residual network is behind, and by more than the arithmetic of its projections:
+# and neither survives. The time of training is
+# :finding:`q2-time longer by/shorter by`. Beside it, the arithmetic of the projections:
 
 extra = {
     name: sum(layer.macs for layer in theory.layers(cnnhw.models.create(name, size=64)))
@@ -196,8 +198,8 @@ print(f"multiply-adds {more_macs:+.1%}, time of training {more_time:+.1%}")
 assert more_time > 2 * more_macs
 
 # %%
-# What else takes the time (pooling before the projection, the addition, memory) was not measured. So the report's "much faster
-# per epoch" is refuted for residual connections; its own network was another one.
+# What else takes the time (pooling before the projection, the addition, memory) was not measured. The report's "much faster
+# per epoch" was of a network of another kind.
 #
 # Depths 8, 14 and 20
 # -------------------
@@ -273,9 +275,8 @@ print(
 
 # %%
 # The other observation says where it comes from. From depth 8 to depth 20, plain networks change by
-# :paired:`q2/d20_plain d8_plain`, and residual ones by :paired:`q2/d20_residual d8_residual`. Depth does not visibly make the
-# residual networks more or less accurate here; it is the plain ones that it harms. At depth 14, residual minus plain is
-# :paired:`q2/d14_residual d14_plain`.
+# :paired:`q2/d20_plain d8_plain`, and residual ones by :paired:`q2/d20_residual d8_residual`. At depth 14, residual
+# minus plain is :paired:`q2/d14_residual d14_plain`.
 #
 # Without batch norm both kinds reach less (:record:`q2/d20_plain_no_norm accuracy` and
 # :record:`q2/d20_residual_no_norm accuracy`), and the gain scatters too much from seed to seed to call it more than two points.
@@ -470,8 +471,7 @@ for kind, (line,) in lines.items():
 # %%
 # Li et al. :cite:p:`li2018visualizing` show pictures of this kind, around one solution and in random directions: craggy without
 # connections and smooth with them, but for networks of 56 layers and more; at 20 layers, theirs are smooth as well. Ours agree
-# as far as they go. At this depth the plain network's slice has no more ridges than the other; it lies higher, as after as many
-# epochs it has learnt less. A plane of two dimensions out of tens of thousands is an illustration and no evidence; two
+# as far as they go. A plane of two dimensions out of tens of thousands is an illustration and no evidence; two
 # solutions are one pair.
 #
 # Against what is published
@@ -541,7 +541,7 @@ for name in ("q1_deep", "q2_concat_skip"):
 #   one; what they tell is how soon, not how far.
 # * Photos of 32 pixels, for the depths. Nothing here is deeper than 20, where published gains begin.
 # * Three rates each, one seed, two epochs. Where a network is sensitive to its rate, its best may lie between or beyond.
-# * Six seeds and 2,000 test photos: differences of about one point stay in the dark.
+# * Six seeds and 2,000 test photos: differences that are small beside the intervals stay in the dark.
 # * The networks without batch norm start from one initialisation. Others are made for deep networks without it.
 #
 # Exercises
@@ -653,7 +653,7 @@ assert abs(whole.effect - difference.mean()) < 1e-9
 assert by_seed < whole.stderr < apart
 
 # %%
-# Pairing pays, as a seed that is lucky for one network tends to be lucky for the other. The first interval is for other
+# Pairing narrows the interval, as a seed that is lucky for one network tends to be lucky for the other. The first interval is for other
 # seeds on the *same* 2,000 photos. The last one allows for other photos, too, so its standard error is larger; but part
 # of it rests on 2,000 photos and not on six seeds, which gives it more degrees of freedom :cite:p:`satterthwaite1946`, and a
 # shorter way from error to interval.

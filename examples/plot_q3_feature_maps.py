@@ -11,7 +11,7 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 *learnt*. So we count, over six runs each, and put random filters and filters set by hand beside the learnt ones.
 
 * How closely maps follow the photo's slopes, learnt filters minus random ones (a correlation): :effect:`q3-edges` for 3x3
-  filters, :effect:`q3-edges-seven` for 7x7. In these short runs no gain can be told from none.
+  filters, :effect:`q3-edges-seven` for 7x7. Whether filters learn to follow slopes in runs as short as these stays open.
 * The network does use what a 7x7 first layer has learnt: frozen as learnt, it :finding:`q3-swap-random gains/loses` of
   accuracy against a frozen random one.
 * Frozen filters made by hand against frozen learnt ones: :effect:`q3-swap-bank`. Random 3x3 filters, frozen, against
@@ -94,12 +94,14 @@ for count in (1, 3, 9):
     print(
         f"the first {count} of 27 directions hold {100 * float(spread[:count].sum() / spread.sum()):.1f} % of the variance"
     )
+shares = directions.T[:16].reshape(16, 3, 9).sum(2).square().sum(1) / 9  # of DC
+uniform = [number for number, share in enumerate(shares) if share > 0.9]
 figure = plots.filters(
     directions.T[:16].reshape(-1, 3, 3, 3), "The first 16 principal directions"
 )
 figure.set_label(
-    "Principal directions of the photos' patches as small pictures, largest variance first: at first uniform patches that "
-    "differ in brightness or colour, then slopes across and down, then curved ones, at last fine checks."
+    "Principal directions of the photos' patches as small pictures, largest variance first. "
+    f"Those of one colour all over, or nearly: {', '.join(map(str, uniform)) or 'none'} of 16."
 )
 plt.show()
 
@@ -159,8 +161,8 @@ for name, weight in (
 # %%
 # Nothing has been learnt here. As drawn, the filters mostly copy the photo, since brightness varies far more than slopes do,
 # and even a small DC share lets it through; edges are seen in such maps because they are seen in the photo. With their
-# sums taken away, the same filters follow the slopes, because there is little else to follow. (Half of those made by hand are
-# spots and colours, which do not.) So a high correlation with slopes says, above all, that a filter's sum is small. A claim that a network has *learnt* to extract edges has to be measured against this
+# sums taken away, the same filters follow the slopes, because there is little else to follow. (Those made by hand for
+# spots and colours do not.) So a high correlation with slopes says, above all, that a filter's sum is small. A claim that a network has *learnt* to extract edges has to be measured against this
 # :term:`control`: random features are known to do surprisingly well :cite:p:`saxe2011random`.
 #
 # The maps of a trained network
@@ -259,11 +261,11 @@ for channel in strongest:
         captions.append(f"channel {channel}: {value:.2f}")
         framed += bool({row, column} & {0, 127})
 figure = plots.contact_sheet(
-    torch.stack(crops), captions, title="Where three channels are largest"
+    torch.stack(crops), captions, title="Patches around the maxima of three channels"
 )
 figure.set_label(
     "Fifteen patches of 17x17 pixels from generated scenes, five for each of three channels of the first layer, around "
-    "the channel's largest activation. What the patches of one channel share is a few pixels in the middle, and not objects."
+    "the channel's maximum in it."
 )
 plt.show()
 print(f"at the frame of a scene: {framed} of {len(crops)}")
@@ -379,11 +381,11 @@ for side in (3, 7):
 # * **Magnitude correlation**: between the map's absolute value and the length of the slope. An edge detector regardless of
 #   direction would have it high.
 # * **Orientation selectivity**: one minus the circular variance of the answers to gratings :cite:p:`ringach2002orientation`.
-#   An ideal derivative has one third, a blob 0.
+#   An ideal derivative has :math:`1/3`, a blob 0.
 # * **DC share**, as above, and **opponent share**: which part of the squared weights sets colours against each other; for
-#   independent random weights two thirds.
+#   independent random weights :math:`2/3`.
 # * **Figure-ground**: the area under the ROC curve of a channel that is read as "object or ground?" on generated scenes
-#   with known masks; one half is chance. The mean over the channels, and the best channel.
+#   with known masks; :math:`1/2` is chance. The mean over the channels, and the best channel.
 
 records = cnnhw.studies.records("q3")
 KINDS = ("learnt", "random", "bank")
@@ -551,7 +553,7 @@ plt.show()
 
 # %%
 # These are reduced runs, on drawings, one each, only to look at filters. The classes of the scenes differ in shape and texture and not
-# in colour, and with weight decay the filters lose most of their colours. And a filter that looks
+# in colour: look at what weight decay leaves of the filters' colours. And a filter that looks
 # like noise need not be useless; it may be an edge detector with the noise of its start on top.
 #
 # What the original report said, and why it differed
@@ -664,7 +666,7 @@ print(f"Sobel {closest[1000]:.2f}, Laplacian {closest[1001]:.2f}")
 assert closest[1001] < at[1] < closest[1000]
 
 # %%
-# Half of all random filters of zero sum follow the slopes to a good part, without having learnt anything. The
+# Many a random filter of zero sum follows the slopes to a good part, without having learnt anything. The
 # Laplacian, whose first moment is zero, does not.
 #
 # .. raw:: html
@@ -694,7 +696,7 @@ print(
 assert chosen.gather(1, best).mean() > fresh.gather(1, best).mean()
 
 # %%
-# The best of many is above the mean because it is the best of many. What the chosen channel loses on other scenes was
+# The best of many lies above their mean by its choice alone. What the chosen channel loses on other scenes was
 # luck; what is left is what brightness and colour of the object give away. None of it was learnt.
 #
 # .. raw:: html

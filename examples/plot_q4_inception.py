@@ -3,7 +3,7 @@ Q4. Several kernel sizes side by side: does Inception pay?
 ==========================================================
 
 **The question.** Objects appear at different scales, so one kernel size cannot suit all of them. The :term:`Inception module`
-answers with several sizes beside each other. Take the most accurate network so far, replace *every* convolution of it by
+answers with several sizes beside each other. "Take the most accurate network so far", replace *every* convolution of it by
 that module, train again, and compare.
 
 **The short answer.** At as many multiply-adds, yes, for more parameters and more time; but nothing here shows that the mix of
@@ -21,8 +21,8 @@ kernel sizes is the reason.
   convolutions, modules :finding:`q4-scales-sevens gain/lose`, but most runs with 7x7 had not learnt the size that they
   were shown.
 
-The network to start from is ``q1_deep``, the one that the report took for its most accurate. Which of Q1's two is more accurate
-on our photos is left open there.
+The network to start from is ``q1_deep``, the one that the report took for its most accurate. Chapter Q1 leaves the order of
+its two networks on our photos open.
 """
 
 # %%
@@ -141,7 +141,7 @@ plt.show()
 # .. claim:: q4-macs
 #    :verdict: supported
 #
-# The runs of one arm differ by several points: that is what keeps the first two open.
+# The runs of one arm lie far apart (``base``: :record:`q4/base accuracy`): that is what keeps the first two open.
 #
 # Is it the scales?
 # -----------------
@@ -268,7 +268,8 @@ figure = plots.contact_sheet(
     torch.cat(drawings), list(sizes), title="One flower in five sizes"
 )
 figure.set_label(
-    "The same generated scene five times, with its object from tiny to larger than the picture."
+    "The same generated scene five times, with its object from "
+    f"{sizes['tiny'][0]:g} to {sizes['huge'][1]:g} of the picture's side."
 )
 plt.show()
 
@@ -332,10 +333,10 @@ assert guessing.count("sevens") > 3
 # easily a network is trained, and not about scale. To test the assignment's argument properly, every run must first learn
 # objects of the trained size, and the objects of one set must have *mixed* sizes.
 #
-# The most accurate network of the book so far
-# --------------------------------------------
+# A network that has come since
+# -----------------------------
 #
-# When the assignment was set, "the most accurate network so far" was Q1's. This book has a better one by now, the network of
+# When the assignment was set, "the most accurate network so far" was Q1's. This book has gone on since, to the network of
 # the :doc:`fast recipe <plot_speed>`. With a module in place of each of its 3x3 convolutions it reaches
 # :record:`q4_fast/fast_inception accuracy`; as it is, :record:`fast/fast accuracy`. Three runs make no claim.
 #
@@ -426,7 +427,7 @@ for kernels, side in (("1-3-5", 5), ("3", 3)):
 #
 #    </details>
 #
-# **3. One kernel for all branches** ★★ Show that the branches without ReLUs and without the maximum are no more than
+# **3. One kernel for all branches** ★★ Show that the branches without ReLUs and without the maximum can be written as
 # one 5x5 convolution.
 #
 # .. raw:: html

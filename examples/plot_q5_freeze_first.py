@@ -6,8 +6,8 @@ Q5. Why freeze first?
 trainable, from its end towards its beginning. Why is the extractor :term:`frozen <freezing>` in step one, and why does step two go that way?
 
 **The short answer.** A new head has random weights, so the gradient that it sends back at first points in an arbitrary direction and
-would disturb good features for nothing. Freezing the extractor shields the features from it, and the effect can be measured. It did
-not make our transfers more accurate.
+would disturb good features for nothing. Freezing the extractor shields the features from it, and the effect can be measured. The
+accuracy of our transfers changed by :effect:`q5-probe`.
 
 * *What it shields.* With the head learning first, the features' weights move less in the first epoch in which they learn:
   :effect:`q5-drift`. In the end the features are more alike to the source's, by :effect:`q5-similar` on a scale from 0 to 1. (By then
@@ -16,7 +16,7 @@ not make our transfers more accurate.
   a tenth, perhaps because the features had a quarter fewer steps to learn in. On blurred and recoloured photos:
   :effect:`q5-changed`, too wide to tell.
 * *Other ways* of sparing the features, against a random head and all at once: features at a lower rate than the head, :effect:`q5-slow`;
-  a rate that rises slowly, :effect:`q5-warm`; a head that begins at zero, :effect:`q5-zero`. None is clearly ahead or behind.
+  a rate that rises slowly, :effect:`q5-warm`; a head that begins at zero, :effect:`q5-zero`.
 * *Whether* the features learn matters far more than when: tuning them after the head :finding:`q5-frozen gained/lost` over leaving them frozen.
 * *Which layers.* All layers kept and tuned :finding:`q5-kept gained/lost` over all layers anew. Up to the second stage, tuning the kept
   layers against freezing them came out at :effect:`q5-middle`.
@@ -240,7 +240,7 @@ plt.show()
 # .. claim:: q5-frozen
 #    :verdict: supported
 #
-# (The intervals of the figure are not corrected for their number, and only those with all photos and with a tenth of them have claims,
+# (The intervals of the figure are not corrected for their number, and only those with all photos and with a tenth of the photos have claims,
 # which are.)
 #
 # Why did it not help? That was not tested; two explanations fit. A quarter of the steps went to the head alone, so the features had fewer
@@ -363,8 +363,8 @@ plt.show()
 #
 # The received reason: late layers are the most particular to the old problem, so they need the most change, and early ones,
 # which are general, should see no gradient before those have settled (Howard and Ruder :cite:p:`howard2018universal`). The test
-# needs a control that they do not have: the *reverse* order. After the head, three further stages train the last third
-# of the parts, two thirds, all; or the first third, two thirds, all; or all in each stage. A tenth of the photos, six seeds.
+# needs a control that they do not have: the *reverse* order. After the head, three further stages train ever more
+# parts, from the last one on; or from the first one on; or all parts in each stage. A tenth of the photos, six seeds.
 
 ORDER = cnnhw.studies.records("q5_order")
 orders = {

@@ -6,7 +6,7 @@ Q6. Transfer to flowers: what the new classifier has to be
 affect the :term:`transfer <transfer learning>` and its steps, and by what mechanism should its architecture be chosen?
 
 **The short answer.** Begin with a linear :term:`head`, and train the layers if its accuracy is not enough: what a transfer is worth depended on
-the source, on whether the layers learn, and on how few the photos are. No larger head was clearly ahead of a linear one.
+the source, on whether the layers learn, and on how few the photos are.
 
 * Against training from scratch for as many steps, transfer from our own network :finding:`q6-steps gained/lost` with all photos and
   :effect:`q6-steps-few` with a tenth of them. With the fast recipe on both sides it lost: :effect:`q6-fast`.
@@ -93,8 +93,8 @@ plt.show()
 # The ladder
 # ----------
 #
-# So what is transfer worth? Each rung is one way to a classifier of flowers, with six seeds, on the same split (seven tenths to train, one
-# to validate, two to test), with a linear head. *Equal steps* means as many passes over the flowers. *Equal computation* means
+# So what is transfer worth? Each rung is one way to a classifier of flowers, with six seeds, on the same split (of ten photos seven to
+# train, one to validate, two to test), with a linear head. *Equal steps* means as many passes over the flowers. *Equal computation* means
 # that the control also gets what the source's training took: more passes, by count of multiply-adds.
 
 RECORDS = cnnhw.studies.records("q6")
@@ -145,10 +145,10 @@ plt.show()
 # .. claim:: q6-inception-frozen
 #    :verdict: supported
 #
-# Read the points of the fast network from above. With as many steps and the usual recipe, the transfer has the higher mean. But the fast recipe
+# Read the points of the fast network from above. With as many steps and the usual recipe, the transfer :finding:`q6-steps gained/lost`. But the fast recipe
 # from scratch comes out at :paired:`q6/fast_100 transfer_100` against that transfer, and with the computation that the source took it is ahead
-# by far: the computing spent on tiny5 would have been better spent on the flowers themselves. A source as small as ours pays, if at
-# all, where it costs nothing and photos are few.
+# by far: the computing spent on tiny5 would have been better spent on the flowers themselves. A source as small as ours is worth a
+# thought where it is there already and photos are few.
 #
 # These comparisons are not quite of like with like. Each transfer inherits the source's whitened first layer; the network that the usual recipe trains
 # from scratch has to learn that layer (the fast recipe whitens it on both sides). And Q4's network was trained from scratch with its own dense
@@ -318,7 +318,7 @@ for kind in ("linear", "hidden"):
     print(f"{kind:7}", {rate: round(tried[rate], 3) for rate in sorted(tried)})
 
 # %%
-# Of the hidden layer's rates, the highest one was the best: the edge of what was tried. A still higher one may serve it better.
+# Where the hidden layer's best rate is the highest of its row, it lies at the edge of what was tried, and a still higher one may serve it better.
 #
 # **The rule that follows.** The head can only use what the features say. Here no head on frozen features came near what tuning the
 # features gives: a linear head gained :paired:`q6_heads/linear_full_25 linear_frozen_25` by it, one that sees every cell

@@ -14,8 +14,7 @@ Two cost much accuracy where we switched them: a second stage that trains nothin
 pixels (:paired:`faults/raw sound` in the network of Q1, :paired:`faults/concat_raw concat` in that of Q2). One *raises* it in the
 report's networks: a dense layer that is nearly the whole network (:paired:`faults/sound averaged` in that of Q1). So it hides
 what the extractors are worth. Of most others the runs cannot tell whether they move the accuracy at all; what they leave wrong is the conclusion.
-Nor do the faults explain every number: the report's network of Q4 lies further behind than its faults make it
-(:doc:`plot_report_rerun`).
+Nor do the faults explain every number: see what is left of the report's network of Q4, :doc:`run again <plot_report_rerun>`.
 
 Intervals are for paired seeds and photos. The verdicts, such as :claim:`fault-raw-q1 supported`, belong to claims that
 were written down *after* the runs, so they are marked as :term:`post hoc` on the page of :doc:`all claims </claims>`; they are
@@ -27,7 +26,8 @@ corrected for their number there, which the intervals on this page are not.
 # --------------
 #
 # The pairs are small on purpose: ``q1_shallow`` on ``tiny5`` at 64 pixels for 8 epochs, its transfer to flowers, and the
-# networks of Q2 and Q4 at 100 and 32 pixels for 2 and 4 epochs. Six seeds each; a run takes about a minute. What a fault
+# networks of Q2 and Q4 at 100 and 32 pixels for 2 and 4 epochs. Six seeds each; a run of ``sound`` is a matter of
+# :record:`faults/sound seconds` seconds. What a fault
 # does to the report's own network, as reported, is on the page :doc:`plot_report_rerun`.
 
 from statistics import fmean, stdev
@@ -106,7 +106,7 @@ plt.show()
 # :record:`report/q4_inception lowest_validation` and :record:`report/q4_inception highest_validation`.
 #
 # **Cause.** ``validation_split=0.1`` takes the *last* tenth of the arrays, before any shuffling. The photos lay in the
-# order of their classes, so all 600 were of the last class, and half of that class was missing from training.
+# order of their classes, so all 600 were of the last class, and half of its photos were missing from training.
 #
 # **Fix.** Shuffle once before the split, or better, split each class:
 #
@@ -285,7 +285,7 @@ plt.show()
 # 6. A layer that is built and not used
 # -------------------------------------
 #
-# **Symptom.** A variable that is never read. The count of parameters is lower than that of the sketch on paper.
+# **Symptom.** A variable that is never read. The count of parameters is not that of the sketch on paper.
 #
 # **Cause.** In the code of Q4's module a 1x1 convolution is built, and its output goes nowhere. It is not part of the
 # 33,871,333.
@@ -346,14 +346,14 @@ for name in ("q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception"):
 #    logits = layers.Dense(5)(x)
 #
 # The dense head minus the averaged map, with the same extractor: :paired:`faults/sound averaged` in Q1's network
-# (:claim:`fault-averaged supported`) and :paired:`faults/inception inception_averaged` in Q4's (:claim:`fault-averaged-q4 supported`). So the
-# fix *costs* accuracy here. With the average, Q1's network keeps :record:`faults/averaged parameters` of
+# (:claim:`fault-averaged supported`) and :paired:`faults/inception inception_averaged` in Q4's (:claim:`fault-averaged-q4 supported`): here the
+# fix *costs* accuracy. With the average, Q1's network keeps :record:`faults/averaged parameters` of
 # :record:`faults/sound parameters` parameters, and in as few epochs as these it does not learn its training photos: training accuracy
 # :record:`faults/averaged training`, against :record:`faults/sound training`. That is the point: whoever changes the extractor and the head
 # together cannot tell which of them did it.
 #
 # Chapter iii recommends to average the map all the same. Its networks have batch norm, other training, and nearly all parameters in their
-# convolutions, and there an average served as well as a larger head, as far as the runs tell: :ref:`both findings, side by side
+# convolutions, and there a hidden layer came out at :effect:`iii-hidden` against the average alone: :ref:`both findings, side by side
 # <iii-averaging>`. In a network like the report's, first give the extractor what it lacks, then average.
 #
 # **Check.** What share of the parameters sits in the largest layer?
@@ -423,7 +423,7 @@ for total, share in ((2000, 0.6), (734, 0.6)):
     print(f"standard error of {total} test photos alone: {100 * error:.1f} points")
 
 # %%
-# Several of the report's differences are no larger than that.
+# Set the report's differences beside that.
 #
 # **Check.** How many runs are behind a number, and who chose the epoch?
 #
@@ -578,7 +578,7 @@ assert flat > 0.8 > 0.5 > learnt
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# Its conclusions were sound readings of its numbers: residual connections less accurate, Inception worse and slower, a
+# The report's conclusions were sound readings of its numbers: residual connections less accurate, Inception worse and slower, a
 # transfer caught in a local optimum. It blamed little data. The numbers, though, measured something else, and that could be
 # seen in what its own notebooks printed.
 #

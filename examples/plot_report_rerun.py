@@ -8,9 +8,9 @@ exactly as reported, faults included, on photos that anyone can have?
 **The short answer.** The oddities of its curves come back on other photos: the :term:`validation accuracy <validation photos>` that jumps about far
 below the training accuracy, the first losses in the hundreds, the second stage that does not learn. So they are no
 accidents of the report's data. They follow from how the experiments were set up, and the
-:doc:`twelve faults <plot_report_faults>` account for these patterns. They do not account for every *accuracy*: the network of
-Q2 falls behind Q1's about as far here as in the report; that of Q4, trained just as wrongly, falls behind by much less than
-there, and what held it down in the report these runs do not show.
+:doc:`twelve faults <plot_report_faults>` account for these patterns. They do not account for every *accuracy*: how far the
+networks of Q2 and Q4 lie from Q1's, here and in the report, is printed below, and what held Q4's down in the report these runs do
+not show.
 
 * ``q1_shallow``: :record:`q1/q1_shallow accuracy@15` here; the report has :reported:`q1_shallow test_accuracy`.
 * ``q1_deep``: :record:`q1/q1_deep+q1_deep_30 accuracy@13`; the report has :reported:`q1_deep test_accuracy`.
@@ -240,8 +240,8 @@ for side in ("report", "here"):
 # ------------------------
 #
 # The :term:`head` stages train the last layer on what the frozen layers say of a photo, which never changes. It is computed once
-# and kept; the result is the same to rounding (a test holds that). For ``q6_from_deep``, an epoch of the head takes
-# this many seconds with kept features, and when each epoch computes them again:
+# and kept; the result is the same to rounding (a test holds that). For ``q6_from_deep``, the seconds of an
+# epoch of the head, with kept features and when each epoch computes them again:
 
 kept = ours["q6_from_deep"][0][0].history["seconds"][1:10]
 (again,) = (

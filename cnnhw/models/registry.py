@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from cnnhw.errors import ModelError, UnknownNameError
-from cnnhw.models import dense, fast, first_layer, imagenet, inception, original, plain, residual, resnet
+from cnnhw.models import dense, ensemble, fast, first_layer, imagenet, inception, original, plain, residual, resnet
 from cnnhw.models.blocks import Classifier, glorot_, seeded
 
 __all__ = ["backbones", "builder", "create", "names"]
@@ -17,6 +17,7 @@ __all__ = ["backbones", "builder", "create", "names"]
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "fast": fast.fast,
     "best": fast.best,
+    "ensemble": ensemble.ensemble,
     "plain": plain.plain,
     "residual": residual.residual,
     "resnet": resnet.resnet,

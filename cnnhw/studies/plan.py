@@ -304,6 +304,8 @@ def widths(study: Study, asked: Sequence[Question], records: Sequence[Record]) -
 
 def following(study: Study, asked: Sequence[Question], records: Sequence[Record]) -> list[Job]:
     """Return the runs that come next: those of the first block, then of one more for what is not precise; else none."""
+    keys = {job.key for job in study.jobs()}
+    records = [record for record in records if record.study == study.name and record.key in keys]
     wanted = {}
     for question in study.questions:
         seen, blocks = questions.effect(question, records), question.blocks
@@ -315,7 +317,7 @@ def following(study: Study, asked: Sequence[Question], records: Sequence[Record]
             enough = questions.precise(question, seen, questions.confidence(question, asked))
             wanted[question.id] = seen.seeds + (0 if enough else blocks.step)
     counts = _counts(study, wanted)
-    done = {record.key for record in records if record.study == study.name}
+    done = {record.key for record in records}
     first = {(arm.name, seed) for arm in study.arms for seed in sorted(arm.seeds)[: counts[arm.name]]}
     return [job for job in study.jobs() if (job.arm.name, job.seed) in first and job.key not in done]
 

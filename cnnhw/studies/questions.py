@@ -346,8 +346,7 @@ def answers(
         seen = None if question.study in running else effects[question.id]
         if seen is not None and question.role == "exploratory" and seen.seeds < EXPLORATORY:
             seen = None
-        arms = [r for r in records if r.study == question.study and r.arm in question.arms]
-        late = any(question.id not in record.content.get("questions", {}) for record in arms)
+        late = any(not _holds(record, question) for arm in _runs(question, records) for record in arm.values())
         known = "yes" if late else question.known
         why = (unsound or {}).get(question.study, "")
         found.append(Answer(question, seen, confidence(question, questions), known, why))
@@ -380,9 +379,20 @@ def _check_hashes(questions: Sequence[Question], records: Sequence[Record]) -> N
                 )
 
 
+def _holds(record: Record, question: Question) -> bool:
+    return question.id in record.content.get("questions", {})
+
+
+def _runs(question: Question, records: Sequence[Record]) -> list[dict[int, Record]]:
+    """Return the runs of each arm by seed: those made for the question, if there are any; else all that there are."""
+    own = [record for record in records if record.study == question.study and record.arm in question.arms]
+    made = [record for record in own if _holds(record, question)]
+    return [{record.seed: record for record in made or own if record.arm == arm} for arm in question.arms]
+
+
 def effect(question: Question, records: Sequence[Record]) -> Comparison | None:
     """Return a question's effect over the seeds that all its arms have, in whole blocks; None of too few."""
-    runs = [{r.seed: r for r in records if r.study == question.study and r.arm == arm} for arm in question.arms]
+    runs = _runs(question, records)
     shared = set.intersection(*(set(arm) for arm in runs))
     size = FOLDS if question.pooled else 1
     rows = [
@@ -427,7 +437,7 @@ def _figures(question: Question, measure: Measure, runs: Sequence[Record]) -> ND
 
 def resampled_t(question: Question, records: Sequence[Record]) -> Comparison | None:
     """Return Nadeau and Bengio's estimate for two cross-validated arms, to stand beside the one that decides."""
-    runs = [{r.seed: r for r in records if r.study == question.study and r.arm == arm} for arm in question.arms]
+    runs = _runs(question, records)
     shared = sorted(set.intersection(*(set(arm) for arm in runs)))
     if not question.pooled or len(runs) != 2 or len(shared) < 2:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cnnhw import models, training
+from cnnhw import models, system, training
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.models.blocks import Classifier, device_of
 from cnnhw.training.recipe import Recipe
@@ -20,17 +21,20 @@ __all__ = ["SIZES", "Plan", "affordable", "faster", "fitting", "names", "noise",
 
 _RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
 SIZES = (64, 96, 128)  # that `within` chooses from
-_FEW, _MANY = 12, 60  # epochs: fewer gain more from lower resolution, more gain nothing
+_FEW, _MANY = 8, 60  # epochs: fewer gain more from lower resolution, more gain nothing
+_EACH, _USUAL, _MOST = 8, 8, 16  # epochs of each member of an ensemble; members: usual, and beyond which few gain
+_LEAST = 2.5  # epochs: fewer are better trained by all processors together
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained, on photos of how many pixels a side, and how."""
+    """What is to be trained, on photos of how many pixels a side, and how; with `members` above 1, an ensemble."""
 
     model: str
     size: int
     recipe: Recipe
+    members: int = 1
 
 
 def names() -> list[str]:
@@ -44,12 +48,16 @@ def plan(
     """Return how a model is trained if nothing else is said: by its preset at 64 pixels, or 5 epochs at 128.
 
     Photos whose own side is `native` are not enlarged. With `minutes` there are as many epochs as fit in, up to 60.
+    An ensemble has eight members, trained as `fast` is.
     """
+    members = 1
+    if name == "ensemble":
+        name, members = "fast", _USUAL
     preset = _RECIPES.get(name)
     usual = preset().epochs if preset else 5
     recipe = (preset or Recipe)(epochs or (_MANY if minutes else usual))
     side = 64 if preset else 128
-    return Plan(name, size or fitting(side, native or side), dataclasses.replace(recipe, minutes=minutes))
+    return Plan(name, size or fitting(side, native or side), dataclasses.replace(recipe, minutes=minutes), members)
 
 
 def within(
@@ -57,9 +65,12 @@ def within(
 ) -> Plan:
     """Plan for the highest accuracy within a budget of time, from a measurement of this machine.
 
-    The largest resolution is taken that leaves time for a dozen epochs and does not enlarge the photos; where even the
-    smallest does not, the smaller network is trained. The schedule follows the clock, so that training ends in time
-    whatever the machine does meanwhile. The number format is the one in which this machine is faster.
+    On a CPU the plan is an ensemble of `fast` networks, trained side by side in a process for each processor. The
+    largest resolution is taken that leaves each process time for eight epochs and does not enlarge the photos; in
+    what time there is beyond that, more of them are trained, up to 16. With less time than for two or three epochs,
+    one network is trained with all processors, and on a GPU always one: `best`. The schedule follows the clock, so that
+    training ends in time whatever the machine does meanwhile. The number format is the one in which this machine is
+    faster.
 
     Parameters
     ----------
@@ -77,7 +88,7 @@ def within(
     Returns
     -------
     Plan
-        Model, size and recipe, whose ``minutes`` are what is left.
+        Model, size, number of members and recipe, whose ``minutes`` are what is left.
 
     Raises
     ------
@@ -87,6 +98,7 @@ def within(
     See Also
     --------
     plan : Without a budget.
+    cnnhw.training.ensembles.fit_ensemble : Follows a plan of several members.
     cnnhw.training.speed : The measurement.
 
     Examples
@@ -98,14 +110,21 @@ def within(
     if not minutes > 0 or count < 1:
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
     begun = time.perf_counter()
+    alone = device is not None and device.type != "cpu"
+    name, processes = ("best", 1) if alone else ("fast", os.cpu_count() or 1)
     sides = (size,) if size else tuple(s for s in SIZES if s <= native) or (fitting(SIZES[0], native),)
-    recipe = Recipe.best()
-    number_format, speed = faster(models.create("best", size=sides[0]).to(device), sides[0], recipe)
+    recipe = _RECIPES[name]()
+    with system.threads(torch.get_num_threads() if alone else 1):
+        number_format, speed = faster(models.create(name, size=sides[0]).to(device), sides[0], recipe)
     area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
-    enough = [s for s in sides if affordable([speed / area * (sides[0] / s) ** 2], count, minutes) >= _FEW]
-    found = plan("best" if enough else "fast", size=max(enough, default=sides[0]), epochs=_MANY)
+    epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}  # of each process
+    side = max((s for s in sides if epochs[s] >= _FEW), default=sides[0])
+    members = min(processes * max(round(epochs[side] / _EACH), 1), max(_MOST, processes))
+    if alone or epochs[side] < _LEAST:
+        members = 1
     left = max(minutes - (time.perf_counter() - begun) / 60, minutes / 2)
-    return dataclasses.replace(found, recipe=dataclasses.replace(found.recipe, minutes=left, precision=number_format))
+    recipe = dataclasses.replace(_RECIPES[name](_MANY), minutes=left, precision=number_format)
+    return Plan(name, side, recipe, members)
 
 
 def fitting(side: int, native: int) -> int:

@@ -26,6 +26,17 @@ def _stages(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _members(recipe: Mapping[str, Any]) -> str:
+    if "members" not in recipe:
+        return ""
+    return f"{recipe['members']} networks {recipe['of']}, whose logits are averaged; the last epoch is that of the mean"
+
+
+def _candidates(summary: Mapping[str, Any]) -> str:
+    found = summary.get("candidates", {})
+    return "; ".join(f"{name}: {accuracy:.3f}" for name, accuracy in found.items())
+
+
 def _page(summary: dict[str, Any]) -> str:
     """Return the report of one run as an HTML page that stands beside its pictures."""
     low, high = summary["accuracy_interval"]
@@ -33,7 +44,9 @@ def _page(summary: dict[str, Any]) -> str:
     facts = {
         "Test accuracy": f"{summary['accuracy']:.3f} (95 % interval for the choice of photos {low:.3f} to {high:.3f})",
         "Balanced accuracy": f"{summary['balanced_accuracy']:.3f}",
-        "Best epoch, by validation": f"{summary['best_epoch']} of {summary['recipe']['epochs']}",
+        "Best epoch, by validation": f"{summary['best_epoch']} of {len(summary['history']['loss'])}",
+        "Members": _members(summary["recipe"]),
+        "Chosen on the validation photos": _candidates(summary),
         "Stages": _stages(summary),
         "Training time": f"{minutes} min {seconds} s with {summary['threads']} threads",
         "Parameters": f"{summary['parameters']:,}",

@@ -45,6 +45,8 @@ class Run:
     - ``stages`` (list of Run): the stages of a transfer, in order, each as a run of its own; all share the model. Empty
       for a training in one.
     - ``kept`` (int): the number, from 1, of the stage whose weights the model has; 0 for a training in one.
+    - ``candidates`` (dict of str to float): where several ways of training were tried, the accuracy of each on the
+      validation photos, 0 to 1.
 
     See Also
     --------
@@ -77,6 +79,7 @@ class Run:
     seconds_total: float = 0.0
     stages: list[Run] = field(default_factory=list)
     kept: int = 0
+    candidates: dict[str, float] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -138,6 +141,7 @@ class Run:
             "device": self.device,
             "precision": self.precision,
             **({"kept_stage": self.kept} if self.stages else {}),
+            **({"candidates": self.candidates} if self.candidates else {}),
             "processor": processor(),
             "versions": versions(),
             "date": now(),

@@ -193,39 +193,54 @@ def adapt(
     checkpoints = None if folder is None else Path(folder) / outputs.STAGES
     common: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
     if head is not None and not head.hidden:
-        begin(model, len(photos.classes), seed, head=head, size=photos.size)
-        runs = [linear_probe(model, photos, mirror=augment, weighted=class_weights, seed=seed)]
-        strength = runs[0].recipe["weight_decay"]
-        kept = Recipe(epochs=1, weight_decay=strength, flip=augment, class_weights=class_weights)
-        first = Stage("classifier", kept)
+        first, run = solve(model, photos, head=head, augment=augment, class_weights=class_weights, seed=seed)
         if on_epoch is not None:
-            on_epoch(1, {name: values[0] for name, values in runs[0].history.items()})
+            on_epoch(1, {name: values[0] for name, values in run.history.items()})
     else:
         first = Stage("head", stages.recipe(head_epochs, flip=False, class_weights=class_weights))
         # each stage has a folder of its own for checkpoints; the second goes on from the first one's weights
-        runs = transfer(
+        (run,) = transfer(
             model, photos, [first], head=head, folder=checkpoints and checkpoints / "head", on_epoch=on_epoch, **common
         )
     left = minutes - (time.perf_counter() - begun) / 60
     if not epochs or (minutes and left <= 0):
-        return joined(runs, [first])
+        return joined([run], [first])
     second = tuning(model, photos, epochs, minutes=max(left, 0.0), augment=augment, class_weights=class_weights)
+    return tune(run, first, second, checkpoints=checkpoints, on_epoch=on_epoch, **common)
+
+
+def solve(
+    model: Classifier, photos: PhotoSet, *, head: Head = _LINEAR, augment: bool = True, class_weights: bool = False,
+    seed: int = 0,
+) -> tuple[Stage, Run]:  # fmt: skip
+    """Take the first stage of :func:`adapt` with a linear head; return it, and its run."""
+    begin(model, len(photos.classes), seed, head=head, size=photos.size)
+    run = linear_probe(model, photos, mirror=augment, weighted=class_weights, seed=seed)
+    strength = run.recipe["weight_decay"]
+    return Stage("classifier", Recipe(epochs=1, weight_decay=strength, flip=augment, class_weights=class_weights)), run
+
+
+def tune(
+    run: Run, first: Stage, second: Stage, *, checkpoints: Path | None, seed: int, resume: bool, progress: bool,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> Run:  # fmt: skip
+    """Take the second stage of :func:`adapt` after the `run` of the first, and keep the better of both."""
+    model, before = run.model, len(run.history["loss"])
     after_head = {name: value.clone() for name, value in model.state_dict().items()}
-    before = len(runs[0].history["loss"])
 
     def tell(epoch: int, row: dict[str, float]) -> None:
         if on_epoch is not None:
             on_epoch(before + epoch, row)
 
-    runs += transfer(
-        model, photos, [second], new_classifier=False, folder=checkpoints and checkpoints / "all", on_epoch=tell,
-        **common,
+    (tuned,) = transfer(
+        model, run.photos, [second], new_classifier=False, folder=checkpoints and checkpoints / "all", on_epoch=tell,
+        seed=seed, resume=resume, progress=progress,
     )  # fmt: skip
-    run = joined(runs, [first, second])
-    if runs[0].validation_accuracy <= runs[1].validation_accuracy:
-        return run
+    both = joined([run, tuned], [first, second])
+    if run.validation_accuracy <= tuned.validation_accuracy:
+        return both
     model.load_state_dict(after_head)
-    return dataclasses.replace(run, predictions=runs[0].predictions, best_epoch=runs[0].best_epoch, kept=1)
+    return dataclasses.replace(both, predictions=run.predictions, best_epoch=run.best_epoch, kept=1)
 
 
 def tuning(
