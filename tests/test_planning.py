@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import stats
 
+from cnnhw import files
 from cnnhw.book import registry
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError
@@ -218,7 +219,7 @@ def test_a_plan_says_seeds_runs_and_minutes_and_no_effect():
     text = "\n".join(made.lines())
     assert "t-wide" in text
     assert "expected of 8 seeds" in text
-    assert "16 runs, 8 core-minutes; tuning and pilot took 14" in text
+    assert "16 runs, 8 core-minutes; tuning and pilot 14" in text
     effect = 100 * np.mean([1, -1])
     assert f"{effect:+.2f}" not in text
 
@@ -231,6 +232,7 @@ def test_before_the_pilot_a_plan_says_so_or_estimates():
     made = plan.make(which, which.questions, [], sd=1.5, seconds={"wide": 60.0, "narrow": 30.0})
     assert "expected of 12 seeds, estimate" in made.lines()[0]
     assert made.minutes == pytest.approx(18)
+    assert made.tuning == pytest.approx(1.5 * (5 / 3 + 6 + 6))
     with pytest.raises(CnnhwError, match="arm wide has no pilot at the rate that tuning chose: run cnnhw study tune t"):
         plan.write(made)
 
@@ -407,6 +409,7 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
     assert "study t was not planned" in str(call("run", "t").exception)
     result = call("tune", "t")
     assert result.exit_code == 0, result.output
+    assert not list((files.cache_folder() / "studies").glob("weights/*"))  # of tuning runs none are kept
     rates = {name: choice.rate for name, choice in tuning.choices(which, store.read("t-tune", where)).items()}
     for record in store.read("t-tune", where):
         assert record.content["test_predictions"] == {}

@@ -81,7 +81,7 @@ class Plan:
     - ``outlooks`` (tuple of Outlook): one a question.
     - ``runs`` (dict of str to int): planned runs by arm.
     - ``minutes`` (float or None): core-minutes of training for them; None if no run of an arm is known.
-    - ``tuning`` (float): core-minutes that tuning and pilot have taken.
+    - ``tuning`` (float): core-minutes of tuning and pilot: what they took, and what those of other arms will take.
     - ``faults`` (tuple of str): why it cannot be run as it is.
     """
 
@@ -108,7 +108,7 @@ class Plan:
             want = f"wanted {asked.delta / 2:g}" if asked.role != "exploratory" else "exploratory"
             out.append(f"{self.study.name:14} {asked.id:24} {asked.role:11} {want:14} {said}")
         cost = "not known before the pilot" if self.minutes is None else f"{self.minutes:.0f} core-minutes"
-        spent = f"; tuning and pilot took {self.tuning:.0f}" if self.tuning else ""
+        spent = f"; tuning and pilot {self.tuning:.0f}" if self.tuning else ""
         out.append(f"{self.study.name:14} {sum(self.runs.values())} runs, {cost}{spent}")
         return out
 
@@ -202,6 +202,7 @@ def make(
     costs = {**(seconds or {}), **measured}
     known = wanted.keys() <= costs.keys()
     spent = sum(r.content["seconds"] for r in records if r.study == f"{study.name}{tuning.SUFFIX}")
+    spent += sum(tuning.RUNS * costs.get(arm, 0.0) for arm, choice in chosen.items() if not choice.tried)
     return Plan(
         study,
         tuple(outlooks),

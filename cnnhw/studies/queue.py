@@ -143,7 +143,7 @@ def run_job(
             outputs.remove_checkpoints(checkpoints, drift.FILES)
             checkpoints.mkdir(exist_ok=True)
         model, photos = runs[-1].model, runs[-1].photos
-        if job.is_source or job.seed == job.arm.seeds[0]:
+        if job.is_source or (job.study.test and job.seed == job.arm.seeds[0]):
             save_weights(model, weights_file(job), data=photos.name, licence=photos.licence)
         content = store.from_runs(
             runs, study=job.study.name, arm=job.arm.name, configuration=job.configuration, code=code

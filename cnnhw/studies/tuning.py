@@ -20,11 +20,13 @@ from cnnhw.studies.study import Arm, Job, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
-__all__ = ["PILOTS", "SUFFIX", "Choice", "choices", "missing", "of", "pilots", "rate", "rates", "tune"]
+__all__ = ["PILOTS", "RUNS", "SUFFIX", "Choice", "choices", "missing", "of", "pilots", "rate", "rates", "tune"]
 
 PILOTS = (100, 101, 102)
 """The seeds of the pilot: the study itself never uses them."""
 SUFFIX = "-tune"
+RUNS = 5 / 3 + 2 * 3 + 3 * 2
+"""What tuning an arm costs, in runs of it at full length, if the grid is not widened."""
 _GRID = 5
 _CENTRES = {"adam": 1e-3, "adamw": 2e-3, "muon": 0.02, "sgd": 0.05}
 _REACH = 5  # doublings, either way
