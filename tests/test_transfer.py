@@ -548,6 +548,24 @@ def test_a_network_to_adapt_can_be_named():
     assert (run.model.name, run.model.size, run.model.num_classes) == ("fast", 32, 3)
 
 
+def test_an_interrupted_adaptation_goes_on_with_the_time_it_had(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(epoch, row):
+        if epoch == 4:  # of the second stage, the third
+            raise Stop
+
+    photos = make_photos(size=16)
+    options = {"epochs": 5, "minutes": 5.0, "folder": tmp_path, "progress": False}
+    with pytest.raises(Stop):
+        transfer.adapt(network("fast", size=16, classes=4), photos, on_epoch=stop, **options)
+    run = transfer.adapt(network("fast", size=16, classes=4), photos, resume=True, **options)
+    assert len(run.stages[1].history["loss"]) == 5
+    with pytest.raises(TrainingError, match="flip: True there, False now"):
+        transfer.adapt(network("fast", size=16, classes=4), photos, resume=True, augment=False, **options)
+
+
 def test_adapting_keeps_to_its_minutes(monkeypatch):
     now = [0.0]
     for module in (transfer.choice, transfer.probe, clock, loop):

@@ -17,6 +17,7 @@ from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
 from cnnhw.models.weights import load
 from cnnhw.training import presets
+from cnnhw.training.checkpoint import CHECKPOINT, saved_settings
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 from cnnhw.transfer import stages
@@ -183,6 +184,7 @@ def adapt(
     --------
     >>> from cnnhw import transfer
     >>> from cnnhw.training import presets
+    from cnnhw.training.checkpoint import CHECKPOINT, saved_settings
     >>> photos = presets.noise(count=40, side=32)  # in place of cnnhw.data.load("path/to/photos", size=32)
     >>> run = transfer.adapt("fast", photos, head_epochs=2, epochs=1, progress=False)
     >>> len(run.stages), run.kept in (1, 2)
@@ -190,6 +192,7 @@ def adapt(
     """
     begun = time.perf_counter()
     model = weights if isinstance(weights, Classifier) else source(weights, size=photos.size)
+    loading = time.perf_counter() - begun
     checkpoints = None if folder is None else Path(folder) / outputs.STAGES
     common: dict[str, Any] = {"seed": seed, "resume": resume, "progress": progress}
     if head is not None and not head.hidden:
@@ -202,7 +205,7 @@ def adapt(
         (run,) = transfer(
             model, photos, [first], head=head, folder=checkpoints and checkpoints / "head", on_epoch=on_epoch, **common
         )
-    left = minutes - (time.perf_counter() - begun) / 60
+    left = minutes - (loading + run.seconds_total) / 60  # predicting the test photos is no training
     if not epochs or (minutes and left <= 0):
         return joined([run], [first])
     second = tuning(model, photos, epochs, minutes=max(left, 0.0), augment=augment, class_weights=class_weights)
@@ -226,6 +229,10 @@ def tune(
 ) -> Run:  # fmt: skip
     """Take the second stage of :func:`adapt` after the `run` of the first, and keep the better of both."""
     model, before = run.model, len(run.history["loss"])
+    if resume and checkpoints and (checkpoints / "all" / "stage1" / CHECKPOINT).exists():
+        saved = saved_settings(checkpoints / "all" / "stage1")["recipe"]
+        measured = {name: saved[name] for name in ("minutes", "precision") if name in saved}
+        second = dataclasses.replace(second, recipe=dataclasses.replace(second.recipe, **measured))
     after_head = {name: value.clone() for name, value in model.state_dict().items()}
 
     def tell(epoch: int, row: dict[str, float]) -> None:
