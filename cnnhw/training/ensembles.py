@@ -30,6 +30,7 @@ from cnnhw.errors import TrainingError
 from cnnhw.models.blocks import Classifier, count_parameters
 from cnnhw.models.ensemble import joined
 from cnnhw.training import checkpoint
+from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 
@@ -113,7 +114,10 @@ def fit_ensemble(
             "photos": dataclasses.replace(photos, test=_none(photos.test)), "recipe": recipe, "of": of, "seed": seed,
             "folder": place, "resume": resume, "until": time.time() + seconds,
         }  # fmt: skip
-        _train(order, jobs, members, progress)
+        if members == 1:  # a process of its own would only take time to start
+            _alone(photos, recipe, of, seed, seconds, place, resume, progress)
+        else:
+            _train(order, jobs, members, progress)
         networks, notes = zip(*(_member(place, number, photos, of) for number in range(members)), strict=True)
     model = joined(networks)
     outputs = evaluation.predict(model, photos.validation)
@@ -136,7 +140,7 @@ def fit_ensemble(
         history=history,
         best_epoch=len(history["loss"]),
         predictions=evaluation.predict(model, photos.test).argmax(1),
-        threads=1,
+        threads=notes[0]["threads"],
         processes=count,
         precision=notes[0]["settings"]["precision"],
         first_losses=notes[0]["first_losses"],
@@ -168,6 +172,18 @@ def _validation_seconds(photos: PhotoSet, of: str, few: int = 64) -> float:
     start = time.perf_counter()
     evaluation.predict(model, some)
     return (time.perf_counter() - start) * max(1.0, len(photos.validation) / few)
+
+
+def _alone(
+    photos: PhotoSet, recipe: Recipe, of: str, seed: int, seconds: float, place: Path, resume: bool, progress: bool
+) -> None:
+    """Train the only member with all threads, in this process."""
+    folder = folder_of(place, 0)
+    saved = checkpoint.saved_settings(folder)["recipe"] if resume and (folder / checkpoint.CHECKPOINT).exists() else {}
+    minutes = saved.get("minutes", max(seconds, 1.0) / 60) if recipe.minutes else 0.0
+    model = models.create(of, len(photos.classes), seed=seed_of(seed, 0), size=photos.size)
+    photos, recipe = dataclasses.replace(photos, test=_none(photos.test)), dataclasses.replace(recipe, minutes=minutes)
+    fit(model, photos, recipe, seed=seed_of(seed, 0), folder=folder, resume=resume, progress=progress)
 
 
 def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, progress: bool) -> None:

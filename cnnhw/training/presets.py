@@ -23,7 +23,7 @@ _RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
 SIZES = (64, 96, 128)  # that `within` chooses from
 _FEW, _MANY = 8, 60  # epochs: fewer gain more from lower resolution, more gain nothing
 _EACH, _USUAL, _MOST = 8, 8, 16  # epochs of each member of an ensemble; members: usual, and beyond which few gain
-_LEAST = 2.5  # epochs: fewer are better trained by all processors together
+_LEAST = 5  # epochs: fewer are better trained by all processors together
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 
 
@@ -67,8 +67,8 @@ def within(
 
     On a CPU the plan is an ensemble of `fast` networks, trained side by side in a process for each processor. The
     largest resolution is taken that leaves each process time for eight epochs and does not enlarge the photos; in
-    what time there is beyond that, more of them are trained, up to 16. With less time than for two or three epochs,
-    one network is trained with all processors, and on a GPU always one: `best`. The schedule follows the clock, so that
+    what time there is beyond that, more of them are trained, up to 16. With less time than for five epochs each, one
+    network is trained with all processors, and on a GPU always one: `best`. The schedule follows the clock, so that
     training ends in time whatever the machine does meanwhile. The number format is the one in which this machine is
     faster.
 
@@ -115,7 +115,8 @@ def within(
     sides = (size,) if size else tuple(s for s in SIZES if s <= native) or (fitting(SIZES[0], native),)
     recipe = _RECIPES[name]()
     with system.threads(torch.get_num_threads() if alone else 1):
-        number_format, speed = faster(models.create(name, size=sides[0]).to(device), sides[0], recipe)
+        seconds = min(0.5, minutes / 4)  # of the time, about a hundredth
+        number_format, speed = faster(models.create(name, size=sides[0]).to(device), sides[0], recipe, seconds)
     area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
     epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}  # of each process
     side = max((s for s in sides if epochs[s] >= _FEW), default=sides[0])

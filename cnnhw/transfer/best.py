@@ -214,7 +214,7 @@ class _Search:
         recipe, photos = dataclasses.replace(plan.recipe, minutes=minutes), self.load(plan.size)
         common: dict[str, Any] = {"seed": self.seed, "resume": resume, "progress": self.progress}
         with self.charged() as runs:
-            if plan.members > 1:
+            if self.device is None or self.device.type == "cpu":
                 runs.append(fit_ensemble(photos, recipe, members=plan.members, of=plan.model, folder=folder, **common))
             else:
                 model = models.create(plan.model, len(photos.classes), seed=self.seed, size=plan.size).to(self.device)
