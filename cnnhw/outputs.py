@@ -50,6 +50,7 @@ PLAN = "plan.json"
 # what systems put into every folder that somebody looks into; it is left where it is
 _LITTER = {".ds_store", "thumbs.db", "desktop.ini", ".directory", "@eadir", "lost+found"}
 _CHECKPOINT = "checkpoint.safetensors"  # of cnnhw.training, which needs this module
+_PART = re.compile(r"head|all|member\d+")  # of a run, with checkpoints of its own
 _RECORD = re.compile(r".+-\d+-[0-9a-f]{8}\.json", re.DOTALL)
 _PLAN = re.compile(r"[^.].*\.json", re.DOTALL)
 _RUN_LIMIT = 16 * 2**20  # bytes of run.json
@@ -155,12 +156,13 @@ def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:
 
 def remove_stages(folder: Path) -> None:
     """Remove the checkpoints of a run's parts, and their folders unless they hold anything else."""
-    if not _stages(folder):
-        return
-    for part in _names(folder / STAGES) - {PLAN}:
-        remove_checkpoints(folder / STAGES / part)
+    top = folder / STAGES
+    for part in _names(top):
+        if _PART.fullmatch(part):
+            remove_checkpoints(top / part)
+    if _is_plan(top / PLAN):
+        (top / PLAN).unlink()
     with contextlib.suppress(OSError):
-        (folder / STAGES / PLAN).unlink(missing_ok=True)
         (folder / STAGES).rmdir()
 
 

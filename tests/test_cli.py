@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 import pytest
 
 import cnnhw
-from cnnhw import plots
+from cnnhw import outputs, plots
 from cnnhw.book import registry
 from cnnhw.errors import CnnhwError
 
@@ -64,20 +65,25 @@ def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch
     summary = json.loads((folder.parent / "runs/fast-pets-1/run.json").read_text())
     assert (summary["recipe"]["flip"], summary["recipe"]["shift"]) == (False, 0)
 
-    from cnnhw.training import presets
 
-    monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 12 / 54)  # 12 epochs a minute's nine tenths
-    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
+def test_best_says_what_it_tried_and_what_did_best(folder, run):
+    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 0.1)
     assert code == 0, err
-    assert "best: " in out
-    assert "up to 60 s at 32x32 pixels" in out
+    assert "The best in 6 s" in out
+    assert re.search(r"On the validation photos: features from ImageNet, a new head 0\.\d+, from scratch 0\.\d+", out)
     summary = json.loads((folder.parent / "runs/best-pets-0/run.json").read_text())
-    assert summary["recipe"]["minutes"] == pytest.approx(1, abs=0.1)
-    assert summary["recipe"]["precision"] == "float32"  # as fast as the other
-    assert summary["seconds_total"] > summary["seconds"]
-    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 0.1, "--seed", 3)
+    assert len(summary["candidates"]) == 2
+    assert summary["seconds_total"] < 8
+    assert "features from ImageNet" in (folder.parent / "runs/best-pets-0/report.html").read_text(encoding="utf-8")
+
+
+def test_an_ensemble_is_trained_and_used_as_one_network(folder, run):
+    code, out, err = run("train", "ensemble", "--data", "pets", "--size", 16, "--epochs", 1)
     assert code == 0, err
-    assert "fast: " in out  # too little time for the larger network
+    assert "8 networks fast, each" in out
+    assert {path.name for path in (folder.parent / "runs/ensemble-pets-0").iterdir()} == {*outputs.RUN}
+    code, out, err = run("predict", "runs/ensemble-pets-0", str(folder))
+    assert code == 0, err
 
 
 def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
@@ -87,15 +93,14 @@ def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(presets.training, "speed", lambda *_, **__: 28 * 12 / 54)
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "predict", interrupt)
-        code, _, _ = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1)
+        code, _, _ = run("train", "ensemble", "--data", "pets", "--size", 32, "--minutes", 0.1)
     assert code == 130
-    monkeypatch.setattr(presets.training, "speed", interrupt)
-    code, out, err = run("train", "best", "--data", "pets", "--size", 32, "--minutes", 1, "--resume")
+    monkeypatch.setattr(presets, "within", interrupt)
+    code, out, err = run("train", "ensemble", "--data", "pets", "--size", 32, "--minutes", 0.1, "--resume")
     assert code == 0, err
-    assert "up to 60 s" in out
+    assert "at 32x32 pixels, up to 5 s" in out or "up to 6 s" in out
 
 
 def test_any_network_is_trained_for_minutes(folder, run):

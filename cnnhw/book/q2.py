@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
+from cnnhw.book import base
 from cnnhw.book.rates import RATES, RESNETS, deep, resnet
 from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import LOSS_AREA, SECONDS, Measure
@@ -68,4 +70,60 @@ _Q2 = Study(
     ),
     claims=_CLAIMS,
 )
-STUDIES = (_Q2,)
+
+_LARGE = replace(base.RECIPE, shift=4)  # of 64 pixels
+
+# The rates are what `cnnhw study tune` chose.
+_RATES = {
+    "d20_residual": 2e-3, "d20_plain": 2e-3, "d8_residual": 2e-3, "d8_plain": 2e-3,
+    "d20_residual_no_norm": 2e-3, "d20_plain_no_norm": 2e-3, "residual": 2e-3, "plain": 2e-3,
+}  # fmt: skip
+
+_DEPTH = Study(
+    name="q2_depth",
+    question="Do residual connections gain more in a deeper network?",
+    data="tiny5",
+    size=32,
+    arms=tuple(base.arm(name, "resnet", _RATES[name], RESNETS[name]) for name in _RATES if name in RESNETS),
+    may_guess=("d20_residual_no_norm", "d20_plain_no_norm"),
+    questions=(
+        base.question(
+            "q2-depth", ("d20_residual", "d20_plain", "d8_residual", "d8_plain"),
+            "Residual connections gain more at depth 20 than at depth 8.",
+            chapter="q2", study="q2_depth", role="primary", prediction="higher", delta=5.0, known="in part",
+            held="photos, recipe, width, batch norm and the number of epochs",
+            varied=("options.shortcuts", "options.depth"),
+        ),
+        base.question(
+            "q2-depth-loss", ("d20_residual", "d20_plain"),
+            "At depth 20, residual connections lower the training loss, averaged over the epochs.",
+            chapter="q2", study="q2_depth", role="exploratory", prediction="lower", delta=0.05, measure=LOSS_AREA,
+            held="photos, recipe, depth and batch norm", known="in part",
+        ),
+        base.question(
+            "q2-depth-no-norm", ("d20_residual_no_norm", "d20_plain_no_norm"),
+            "At depth 20 without batch norm, residual connections raise the accuracy.",
+            chapter="q2", study="q2_depth", role="exploratory", prediction="higher", delta=2.5,
+            held="photos, recipe and depth", known="in part",
+        ),
+    ),
+)  # fmt: skip
+_DEEP = Study(
+    name="q2_deep",
+    question="Do residual connections change the accuracy of Q1's deeper network, once it is trained to convergence?",
+    data="tiny5",
+    size=64,
+    arms=(
+        base.arm("residual", "q1_deep_residual", _RATES["residual"], recipe=_LARGE),
+        base.arm("plain", "q1_deep", _RATES["plain"], recipe=_LARGE),
+    ),
+    questions=(
+        base.question(
+            "q2-deep", ("residual", "plain"),
+            "In Q1's deeper network, trained to convergence, residual connections change less than matters.",
+            chapter="q2", study="q2_deep", role="secondary", prediction="no difference that matters", delta=2.5,
+            held="photos, recipe and layers", known="in part",
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_Q2, _DEPTH, _DEEP)

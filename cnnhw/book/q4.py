@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cnnhw import evaluation, features
-from cnnhw.book import i, speed
+from cnnhw.book import base, i, speed
 from cnnhw.book.rates import RATES, SEEDS, deep
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
@@ -163,4 +163,84 @@ _Q4_SCALES = Study(
     measures=(_scales,),
     claims=_SCALE_CLAIMS,
 )  # fmt: skip
-STUDIES = (Q4, _Q4_FAST, _Q4_SCALES)
+
+# The rates are what `cnnhw study tune` chose.
+_TUNED = dict.fromkeys(("threes", "channels", "macs", "parameters", "one_scale", *SCALES), 0.02)
+_MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=12, precision="bfloat16")
+_MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, shift=3)
+
+
+def _fast(name: str, model: str, options: Mapping[str, Any] = {}, **change: Any) -> Arm:
+    """Return an arm of the fast recipe with all photos, each seed's own cut."""
+    kind = name.split("_on_")[0]
+    settings = {"recipe": _MODULES_RECIPE, "protocols": ("own_cut",), **change}
+    return base.arm(name, model, _TUNED[kind], options, **settings)
+
+
+_MODULES = Study(
+    name="q4_modules",
+    question="What do Inception modules do to the most accurate network so far, with each convolution a module?",
+    data="tiny5",
+    size=64,
+    arms=(
+        _fast("threes", "fast"),
+        *(_fast(name, "fast_inception", options) for name, options in FAST_OPTIONS.items()),
+    ),
+    questions=(
+        base.question(
+            "q4-modules", ("channels", "threes"),
+            "With each 3x3 convolution an Inception module of as many channels, the fast network is less accurate.",
+            chapter="q4", study="q4_modules", role="primary", prediction="lower", delta=2.5, known="in part",
+            held="photos, recipe, stages and channels",
+        ),
+        base.question(
+            "q4-modules-macs", ("macs", "threes"),
+            "With modules of as many multiply-adds, the fast network's accuracy changes less than matters.",
+            chapter="q4", study="q4_modules", prediction="no difference that matters", delta=2.5,
+            held="photos, recipe, stages and multiply-adds", varied=("model", "options.widths"),
+        ),
+        base.question(
+            "q4-modules-parameters", ("parameters", "threes"),
+            "With modules of as many parameters, the fast network's accuracy changes less than matters.",
+            chapter="q4", study="q4_modules", role="exploratory", prediction="no difference that matters", delta=2.5,
+            held="photos, recipe, stages and parameters", varied=("model", "options.widths"),
+        ),
+        base.question(
+            "q4-modules-one-scale", ("channels", "one_scale"),
+            "Kernels of several sides change the accuracy of the modules less than matters.",
+            chapter="q4", study="q4_modules", role="exploratory", prediction="no difference that matters", delta=2.5,
+            held="photos, recipe, topology and channels",
+        ),
+    ),
+)  # fmt: skip
+_MIXTURE = Study(
+    name="q4_mixture",
+    question="Do kernels of several sides pay where objects of many sizes are mixed?",
+    data="scenes_wide",
+    size=48,
+    arms=tuple(
+        _fast(
+            f"{plan}_on_{mixture}", "fast_inception", SCALES[plan], recipe=_MIXTURE_RECIPE, data=data,
+            protocols=("own_cut", "train_10"),
+        )
+        for plan in SCALES
+        for mixture, data in {"wide": "scenes_wide", "narrow": "scenes_middle"}.items()
+    ),
+    questions=(
+        base.question(
+            "q4-mixture", ("mixed_on_wide", "narrow_on_wide", "mixed_on_narrow", "narrow_on_narrow"),
+            "Kernels of several sides gain more over 3x3 where sizes are mixed than where they are alike.",
+            chapter="q4", study="q4_mixture", prediction="higher", delta=2.5,
+            held="recipe, topology, multiply-adds and the number of scenes",
+            varied=("options.kernels", "options.widths", "data"),
+        ),
+        base.question(
+            "q4-mixture-wide", ("wide_on_wide", "narrow_on_wide", "wide_on_narrow", "narrow_on_narrow"),
+            "Large kernels alone gain more over 3x3 where sizes are mixed than where they are alike.",
+            chapter="q4", study="q4_mixture", role="exploratory", prediction="higher", delta=2.5,
+            held="recipe, topology, multiply-adds and the number of scenes",
+            varied=("options.kernels", "options.widths", "data"),
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
