@@ -60,7 +60,7 @@ def test_fast_and_best_are_trained_by_their_own_recipes(folder, run, monkeypatch
     summary = json.loads((folder.parent / "runs/fast-pets-0/run.json").read_text())
     assert summary["recipe"]["optimizer"] == "muon"
     assert (summary["recipe"]["epochs"], summary["recipe"]["batch_size"], summary["size"]) == (2, 64, 32)
-    code, out, err = run("train", "fast", "--data", "pets", "--epochs", 1, "--size", 32, "--seed", 1, "--no-augment")
+    code, _, err = run("train", "fast", "--data", "pets", "--epochs", 1, "--size", 32, "--seed", 1, "--no-augment")
     assert code == 0, err
     summary = json.loads((folder.parent / "runs/fast-pets-1/run.json").read_text())
     assert (summary["recipe"]["flip"], summary["recipe"]["shift"]) == (False, 0)

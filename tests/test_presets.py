@@ -35,19 +35,21 @@ def speeds(monkeypatch):
     """Two processors, of which each trains ``fast`` on 1,000 photos of 64 pixels a second, half as many in bfloat16."""
 
     def speed(model, photos, recipe, *, seconds):
-        assert (model.name, torch.get_num_threads()) == ("fast", 1)
-        return 1000 * (64 / photos.size) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
+        assert torch.get_num_threads() == 1
+        each = {"fast": 1000, "best": 400}[model.name]
+        return each * (64 / photos.size) ** 2 / (2 if recipe.precision == "bfloat16" else 1)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(presets.training, "speed", speed)
 
 
-def test_more_time_gives_more_networks_and_then_a_larger_resolution(speeds):
+def test_more_time_gives_more_networks_then_a_larger_resolution_then_larger_networks(speeds):
     plans = [presets.within(minutes, 5000) for minutes in (0.1, 0.5, 1, 3, 30, 300)]
     assert [(plan.model, plan.size, plan.members) for plan in plans] == [
-        ("fast", 64, 1), ("fast", 64, 2), ("fast", 64, 4), ("fast", 128, 4), ("fast", 128, 16), ("fast", 128, 16),
+        ("fast", 64, 1), ("fast", 64, 2), ("fast", 64, 4), ("fast", 128, 2), ("fast", 128, 16), ("best", 128, 16),
     ]  # fmt: skip
     assert [plan.recipe.minutes for plan in plans] == pytest.approx([0.1, 0.5, 1, 3, 30, 300], abs=0.02)
+    assert plans[-1].recipe.mixup == Recipe.best().mixup
 
 
 def test_a_gpu_trains_one_network(monkeypatch):

@@ -21,8 +21,9 @@ __all__ = ["SIZES", "Plan", "affordable", "faster", "fitting", "names", "noise",
 
 _RECIPES = {"fast": Recipe.fast, "best": Recipe.best}
 SIZES = (64, 96, 128)  # that `within` chooses from
-_FEW, _MANY = 8, 60  # epochs: fewer gain more from lower resolution, more gain nothing
-_EACH, _USUAL, _MOST = 8, 8, 16  # epochs of each member of an ensemble; members: usual, and beyond which few gain
+_MANY = 60  # epochs: more gain nothing
+_EACH, _BEST = 10, 12  # epochs of each member of an ensemble, `fast` and `best`: with fewer, take lower resolution
+_USUAL, _MOST = 8, 16  # members: usual, and beyond which they gain little
 _LEAST = 5  # epochs: fewer are better trained by all processors together
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 
@@ -66,11 +67,11 @@ def within(
     """Plan for the highest accuracy within a budget of time, from a measurement of this machine.
 
     On a CPU the plan is an ensemble of `fast` networks, trained side by side in a process for each processor. The
-    largest resolution is taken that leaves each process time for eight epochs and does not enlarge the photos; in
-    what time there is beyond that, more of them are trained, up to 16. With less time than for five epochs each, one
-    network is trained with all processors, and on a GPU always one: `best`. The schedule follows the clock, so that
-    training ends in time whatever the machine does meanwhile. The number format is the one in which this machine is
-    faster.
+    largest resolution is taken that leaves each process time for ten epochs and does not enlarge the photos; in
+    what time there is beyond that, more of them are trained, up to 16, or else fewer of the larger kind, `best`. With
+    less time than for five epochs each, one network is trained with all processors, and on a GPU always one: `best`.
+    The schedule follows the clock, so that training ends in time whatever the machine does meanwhile. The number
+    format is the one in which this machine is faster.
 
     Parameters
     ----------
@@ -111,21 +112,28 @@ def within(
         raise ValueError(f"a plan needs time and photos, not {minutes} minutes and {count} photos")
     begun = time.perf_counter()
     alone = device is not None and device.type != "cpu"
-    name, processes = ("best", 1) if alone else ("fast", os.cpu_count() or 1)
+    processes = 1 if alone else os.cpu_count() or 1
     sides = (size,) if size else tuple(s for s in SIZES if s <= native) or (fitting(SIZES[0], native),)
-    recipe = _RECIPES[name]()
-    with system.threads(torch.get_num_threads() if alone else 1):
-        seconds = min(0.5, minutes / 4)  # of the time, about a hundredth
-        number_format, speed = faster(models.create(name, size=sides[0]).to(device), sides[0], recipe, seconds)
-    area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
-    epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}  # of each process
-    side = max((s for s in sides if epochs[s] >= _FEW), default=sides[0])
-    members = min(processes * max(round(epochs[side] / _EACH), 1), max(_MOST, processes))
-    if alone or epochs[side] < _LEAST:
-        members = 1
+
+    def choose(name: str, each: float) -> tuple[Plan, float]:
+        """Return the plan for members of a kind, and how many epochs each process has time for."""
+        recipe, model = _RECIPES[name](), models.create(name, size=sides[0]).to(device)
+        with system.threads(torch.get_num_threads() if alone else 1):
+            number_format, speed = faster(model, sides[0], recipe, min(0.5, minutes / 4))  # about a hundredth
+        area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
+        epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}
+        side = max((s for s in sides if epochs[s] >= each), default=sides[0])
+        members = processes * max(round(epochs[side] / each), 1)
+        return Plan(name, side, dataclasses.replace(_RECIPES[name](_MANY), precision=number_format), members), epochs[
+            side
+        ]
+
+    plan, epochs = choose("best" if alone else "fast", _EACH)
+    if not alone and plan.members > max(_MOST, processes):  # more of them would gain little
+        plan, epochs = choose("best", _BEST)
+    members = 1 if alone or epochs < _LEAST else min(plan.members, max(_MOST, processes))
     left = max(minutes - (time.perf_counter() - begun) / 60, minutes / 2)
-    recipe = dataclasses.replace(_RECIPES[name](_MANY), minutes=left, precision=number_format)
-    return Plan(name, side, recipe, members)
+    return dataclasses.replace(plan, members=members, recipe=dataclasses.replace(plan.recipe, minutes=left))
 
 
 def fitting(side: int, native: int) -> int:
