@@ -260,17 +260,18 @@ plt.show()
 # Within a budget of time
 # -----------------------
 #
-# For photos of your own, ``cnnhw train best --minutes 10 --data FOLDER`` measures the machine for a second and
-# plans: the largest resolution, up to that of the photos, which leaves time for a dozen passes. The schedule then follows
-# the clock, so that training ends in time whatever else the machine does. The plan here for a thousand photos, in half a
-# minute and in ten:
+# For photos of your own, ``cnnhw train ensemble --minutes 10 --data FOLDER`` measures the machine for a second and plans:
+# a process for each processor, in which networks are trained one after the other; the largest resolution, up to that of the
+# photos, which leaves each of them time for some ten passes; and as many networks as there is time for. Their mean answers.
+# The schedule follows the clock, so that training ends in time whatever else the machine does. The plan here for a thousand
+# photos, in half a minute and in ten:
 
 from cnnhw.training import presets
 
 for minutes in (0.5, 10):
     plan = presets.within(minutes, 1000)
     print(
-        f"{minutes:4} minutes: {plan.model} at {plan.size} pixels in {plan.recipe.precision}"
+        f"{minutes:4} minutes: {plan.members} {plan.model} at {plan.size} pixels in {plan.recipe.precision}"
     )
 
 # %%
