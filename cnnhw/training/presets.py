@@ -24,6 +24,7 @@ SIZES = (64, 96, 128)  # that `within` chooses from
 _MANY = 60  # epochs: more gain nothing
 _EACH, _BEST = 10, 12  # epochs of each member of an ensemble, `fast` and `best`: with fewer, take lower resolution
 _USUAL, _MOST = 8, 16  # members: usual, and beyond which they gain little
+_PLENTY = 3  # times as many could be trained: then larger ones are
 _LEAST = 5  # epochs: fewer are better trained by all processors together
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 
@@ -124,16 +125,16 @@ def within(
         epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}
         side = max((s for s in sides if epochs[s] >= each), default=sides[0])
         members = processes * max(round(epochs[side] / each), 1)
-        return Plan(name, side, dataclasses.replace(_RECIPES[name](_MANY), precision=number_format), members), epochs[
-            side
-        ]
+        recipe = dataclasses.replace(_RECIPES[name](_MANY), precision=number_format)
+        return Plan(name, side, recipe, members), epochs[side]
 
-    plan, epochs = choose("best" if alone else "fast", _EACH)
-    if not alone and plan.members > max(_MOST, processes):  # more of them would gain little
-        plan, epochs = choose("best", _BEST)
-    members = 1 if alone or epochs < _LEAST else min(plan.members, max(_MOST, processes))
+    most = max(_MOST, processes)
+    found, epochs = choose("best" if alone else "fast", _EACH)
+    if not alone and found.members > _PLENTY * most:
+        found, epochs = choose("best", _BEST)
+    members = 1 if alone or epochs < _LEAST else min(found.members, most)
     left = max(minutes - (time.perf_counter() - begun) / 60, minutes / 2)
-    return dataclasses.replace(plan, members=members, recipe=dataclasses.replace(plan.recipe, minutes=left))
+    return dataclasses.replace(found, members=members, recipe=dataclasses.replace(found.recipe, minutes=left))
 
 
 def fitting(side: int, native: int) -> int:
