@@ -25,6 +25,7 @@ _MANY = 60  # epochs: more gain nothing
 _EACH, _BEST = 10, 12  # epochs of each member of an ensemble, `fast` and `best`: with fewer, take lower resolution
 _USUAL, _MOST = 8, 16  # members: usual, and beyond which they gain little
 _PLENTY = 3  # times as many could be trained: then larger ones are
+_SHORTEST = 5.0  # seconds of a member: each takes some time to begin
 _LEAST = 5  # epochs: fewer are better trained by all processors together
 _RESERVE = 0.9  # of the budget, as validation takes time, too
 
@@ -124,7 +125,7 @@ def within(
         area = statistics.fmean((recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1))
         epochs = {s: affordable([speed / area * (sides[0] / s) ** 2], count, minutes) for s in sides}
         side = max((s for s in sides if epochs[s] >= each), default=sides[0])
-        members = processes * max(round(epochs[side] / each), 1)
+        members = processes * max(round(min(epochs[side] / each, 60 * minutes / _SHORTEST)), 1)
         recipe = dataclasses.replace(_RECIPES[name](_MANY), precision=number_format)
         return Plan(name, side, recipe, members), epochs[side]
 
