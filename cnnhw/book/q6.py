@@ -9,8 +9,20 @@ from typing import Any
 from cnnhw import features
 from cnnhw.book import base
 from cnnhw.book.q5 import (
-    EPOCHS, FROM_Q4, GROUPS, IMAGENET, OVER_SPLITS, Q4_NETWORK, SOURCE, SOURCES, flowers, folded, probe, probe_then,
-    tune, tune_fast,
+    EPOCHS,
+    FROM_Q4,
+    GROUPS,
+    IMAGENET,
+    OVER_SPLITS,
+    Q4_NETWORK,
+    SOURCE,
+    SOURCES,
+    flowers,
+    folded,
+    probe,
+    probe_then,
+    tune,
+    tune_fast,
 )  # fmt: skip
 from cnnhw.book.rates import RATES
 from cnnhw.data.photoset import PhotoSet
@@ -254,8 +266,7 @@ _FROZEN = Study(
     size=64,
     arms=tuple(
         folded(
-            f"{name}_{percent}", (probe(epochs, learning_rate=_TUNED[f"{name}_{percent}"], precision="bfloat16"),),
-            percent, head=head,
+            f"{name}_{percent}", (probe(epochs, learning_rate=_TUNED[f"{name}_{percent}"]),), percent, head=head
         )
         for percent, epochs in _FROZEN_EPOCHS.items()
         for name, head in _HEADS.items()

@@ -270,14 +270,21 @@ def study_plan(names: Sequence[str], every: bool, sd: float | None, measure: boo
     records = store.read(where=where)
     chosen = [registry.get(name) for name in names or registry.names()]
     made = []
-    for one in [one for one in chosen if one.questions or not every]:
-        if not one.questions:
+    for one in chosen:
+        jobs = one.jobs() if one.questions else queue.pending(one.jobs(), where)
+        if not one.questions and not every:
             raise click.UsageError(f"{one.name} has no questions: there is nothing to plan.")
+        if not jobs:
+            continue
         costs: dict[str, float] = {}
         if measure:
             system.keep_freed()  # as in the processes that train
-            costs = {job.arm.name: seconds for job, seconds in queue.estimate(one.jobs()).items()}
-        made.append(plans.make(one, registry.QUESTIONS, records, sd, costs))
+            costs = {job.arm.name: seconds for job, seconds in queue.estimate(jobs).items()}
+        made.append(
+            plans.make(one, registry.QUESTIONS, records, sd, costs)
+            if one.questions
+            else plans.rest(one, records, costs)
+        )
         click.echo("\n".join(made[-1].lines()))
     if every:
         known = [one.minutes for one in made if one.minutes is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,19 @@ from cnnhw.studies.statistics import correct
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Job, Study
 
-__all__ = ["Outlook", "Plan", "Spread", "check_planned", "following", "make", "run", "spread", "widths", "write"]
+__all__ = [
+    "Outlook",
+    "Plan",
+    "Spread",
+    "check_planned",
+    "following",
+    "make",
+    "rest",
+    "run",
+    "spread",
+    "widths",
+    "write",
+]
 
 _PHOTO_SHARE = (
     0.1  # of the variance between photos, what every seed shares: first edition, median 0.05, 0.2 at the 80th
@@ -107,7 +120,8 @@ class Plan:
                 said = f"half-width {one.half_width:.3g} {unit} expected of {one.seeds} {kind}{basis}"
             want = f"wanted {asked.delta / 2:g}" if asked.role != "exploratory" else "exploratory"
             out.append(f"{self.study.name:14} {asked.id:24} {asked.role:11} {want:14} {said}")
-        cost = "not known before the pilot" if self.minutes is None else f"{self.minutes:.0f} core-minutes"
+        unknown = "not known before the pilot" if self.outlooks else "not known before the first"
+        cost = unknown if self.minutes is None else f"{self.minutes:.0f} core-minutes"
         spent = f"; tuning and pilot {self.tuning:.0f}" if self.tuning else ""
         out.append(f"{self.study.name:14} {sum(self.runs.values())} runs, {cost}{spent}")
         return out
@@ -211,6 +225,18 @@ def make(
         spent * study.threads / _MINUTE,
         tuple(dict.fromkeys(faults)),
     )
+
+
+def rest(study: Study, records: Sequence[Record], seconds: Mapping[str, float] | None = None) -> Plan:
+    """Say what is left to run of a study that asks nothing, and so is neither tuned nor planned."""
+    own = [record for record in records if record.study == study.name]
+    done = {record.key for record in own}
+    runs = Counter(job.arm.name for job in study.jobs() if job.key not in done)
+    took = {arm: statistics.fmean(r.content["seconds"] for r in own if r.arm == arm) for arm in {r.arm for r in own}}
+    costs = {**(seconds or {}), **took}
+    known = runs.keys() <= costs.keys()
+    minutes = sum(count * costs[arm] for arm, count in runs.items()) * study.threads / _MINUTE if known else None
+    return Plan(study, (), runs, minutes, 0.0, ())
 
 
 def _outlook(question: Question, asked: Sequence[Question], basis: str, found: Spread | None) -> Outlook:
