@@ -17,6 +17,7 @@ from cnnhw.studies.measures import MEASURES
 from cnnhw.studies.questions import EXPLORATORY
 from cnnhw.studies.study import Arm, Job
 from cnnhw.training import Recipe, presets
+from cnnhw_docs import sound
 
 ASKED = [study for study in map(registry.get, registry.names()) if study.questions]
 CHAPTERS = ("q1", "q2", "q3", "q4", "q5", "q6", "i", "ii", "iii")
@@ -83,12 +84,36 @@ def test_the_table_of_all_plans_has_every_question_and_what_is_left_without_one(
     assert {row[0] for row in rows[:-1]} == asking | left
 
 
+def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "estimate", lambda jobs, seconds=20.0: dict.fromkeys(jobs, 60.0))
+    call = ["study", "plan", "--all", "--sd", "1.5", "--records", str(tmp_path / "records")]
+    result = CliRunner().invoke(cli, [*call, "--measure"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert not [line for line in lines if "not known before" in line]
+    again = CliRunner().invoke(cli, call)  # with what was measured
+    assert again.output.splitlines() == [line for line in lines if not line.startswith("Seconds")]
+    costs = plan.costs(tmp_path / "records")
+    made = [plan.make(study, registry.QUESTIONS, [], 1.5, costs[study.name]) for study in ASKED]
+    for one in made:
+        assert one.minutes == sum(one.runs.values())
+        assert one.tuning == pytest.approx(tuning.RUNS * len(one.study.arms))
+    text = sound.planned(made).astext()
+    for question in registry.QUESTIONS:
+        assert question.id in text
+    assert text.endswith(f"{sum(one.tuning for one in made):.0f}, {sum(one.minutes for one in made):.0f}")
+    assert "not measured yet" in sound.planned([plan.make(ASKED[0], registry.QUESTIONS, [])]).astext()
+    (tmp_path / "records" / "plans" / "costs.json").write_text("[]")
+    result = CliRunner().invoke(cli, call)
+    assert "costs.json cannot be read" in str(result.exception)
+
+
 def test_what_is_left_of_a_study_without_questions_is_counted():
     study = dataclasses.replace(registry.get("source"), name="s")
     made = plan.rest(study, [], {"fast": 30.0})
     assert made.runs == {"fast": len(study.jobs())}
     assert made.minutes == pytest.approx(len(study.jobs()) / 2)
-    assert made.lines() == [f"{'s':14} {len(study.jobs())} runs, {made.minutes:.0f} core-minutes"]
+    assert made.lines() == [f"{'s':16} {len(study.jobs())} runs, {made.minutes:.0f} core-minutes"]
     assert plan.rest(study, []).lines()[0].endswith("runs, not known before the first")
     done = studies.records("q1")
     assert plan.rest(registry.get("q1"), done).runs == {}
