@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cnnhw import models, studies, transfer
@@ -131,6 +132,17 @@ def test_scratch_is_given_the_computing_of_the_source():
         for name in ("transfer", "scratch")
     ]
     assert same[0] == same[1]
+
+
+def test_the_control_keeps_the_first_layer_and_has_the_same_head():
+    states = []
+    for arm in registry.get("q6_pays").arms[:2]:
+        model = models.create("fast", 5, seed=3, size=32)
+        transfer.begin(model, 5, 7, head=arm.head, fresh_from=arm.fresh_from, size=32)
+        states.append({name: value for name, value in model.state_dict().items() if value.dim() > 1})
+    same = [name for name, value in states[0].items() if torch.equal(value, states[1][name])]
+    assert same == ["features.stem.weight", "head.linear.weight"]
+    assert len(states[0]) > len(same)
 
 
 def test_in_every_order_each_part_learns_for_as_many_steps():
