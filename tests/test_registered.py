@@ -104,6 +104,10 @@ def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeyp
         assert question.id in text
     assert text.endswith(f"{sum(one.tuning for one in made):.0f}, {sum(one.minutes for one in made):.0f}")
     assert "not measured yet" in sound.planned([plan.make(ASKED[0], registry.QUESTIONS, [])]).astext()
+    both = [registry.get("source"), registry.get("q1")]
+    left = plan.account(both, registry.QUESTIONS, studies.records("q1"), None, costs)
+    assert [one.study.name for one in left] == ["source"]
+    assert "13 runs to come" in sound.planned(left).astext()
     (tmp_path / "records" / "plans" / "costs.json").write_text("[]")
     result = CliRunner().invoke(cli, call)
     assert "costs.json cannot be read" in str(result.exception)

@@ -272,22 +272,18 @@ def study_plan(names: Sequence[str], every: bool, sd: float | None, measure: boo
         raise click.UsageError("Name studies, or give --all.")
     records = store.read(where=where)
     chosen = [registry.get(name) for name in names or registry.names()]
-    made, costs = [], plans.costs(where)
-    done = {(record.study, record.key) for record in records}
-    for one in chosen:
-        jobs = [job for job in one.jobs() if one.questions or (one.name, job.key) not in done]
-        if not one.questions and not every:
-            raise click.UsageError(f"{one.name} has no questions: there is nothing to plan.")
-        if not jobs:
-            continue
-        if measure:
-            system.keep_freed()  # as in the processes that train
-            costs[one.name] = {job.arm.name: seconds for job, seconds in queue.estimate(jobs).items()}
-        own = costs.get(one.name)
-        made.append(
-            plans.make(one, registry.QUESTIONS, records, sd, own) if one.questions else plans.rest(one, records, own)
-        )
-        click.echo("\n".join(made[-1].lines()))
+    if silent := [one.name for one in chosen if not one.questions and not every]:
+        raise click.UsageError(f"{silent[0]} has no questions: there is nothing to plan.")
+    costs = plans.costs(where)
+    if measure:
+        system.keep_freed()  # as in the processes that train
+        done = {(record.study, record.key) for record in records}
+        for one in chosen:
+            if jobs := [job for job in one.jobs() if one.questions or (one.name, job.key) not in done]:
+                costs[one.name] = {job.arm.name: seconds for job, seconds in queue.estimate(jobs).items()}
+    made = plans.account(chosen, registry.QUESTIONS, records, sd, costs)
+    for ready in made:
+        click.echo("\n".join(ready.lines()))
     if every:
         if measure:
             click.echo(f"Seconds of a run of each arm: {plans.write_costs(costs, where)}")

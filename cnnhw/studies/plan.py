@@ -27,8 +27,8 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Job, Study
 
 __all__ = [
-    "Outlook", "Plan", "Spread", "check_planned", "costs", "following", "make", "rest", "run", "spread", "widths",
-    "write", "write_costs",
+    "Outlook", "Plan", "Spread", "account", "check_planned", "costs", "following", "make", "rest", "run", "spread",
+    "widths", "write", "write_costs",
 ]  # fmt: skip
 
 _PHOTO_SHARE = (
@@ -230,6 +230,22 @@ def rest(study: Study, records: Sequence[Record], seconds: Mapping[str, float] |
     known = runs.keys() <= costs.keys()
     minutes = sum(count * costs[arm] for arm, count in runs.items()) * study.threads / _MINUTE if known else None
     return Plan(study, (), runs, minutes, 0.0, ())
+
+
+def account(
+    studies: Sequence[Study],
+    asked: Sequence[Question],
+    records: Sequence[Record],
+    sd: float | None = None,
+    seconds: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Plan]:
+    """Plan all studies that ask something or have runs left, from `seconds` of a run by study and arm: see `make`."""
+    costs = seconds or {}
+    made = (
+        make(one, asked, records, sd, costs.get(one.name)) if one.questions else rest(one, records, costs.get(one.name))
+        for one in studies
+    )
+    return [one for one in made if one.runs]
 
 
 def _outlook(question: Question, asked: Sequence[Question], basis: str, found: Spread | None) -> Outlook:

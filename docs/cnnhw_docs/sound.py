@@ -1,6 +1,6 @@
 """``.. soundness:: STUDY``: whether a study's arms have learnt, were tuned alike, and differ in the one thing named.
 
-``.. plans::`` is what ``cnnhw study plan --all`` says: half-widths and costs of all studies that ask something.
+``.. plans::`` is what ``cnnhw study plan --all`` says: half-widths and costs of all studies that are to be run.
 """
 
 from __future__ import annotations
@@ -53,10 +53,8 @@ class Plans(SphinxDirective):
     """``.. plans::``."""
 
     def run(self) -> list[nodes.Node]:
-        costs, found = plan.costs(), records.every()
-        asking = [study for study in map(registry.get, registry.names()) if study.questions]
-        made = [plan.make(one, registry.QUESTIONS, found, _SD, costs.get(one.name)) for one in asking]
-        return [planned(made)]
+        every = [registry.get(name) for name in registry.names()]
+        return [planned(plan.account(every, registry.QUESTIONS, records.every(), _SD, plan.costs()))]
 
 
 def planned(made: list[plan.Plan]) -> nodes.table:
@@ -72,6 +70,8 @@ def planned(made: list[plan.Plan]) -> nodes.table:
             wanted = "" if asked.role == "exploratory" else f"{asked.delta / 2:g} {asked.measure.unit}"
             rows.append((one.study.name, asked.id, asked.role, wanted, f"{half} {count}{guess}", cost))
             cost = ""
+        if not one.outlooks:
+            rows.append((one.study.name, "", "", "", f"{sum(one.runs.values())} runs to come", cost))
     tuned, runs = sum(one.tuning for one in made), sum(one.minutes or 0.0 for one in made)
     rows.append(("all", "", "", "", "", f"{tuned:.0f}, {runs:.0f}"))
     return _table(_PLANNED, rows, (14, 22, 12, 14, 22, 16))
