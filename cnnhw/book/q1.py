@@ -93,11 +93,11 @@ SEARCH = (
         arm={"size": 64},
     ),
     Step(
-        "residual", "The chapter on speed has a better network: halved early, with residual blocks in its last stages.",
+        "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
         arm={"model": "fast"},
     ),
     Step(
-        "fast_recipe", "It has a better recipe, too: Muon, a whitened first layer, smoothed labels, rising resolution.",
+        "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
         recipe=_FAST,
     ),
     Step(
@@ -105,7 +105,7 @@ SEARCH = (
         recipe={"epochs": 24},
     ),
     Step(
-        "more_photos", "All training photos in place of half of them gain more than any change of the network.",
+        "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
         arm={"protocols": ("own_cut",)},
     ),
 )  # fmt: skip
