@@ -326,6 +326,30 @@ def test_a_study_that_has_learnt_and_was_tuned_alike_is_sound():
     assert learnt.said == "twice the epochs change validation by +0.5 points (less than 1.25)"
 
 
+def test_an_arm_has_learnt_to_within_half_of_what_its_own_questions_care_for():
+    which = study(asked(), asked(id="t-third", arms=("third", "wide"), delta=5.0, role="secondary"))
+    third = dataclasses.replace(which.arms[1], name="third", options={"depth": 12, "width": 6})
+    which = dataclasses.replace(which, arms=(*which.arms, third))
+    records, _ = tuned(which, dict.fromkeys(("wide", "narrow", "third"), peak(1.1e-3)))
+    checks = soundness.check(at(which, wide=0.001, narrow=0.001, third=0.001), records)
+    margins = {one.of: one.said.partition("less than ")[2] for one in checks if one.what == "learnt"}
+    assert margins == {"wide": "1.25)", "narrow": "1.25)", "third": "2.5)"}
+
+
+def test_stages_are_told_apart_from_the_last_and_varied_names_all_below_it():
+    head, rest = Stage("head", Recipe(epochs=3)), Stage("all", Recipe(epochs=6))
+    arms = tuple(
+        Arm(name, "plain", stages, SEEDS, source="base")
+        for name, stages in {"wide": (head, rest), "narrow": (rest,)}.items()
+    )
+    which = study(asked(), arms=(*arms, Arm("base", "plain", Recipe(epochs=2), SEEDS)))
+    said, good = soundness._varied(which, which.questions[0])
+    assert said == "wide and narrow: recipe.-2.epochs 3 or unset, recipe.-2.train head or unset"
+    assert not good
+    for varied, allowed in (("recipe.-2", True), ("recipe", True), ("recipe.-1", False), ("recipe.-2.train", False)):
+        assert soundness._varied(which, asked(varied=(varied,)))[1] is allowed
+
+
 def test_a_study_that_has_not_learnt_or_guesses_or_was_not_tuned_is_not_sound():
     which, _ = ready()
 

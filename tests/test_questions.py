@@ -307,7 +307,7 @@ def test_a_question_can_be_registered_from_the_developer_page_alone(tmp_path):
     script = (
         "import sys, cnnhw.book; cnnhw.book.__path__.append(sys.argv[1])\n"
         "from cnnhw.book import registry\n"
-        "assert [(q.id, q.chapter) for q in registry.QUESTIONS][-1] == ('q7-wide', 'q7')\n"
+        "assert ('q7-wide', 'q7') in [(q.id, q.chapter) for q in registry.QUESTIONS]\n"
         "assert registry.chapter('q7-tune') == 'q7'\n"
         "from cnnhw.cli.command import cli\n"
         "cli(['study', 'plan', 'q7'], standalone_mode=False)"

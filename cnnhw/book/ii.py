@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnhw import features
+from cnnhw.book import base
 from cnnhw.book.i import small
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
@@ -86,4 +87,47 @@ _TRANSITION = Study(
     measures=(_shifts,),
     claims=_CLAIMS,
 )
-STUDIES = (_TRANSITION,)
+
+# The rates are what `cnnhw study tune` chose.
+_TUNED = {"average": 2e-3, "max": 2e-3}
+_SMOOTH, _DENSE = (
+    next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")
+    for what in ("pooled autocorrelation", "active share")
+)
+
+_POOLING = Study(
+    name="ii_pooling",
+    question="Does it matter that transition layers average, where the network is trained to convergence?",
+    data="tiny5",
+    size=32,
+    arms=tuple(base.arm(kind, "dense", rate, {"transition": kind}) for kind, rate in _TUNED.items()),
+    measures=(_shifts, at_transitions),
+    questions=(
+        base.question(
+            "ii-average", ("average", "max"),
+            "Transitions that average and transitions that take the maximum are as accurate.",
+            chapter="ii", study="ii_pooling", role="primary", prediction="no difference that matters", delta=2.5,
+            known="in part", held="photos, recipe and all other layers",
+        ),
+        base.question(
+            "ii-shifts", ("average", "max"),
+            "With averaging transitions, more predictions stay as they are when the photo shifts.",
+            # about what blurring before the pooling gains in DenseNet-121 (Zhang 2019)
+            chapter="ii", study="ii_pooling", prediction="higher", delta=1.5, known="in part", measure=_CONSISTENCY,
+            held="photos, recipe and all other layers",
+        ),
+        base.question(
+            "ii-smooth", ("average",),
+            "Neighbouring cells of what an averaging transition pools are alike: their correlation is above a half.",
+            chapter="ii", study="ii_pooling", role="exploratory", prediction="higher", delta=0.1, measure=_SMOOTH,
+            held="the network", against=0.5,
+        ),
+        base.question(
+            "ii-dense", ("average",),
+            "The maps that reach an averaging transition are dense: more than half of their cells are active.",
+            chapter="ii", study="ii_pooling", role="exploratory", prediction="higher", delta=0.1, measure=_DENSE,
+            held="the network", against=0.5,
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_TRANSITION, _POOLING)

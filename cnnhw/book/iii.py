@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cnnhw.book import base
 from cnnhw.book.i import small
 from cnnhw.studies.claims import alike, higher
+from cnnhw.studies.questions import Question
 from cnnhw.studies.study import Study
 
 _PLANS = {"threes": "3-3-3-3", "widening": "3-5-7-7", "pairs": "33-33-33-33"}
@@ -74,4 +77,58 @@ _DESIGN = Study(
     arms=tuple(small(name, "plain", options) for name, options in _OPTIONS.items()),
     claims=_CLAIMS,
 )
-STUDIES = (_DESIGN,)
+
+# The rates are what `cnnhw study tune` chose.
+_TUNED = dict.fromkeys(DESIGNS, 2e-3)
+
+
+def _exploratory(name: str, first: str, statement: str, prediction: str, varied: tuple[str, ...]) -> Question:
+    return base.question(
+        name, (first, "threes_average"), statement,
+        chapter="iii", study="iii_together", role="exploratory", prediction=prediction, delta=2.5, known="in part",
+        held="photos, recipe, stages and all parameters together", varied=varied,
+    )  # fmt: skip
+
+
+_KERNELS, _HEAD = ("options.kernels", "options.widths"), ("options.head", "options.widths")
+_TOGETHER = Study(
+    name="iii_together",
+    question="At one number of parameters in all, does the best head depend on the kernels before it?",
+    data="tiny5",
+    size=64,
+    arms=tuple(
+        base.arm(name, "plain", _TUNED[name], options, recipe=replace(base.RECIPE, shift=4))
+        for name, options in DESIGNS.items()
+    ),
+    questions=(
+        base.question(
+            "iii-together", ("widening_flatten", "threes_flatten", "widening_average", "threes_average"),
+            "What widening kernels gain over 3x3 does not depend on whether the head flattens or averages the map.",
+            # an interaction of four networks on 2,000 photos cannot be had to 1.25 points with the most seeds
+            chapter="iii", study="iii_together", role="primary", prediction="no difference that matters", delta=5.0,
+            held="photos, recipe, stages and all parameters together",
+            varied=("options.kernels", "options.head", "options.widths"),
+        ),
+        _exploratory(
+            "iii-together-widening", "widening_average",
+            "At as many parameters, kernels that widen with depth are less accurate than 3x3 throughout.",
+            "lower", _KERNELS,
+        ),
+        _exploratory(
+            "iii-together-pairs", "pairs_average",
+            "At as many parameters, pairs of 3x3 convolutions are more accurate than single ones.",
+            "higher", _KERNELS,
+        ),
+        _exploratory(
+            "iii-together-flatten", "threes_flatten",
+            "At as many parameters, a flattened map with a hidden layer is less accurate than an average.",
+            "lower", _HEAD,
+        ),
+        _exploratory(
+            "iii-together-hidden", "threes_hidden",
+            "At as many parameters, a hidden layer behind the average changes less than matters.",
+            "no difference that matters", _HEAD,
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_DESIGN, _TOGETHER)

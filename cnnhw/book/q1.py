@@ -1,7 +1,13 @@
-"""Q1: how well the report's two plain networks do, and when they stop."""
+"""Q1: how well the report's two plain networks do, and how far trial and error leads from there."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnhw.book import base
 from cnnhw.book.i import SIX
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
@@ -21,4 +27,143 @@ _Q1 = Study(
     ),
     every_epoch=True,
 )
-STUDIES = (_Q1,)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the search: a single change to what was kept so far, tried on validation photos alone.
+
+    - ``name`` (str): the arm that tries it.
+    - ``why`` (str): what it is expected to do, written before it is run.
+    - ``recipe``, ``options`` (dict): fields of the recipe, and options of the network, that it changes.
+    - ``arm`` (dict): other fields of the arm that it changes; another model begins with no options.
+    - ``kept`` (bool or None): what was decided: whether its mean validation accuracy over all seeds is above that of
+      what it changes. None until it was run.
+    """
+
+    name: str
+    why: str
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    arm: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    kept: bool | None = None
+
+    def tried_on(self, arm: Arm) -> Arm:
+        """Return the arm that makes this change to another."""
+        options = ({} if "model" in self.arm else {**arm.options}) | {**self.options}
+        assert isinstance(arm.recipe, Recipe)
+        recipe = dataclasses.replace(arm.recipe, **self.recipe)
+        return dataclasses.replace(arm, name=self.name, options=options, recipe=recipe, **self.arm)
+
+
+SEARCHED = tuple(range(300, 312))
+"""Seeds of the search; the network that it ends with is tested with others."""
+_REPORTED = Recipe(epochs=15, precision="bfloat16")
+_FIRST = Arm("reported", "q1_shallow", _REPORTED, SEARCHED, protocols=("own_cut", "half_train"))
+_FAST = {name: value for name, value in Recipe.fast().changes().items() if name not in ("epochs", "precision")}
+
+# The log. A step can be run when all before it are decided, and its decision is written here, and committed, before
+# the next one runs: the arm of that one does not exist until then. A step that no longer fits what was kept is
+# written anew before it runs.
+SEARCH = (
+    Step(
+        "batch_norm", "Batch norm behind each convolution lets the network learn more in as many epochs.",
+        arm={"model": "plain"},
+        options={"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"},
+    ),
+    Step(
+        "smaller_head", "An averaged map in place of the hidden layer takes away nearly all weights: less overfitting.",
+        options={"head": "average"},
+    ),
+    Step(
+        "augmentation", "Mirrored and shifted photos keep the gap between training and validation small.",
+        recipe={"flip": True, "shift": 3},
+    ),
+    Step(
+        "schedule", "A rate that rises to four times its value, and then falls to zero, learns more in as many epochs.",
+        recipe={"schedule": "one_cycle", "learning_rate": 4e-3},
+    ),
+    Step(
+        "width", "With overfitting held down, twice the channels gain.",
+        options={"widths": "32-64-128"},
+    ),
+    Step(
+        "resolution", "All 64 pixels that the photos have show more than 48.",
+        recipe={"shift": 4},
+        arm={"size": 64},
+    ),
+    Step(
+        "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
+        arm={"model": "fast"},
+    ),
+    Step(
+        "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
+        recipe=_FAST,
+    ),
+    Step(
+        "longer", "Networks that see each photo a little changed overfit late: more epochs gain.",
+        recipe={"epochs": 24},
+    ),
+    Step(
+        "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
+        arm={"protocols": ("own_cut",)},
+    ),
+)  # fmt: skip
+
+
+def search(first: Arm, steps: Sequence[Step]) -> tuple[tuple[Arm, ...], Arm]:
+    """Return the arms that a search has had so far, the next one included, and the one that it has kept."""
+    arms = [first]
+    for step in steps:
+        arms.append(step.tried_on(first))
+        if step.kept is None:
+            break
+        first = arms[-1] if step.kept else first
+    return tuple(arms), first
+
+
+_ARMS, KEPT = search(_FIRST, SEARCH)
+_SEARCH = Study(
+    name="q1_search",
+    observation="it is a search, each of whose steps is decided on validation photos",
+    question="How far does trial and error lead from the report's first network, one change at a time?",
+    data="tiny5",
+    size=48,
+    arms=_ARMS,
+    test=False,
+)
+
+# The rates are what `cnnhw study tune` chose.
+_RATES = {"shallow": 1e-3, "deep": 1e-3, "final": 1e-3}
+_FINAL = Study(
+    name="q1_final",
+    question="How much more accurate than the report's networks is the one that the search ends with?",
+    data="tiny5",
+    size=64,
+    arms=(
+        *(
+            base.arm(name, f"q1_{name}", _RATES[name], recipe=_REPORTED, protocols=("own_cut",))
+            for name in ("shallow", "deep")
+        ),
+        base.arm(
+            "final", KEPT.model, _RATES["final"], KEPT.options, recipe=KEPT.recipe, protocols=("own_cut",),
+            size=KEPT.size or _SEARCH.size,
+        ),
+    ),
+    questions=(
+        base.question(
+            "q1-final", ("final", "deep"),
+            "The network that the search ends with is more accurate than the better one of the report.",
+            chapter="q1", study="q1_final", role="primary", prediction="higher", delta=5.0, known="in part",
+            held="photos", varied=("model", "options", "recipe", "size"),
+        ),
+        base.question(
+            "q1-report", ("deep", "shallow"),
+            "At 64 pixels, and at a rate tuned for each, the report's deeper network is less accurate than its other "
+            "one.",
+            chapter="q1", study="q1_final", prediction="lower", delta=2.5, known="in part",
+            held="photos, recipe and the number of epochs",
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_Q1, _SEARCH, _FINAL)

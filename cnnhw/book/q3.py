@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cnnhw import models
-from cnnhw.book import i
+from cnnhw.book import base, i
 from cnnhw.book.rates import SEEDS
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
@@ -106,4 +106,49 @@ _Q3 = Study(
     measures=(_filters,),
     claims=_CLAIMS,
 )
-STUDIES = (_Q3,)
+
+# So long, and with such weight decay, that a filter keeps little of its start: after the run some exp(-1.3) of it, at
+# a peak rate of 0.002, if the loss has no use for it.
+_LONG = replace(base.RECIPE, epochs=60, weight_decay=0.5, shift=3)
+# The rates are what `cnnhw study tune` chose.
+_TUNED = {"learnt_7": 2e-3, "bank_7": 2e-3, "random_7": 2e-3, "learnt_3": 2e-3}
+_EDGES_AT_START = next(measure for measure in MEASURES if measure.name == "edge correlation at start")
+
+_EDGE = Study(
+    name="q3_edges",
+    question="Does a first layer become an edge detector where it is trained for long, and does that pay?",
+    data="tiny5",
+    size=48,
+    arms=tuple(
+        base.arm(name, "first_layer", rate, {"side": int(name[-1]), "first": name[:-2]}, recipe=_LONG)
+        for name, rate in _TUNED.items()
+    ),
+    measures=(_filters, at_start),
+    questions=(
+        base.question(
+            "q3-training", ("learnt_7",),
+            "Training raises the correlation of a 7x7 first layer's maps with a photo's edges.",
+            chapter="q3", study="q3_edges", role="primary", prediction="higher", delta=0.05, known="in part",
+            held="the network, compared with itself as it was drawn", measure=_EDGES, against=_EDGES_AT_START,
+        ),
+        base.question(
+            "q3-bank", ("bank_7", "learnt_7"),
+            "A frozen bank of edge and colour filters is as accurate as a 7x7 first layer that learns.",
+            chapter="q3", study="q3_edges", prediction="no difference that matters", delta=2.5, known="in part",
+            held="photos, recipe and all other layers",
+        ),
+        base.question(
+            "q3-random", ("random_7", "learnt_7"),
+            "A frozen random 7x7 first layer is less accurate than one that learns.",
+            chapter="q3", study="q3_edges", prediction="lower", delta=2.5, known="in part",
+            held="photos, recipe and all other layers",
+        ),
+        base.question(
+            "q3-training-three", ("learnt_3",),
+            "Training raises the correlation of a 3x3 first layer's maps with a photo's edges.",
+            chapter="q3", study="q3_edges", role="exploratory", prediction="higher", delta=0.05, known="in part",
+            held="the network, compared with itself as it was drawn", measure=_EDGES, against=_EDGES_AT_START,
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_Q3, _EDGE)

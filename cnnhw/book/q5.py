@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
-from cnnhw import evaluation, transfer
-from cnnhw.book import q4, speed
+from cnnhw import evaluation, models, transfer
+from cnnhw.book import base, q4, speed
 from cnnhw.book.i import SIX
 from cnnhw.book.rates import SEEDS
 from cnnhw.data.photoset import PhotoSet
+from cnnhw.data.subsets import FOLDS
 from cnnhw.evaluation import robustness
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
+from cnnhw.studies import folds, tuning
 from cnnhw.studies.claims import Claim, alike, higher
-from cnnhw.studies.measures import measured
+from cnnhw.studies.measures import SECONDS, Measure, measured
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -57,7 +59,9 @@ def _changes(model: Classifier, photos: PhotoSet, configuration: Mapping[str, An
 _EARLY_DISTANCE = measured("early weight distance", "% of the weights' norm")
 _SIMILARITY = measured("feature similarity", "(of 0 to 1)", 1.0, digits=3)
 _CHANGED = measured("accuracy on changed photos")
-MEASURES = (_EARLY_DISTANCE, _SIMILARITY, _CHANGED)
+# each fold has other test photos: of few folds, two runs are compared as wholes, and not photo by photo
+OVER_SPLITS = Measure("accuracy over splits", "points", 100.0, lambda run, epoch: run.accuracy(epoch))
+MEASURES = (_EARLY_DISTANCE, _SIMILARITY, _CHANGED, OVER_SPLITS)
 
 _claim, _higher, _alike = (partial(made, study="q5", registered="2026-11-25") for made in (Claim, higher, alike))
 
@@ -251,4 +255,105 @@ _Q5_LAYERS = Study(
     claims=_LAYER_CLAIMS,
     sources=SOURCES,
 )
-STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS)
+
+# The second edition's transfers are cross-validated: five folds of up to twelve repeats test every flower each time.
+# One run of the source serves the folds of a repeat; another those of the pilots.
+REPEATS = base.SEEDS[:12]
+SOURCE = Study(
+    name="source",
+    observation="it trains what transfers start from, and compares nothing",
+    question="What do the transfers to the flowers start from?",
+    data="tiny5",
+    size=64,
+    arms=(
+        Arm(
+            "fast", "fast", replace(speed.RECIPE, precision="bfloat16"), (tuning.PILOTS[0] // FOLDS, *REPEATS),
+            protocols=("own_cut",),
+        ),
+    ),
+    kept=("fast",),
+)  # fmt: skip
+
+
+def folded(name: str, recipe: tuple[Stage, ...], percent: int = 100, **change: Any) -> Arm:
+    """Return a transfer to a share of the flowers' training photos in each fold."""
+    share = () if percent == 100 else (f"train_{percent}",)
+    start: dict[str, Any] = {} if change.get("pretrained") else {"source": "source/fast", "folds": FOLDS}
+    settings = {"model": "fast", "protocols": ("fold", *share), "head": Head(), **start, **change}
+    return Arm(name, recipe=recipe, seeds=folds.seeds(REPEATS), **settings)
+
+
+# The rates are what `cnnhw study tune` chose; stages of one arm share theirs.
+_RATES = dict.fromkeys(("at_once", "head_first", "end", "start", "together"), 2e-3)
+_TUNING_EPOCHS = 40  # of a tenth of the photos, after the head's if it learns first
+_HEAD_EPOCHS = 60  # on features that are kept, which take next to no time
+_GROUP_EPOCHS = 20
+
+
+def _half(epochs: int, arm: str, **change: Any) -> Recipe:
+    return tune(epochs, learning_rate=_RATES[arm], precision="bfloat16", **change)
+
+
+_FIRST = Study(
+    name="q5_first",
+    question="At equal steps of tuning, does a transfer gain if its head learns first?",
+    data="flowers",
+    size=64,
+    arms=(
+        folded("at_once", (Stage("all", _half(_TUNING_EPOCHS, "at_once")),), 10),
+        folded(
+            "head_first",
+            (
+                Stage("head", _half(_HEAD_EPOCHS, "head_first", flip=False)),
+                Stage("all", _half(_TUNING_EPOCHS, "head_first")),
+            ),
+            10,
+        ),
+    ),
+    sources=(SOURCE,),
+    questions=(
+        base.question(
+            "q5-head-first", ("head_first", "at_once"),
+            "With a tenth of the photos and equal steps of tuning, a head that learns first changes less than matters.",
+            chapter="q5", study="q5_first", role="primary", prediction="no difference that matters", delta=2.5,
+            known="in part", pooled=True, held="photos, source, head, and the steps in which all layers learn",
+            varied=("recipe.-2",),
+        ),
+        base.question(
+            "q5-head-first-time", ("head_first", "at_once"),
+            "A head that learns first, on features that are kept, takes next to no time more.",
+            chapter="q5", study="q5_first", role="exploratory", prediction="no difference that matters", delta=1.0,
+            pooled=True, held="photos, source, head, and the steps in which all layers learn", measure=SECONDS,
+            varied=("recipe.-2",),
+        ),
+    ),
+)  # fmt: skip
+_IN_TURN = Study(
+    name="q5_in_turn",
+    question="Where all layers learn for as many steps, does it matter which of them learn first?",
+    data="flowers",
+    size=64,
+    arms=tuple(
+        folded(
+            order, transfer.in_turn(models.create("fast", size=64), _half(_GROUP_EPOCHS, order), 3, order=order), 10
+        )
+        for order in ("end", "start", "together")
+    ),
+    sources=(SOURCE,),
+    questions=(
+        base.question(
+            "q5-in-turn", ("end", "start"),
+            "With equal steps a layer, tuning from the end and tuning from the beginning are as accurate.",
+            chapter="q5", study="q5_in_turn", prediction="no difference that matters", delta=2.5, known="in part",
+            pooled=True, held="photos, source, head, and the steps of each layer", varied=("recipe.-1", "recipe.-3"),
+        ),
+        base.question(
+            "q5-in-turn-together", ("end", "together"),
+            "With equal steps a layer, tuning group by group from the end is less accurate than tuning all together.",
+            chapter="q5", study="q5_in_turn", role="exploratory", prediction="lower", delta=2.5, known="in part",
+            held="photos, source, head, and the steps of each layer", measure=OVER_SPLITS,
+            varied=("recipe.-1", "recipe.-2", "recipe.-3"),
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS, SOURCE, _FIRST, _IN_TURN)

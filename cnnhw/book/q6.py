@@ -7,13 +7,28 @@ from functools import partial
 from typing import Any
 
 from cnnhw import features
-from cnnhw.book.q5 import EPOCHS, FROM_Q4, GROUPS, IMAGENET, Q4_NETWORK, SOURCES, flowers, probe, probe_then, tune
+from cnnhw.book import base
+from cnnhw.book.q5 import (
+    EPOCHS,
+    FROM_Q4,
+    GROUPS,
+    IMAGENET,
+    OVER_SPLITS,
+    Q4_NETWORK,
+    SOURCE,
+    SOURCES,
+    flowers,
+    folded,
+    probe,
+    probe_then,
+    tune,
+    tune_fast,
+)  # fmt: skip
 from cnnhw.book.rates import RATES
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
 from cnnhw.studies.claims import alike, higher
-from cnnhw.studies.measures import Measure
 from cnnhw.studies.study import Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -30,10 +45,6 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     )
     return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
 
-
-# each split has other test photos, so that two runs cannot be compared photo by photo
-_OVER_SPLITS = Measure("accuracy over splits", "points", 100.0, lambda run, epoch: run.accuracy(epoch))
-MEASURES = (_OVER_SPLITS,)
 
 _higher, _alike = (partial(made, study="q6", registered="2026-11-25") for made in (higher, alike))
 
@@ -83,7 +94,7 @@ _HEAD_CLAIMS = (
 _SPLIT_CLAIMS = (
     _higher("q6-splits", "transfer_100", "scratch_100",
         "Over six splits of the photos, transfer is more accurate than training from scratch with as many steps.",
-        measure=_OVER_SPLITS, study="q6_splits"),
+        measure=OVER_SPLITS, study="q6_splits"),
 )  # fmt: skip
 
 # The ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together; and all of
@@ -172,4 +183,121 @@ _Q6_MAP = Study(
     measures=(_map,),
     sources=SOURCES,
 )
-STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP)
+
+# The second edition's control is a transfer, too: it keeps the source's whitened first layer, has the same new head,
+# and draws all layers between anew. The source saw 8 x 5,400 photos, which are 19 epochs of a fold's 2,320.
+_TRANSFER_EPOCHS, _SOURCE_EPOCHS = 20, 19
+_FEW_EPOCHS = 60
+_FRESH: dict[str, Any] = {"fresh_from": "stage1"}
+# The rates are what `cnnhw study tune` chose.
+_TUNED = {
+    "transfer": 0.02, "scratch": 0.02, "imagenet_head": 2e-3, "imagenet_tuned": 2e-3, "transfer_10": 0.02,
+    "scratch_10": 0.02, **{f"{head}_{percent}": 2e-3 for head in _HEADS for percent in (10, 25, 100)},
+}  # fmt: skip
+
+
+def _fast(epochs: int, arm: str) -> tuple[Stage]:
+    return (Stage("all", tune_fast(epochs, learning_rate=_TUNED[arm], precision="bfloat16")),)
+
+
+_PAYS = Study(
+    name="q6_pays",
+    question="Does our transfer pay, where training from scratch is given the computing of its source, too?",
+    data="flowers",
+    size=64,
+    arms=(
+        folded("transfer", _fast(_TRANSFER_EPOCHS, "transfer")),
+        folded("scratch", _fast(_TRANSFER_EPOCHS + _SOURCE_EPOCHS, "scratch"), **_FRESH),
+        folded("imagenet_head", (probe(40, learning_rate=_TUNED["imagenet_head"], precision="bfloat16"),), **IMAGENET),
+        folded(
+            "imagenet_tuned",
+            (Stage("all", tune(4, learning_rate=_TUNED["imagenet_tuned"], precision="bfloat16")),),
+            **IMAGENET,
+        ),
+    ),
+    sources=(SOURCE,),
+    questions=(
+        base.question(
+            "q6-pays", ("transfer", "scratch"),
+            "At equal computing in all, a transfer from our own network and training from scratch are as accurate.",
+            chapter="q6", study="q6_pays", role="primary", prediction="no difference that matters", delta=2.5,
+            known="in part", pooled=True,
+            held="photos, recipe, network, head, first layer, and computing in all",
+            varied=("fresh_from", "recipe.-1.epochs"),
+        ),
+        base.question(
+            "q6-imagenet-head", ("imagenet_head", "transfer"),
+            "A head on frozen features from ImageNet is more accurate than the transfer from our own network.",
+            chapter="q6", study="q6_pays", role="exploratory", prediction="higher", delta=5.0, known="in part",
+            held="photos", measure=OVER_SPLITS, varied=("model", "pretrained", "source", "size", "recipe"),
+        ),
+        base.question(
+            "q6-imagenet-tuned", ("imagenet_tuned", "imagenet_head"),
+            "From ImageNet, tuning all layers is more accurate than a head on frozen features.",
+            chapter="q6", study="q6_pays", role="exploratory", prediction="higher", delta=2.5,
+            held="photos, network and weights", measure=OVER_SPLITS, varied=("recipe.-1",),
+        ),
+    ),
+)  # fmt: skip
+_FEW = Study(
+    name="q6_few",
+    question="With few photos, what does a transfer gain over training from scratch for as many steps?",
+    data="flowers",
+    size=64,
+    arms=(
+        folded("transfer_10", _fast(_FEW_EPOCHS, "transfer_10"), 10),
+        folded("scratch_10", _fast(_FEW_EPOCHS, "scratch_10"), 10, **_FRESH),
+    ),
+    sources=(SOURCE,),
+    questions=(
+        base.question(
+            "q6-few", ("transfer_10", "scratch_10"),
+            "With a tenth of the photos and as many steps, a transfer is more accurate than training from scratch.",
+            # a large effect is expected: the first edition saw five points
+            chapter="q6", study="q6_few", prediction="higher", delta=5.0, known="in part", pooled=True,
+            held="photos, recipe, network, head, first layer, and steps",
+        ),
+    ),
+)  # fmt: skip
+_FROZEN_EPOCHS = {10: 100, 25: 60, 100: 30}
+_FROZEN = Study(
+    name="q6_frozen",
+    question="How complex should the new head be on frozen features, with few photos and with many?",
+    data="flowers",
+    size=64,
+    arms=tuple(
+        folded(
+            f"{name}_{percent}", (probe(epochs, learning_rate=_TUNED[f"{name}_{percent}"]),), percent, head=head
+        )
+        for percent, epochs in _FROZEN_EPOCHS.items()
+        for name, head in _HEADS.items()
+    ),
+    sources=(SOURCE,),
+    questions=(
+        base.question(
+            "q6-hidden", ("hidden256_100", "linear_100"),
+            "On frozen features, with all photos, a hidden layer of 256 is more accurate than a linear head.",
+            chapter="q6", study="q6_frozen", prediction="higher", delta=2.5, known="in part", pooled=True,
+            held="photos, source, features and recipe",
+        ),
+        base.question(
+            "q6-hidden-few", ("hidden256_10", "linear_10"),
+            "With a tenth of the photos, a hidden layer of 256 changes less than matters.",
+            chapter="q6", study="q6_frozen", role="exploratory", prediction="no difference that matters", delta=2.5,
+            held="photos, source, features and recipe", measure=OVER_SPLITS,
+        ),
+        base.question(
+            "q6-flattened", ("flatten256_100", "hidden256_100"),
+            "A hidden layer that sees all cells of the map is more accurate than one that sees their mean.",
+            chapter="q6", study="q6_frozen", role="exploratory", prediction="higher", delta=2.5, known="in part",
+            held="photos, source, features and recipe", measure=OVER_SPLITS,
+        ),
+        base.question(
+            "q6-dropout", ("dropout256_10", "hidden256_10"),
+            "With a tenth of the photos, dropout before the last layer changes less than matters.",
+            chapter="q6", study="q6_frozen", role="exploratory", prediction="no difference that matters", delta=2.5,
+            known="in part", held="photos, source, features and recipe", measure=OVER_SPLITS,
+        ),
+    ),
+)  # fmt: skip
+STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)

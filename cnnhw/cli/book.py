@@ -252,8 +252,11 @@ def study_tune(names: Sequence[str], processes: int | None, where: Path | None) 
 @study.command("plan")
 @click.argument("names", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All studies with questions, as one table; no plan is written.")
-@click.option("--sd", type=_FloatRange(0.001), help="Without a pilot: the SD of an effect between seeds, in its unit.")
-@click.option("--measure", is_flag=True, help="Without a pilot: measure for 20 seconds a study what its runs cost.")
+@click.option("--sd", type=_FloatRange(0.001), help="Without a pilot: the SD of an effect between seeds, in points.")
+@click.option(
+    "--measure", is_flag=True,
+    help="Without a pilot: measure for 20 seconds a study what its runs cost, and with --all keep it.",
+)  # fmt: skip
 @_folder(_RECORDS, "--records", "where")
 def study_plan(names: Sequence[str], every: bool, sd: float | None, measure: bool, where: Path | None) -> None:
     """Say how many seeds the questions of the studies NAMES need, and what they cost; write the plan if it can be kept.
@@ -269,20 +272,25 @@ def study_plan(names: Sequence[str], every: bool, sd: float | None, measure: boo
         raise click.UsageError("Name studies, or give --all.")
     records = store.read(where=where)
     chosen = [registry.get(name) for name in names or registry.names()]
-    made = []
-    for one in [one for one in chosen if one.questions or not every]:
-        if not one.questions:
-            raise click.UsageError(f"{one.name} has no questions: there is nothing to plan.")
-        costs: dict[str, float] = {}
-        if measure:
-            system.keep_freed()  # as in the processes that train
-            costs = {job.arm.name: seconds for job, seconds in queue.estimate(one.jobs()).items()}
-        made.append(plans.make(one, registry.QUESTIONS, records, sd, costs))
-        click.echo("\n".join(made[-1].lines()))
+    if silent := [one.name for one in chosen if not one.questions and not every]:
+        raise click.UsageError(f"{silent[0]} has no questions: there is nothing to plan.")
+    costs = plans.costs(where)
+    if measure:
+        system.keep_freed()  # as in the processes that train
+        done = {(record.study, record.key) for record in records}
+        for one in chosen:
+            if jobs := [job for job in one.jobs() if one.questions or (one.name, job.key) not in done]:
+                costs[one.name] = {job.arm.name: seconds for job, seconds in queue.estimate(jobs).items()}
+    made = plans.account(chosen, registry.QUESTIONS, records, sd, costs)
+    for ready in made:
+        click.echo("\n".join(ready.lines()))
     if every:
+        if measure:
+            click.echo(f"Seconds of a run of each arm: {plans.write_costs(costs, where)}")
         known = [one.minutes for one in made if one.minutes is not None]
-        unknown = f"; {len(made) - len(known)} studies have no pilot yet" if len(known) < len(made) else ""
-        click.echo(f"{sum(known) + sum(one.tuning for one in made):.0f} core-minutes in all{unknown}")
+        unknown = f"; {len(made) - len(known)} studies are not measured yet" if len(known) < len(made) else ""
+        total = sum(known) + sum(one.tuning for one in made)
+        click.echo(f"{total:.0f} core-minutes in all, tuning and pilots included{unknown}")
         return
     for ready in made:
         click.echo(f"Plan: {plans.write(ready, where)}")

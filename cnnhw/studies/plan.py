@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ from cnnhw.studies.statistics import correct
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Job, Study
 
-__all__ = ["Outlook", "Plan", "Spread", "check_planned", "following", "make", "run", "spread", "widths", "write"]
+__all__ = [
+    "Outlook", "Plan", "Spread", "account", "check_planned", "costs", "following", "make", "rest", "run", "spread",
+    "widths", "write", "write_costs",
+]  # fmt: skip
 
 _PHOTO_SHARE = (
     0.1  # of the variance between photos, what every seed shares: first edition, median 0.05, 0.2 at the 80th
@@ -106,10 +110,11 @@ class Plan:
                 basis = "" if one.basis == "pilot" else f", {one.basis}"
                 said = f"half-width {one.half_width:.3g} {unit} expected of {one.seeds} {kind}{basis}"
             want = f"wanted {asked.delta / 2:g}" if asked.role != "exploratory" else "exploratory"
-            out.append(f"{self.study.name:14} {asked.id:24} {asked.role:11} {want:14} {said}")
-        cost = "not known before the pilot" if self.minutes is None else f"{self.minutes:.0f} core-minutes"
+            out.append(f"{self.study.name:16} {asked.id:24} {asked.role:11} {want:14} {said}")
+        unknown = "not known before the pilot" if self.outlooks else "not known before the first"
+        cost = unknown if self.minutes is None else f"{self.minutes:.0f} core-minutes"
         spent = f"; tuning and pilot {self.tuning:.0f}" if self.tuning else ""
-        out.append(f"{self.study.name:14} {sum(self.runs.values())} runs, {cost}{spent}")
+        out.append(f"{self.study.name:16} {sum(self.runs.values())} runs, {cost}{spent}")
         return out
 
 
@@ -155,7 +160,8 @@ def make(
     records : sequence of Record
         Those of the study's tuning, and any others.
     sd : float, optional
-        What an effect's standard deviation between seeds is taken to be without a pilot, in the measure's unit.
+        What an effect's standard deviation between seeds is taken to be without a pilot, in points; of what is
+        measured in another unit nothing is estimated.
     seconds : mapping of str to float, optional
         What a run of each arm is taken to cost without a pilot.
 
@@ -172,7 +178,8 @@ def make(
         if all(len(arm) == len(tuning.PILOTS) for arm in runs):
             outlooks.append(_outlook(question, asked, "pilot", spread(question, runs)))
         else:
-            outlooks.append(_outlook(question, asked, "estimate", None if sd is None else Spread(sd)))
+            guess = None if sd is None or question.measure.unit != "points" else Spread(sd)
+            outlooks.append(_outlook(question, asked, "estimate", guess))
         if not outlooks[-1].resolvable:
             least = outlooks[-1].half_width or 0.0
             faults.append(
@@ -213,6 +220,34 @@ def make(
     )
 
 
+def rest(study: Study, records: Sequence[Record], seconds: Mapping[str, float] | None = None) -> Plan:
+    """Say what is left to run of a study that asks nothing, and so is neither tuned nor planned."""
+    own = [record for record in records if record.study == study.name]
+    done = {record.key for record in own}
+    runs = Counter(job.arm.name for job in study.jobs() if job.key not in done)
+    took = {arm: statistics.fmean(r.content["seconds"] for r in own if r.arm == arm) for arm in {r.arm for r in own}}
+    costs = {**(seconds or {}), **took}
+    known = runs.keys() <= costs.keys()
+    minutes = sum(count * costs[arm] for arm, count in runs.items()) * study.threads / _MINUTE if known else None
+    return Plan(study, (), runs, minutes, 0.0, ())
+
+
+def account(
+    studies: Sequence[Study],
+    asked: Sequence[Question],
+    records: Sequence[Record],
+    sd: float | None = None,
+    seconds: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Plan]:
+    """Plan all studies that ask something or have runs left, from `seconds` of a run by study and arm: see `make`."""
+    costs = seconds or {}
+    made = (
+        make(one, asked, records, sd, costs.get(one.name)) if one.questions else rest(one, records, costs.get(one.name))
+        for one in studies
+    )
+    return [one for one in made if one.runs]
+
+
 def _outlook(question: Question, asked: Sequence[Question], basis: str, found: Spread | None) -> Outlook:
     blocks, level = question.blocks, questions.confidence(question, asked)
     if question.role == "exploratory":
@@ -251,6 +286,28 @@ def _most(study: Study, arm: str) -> int:
 def path(study: Study, where: Path | None = None) -> Path:
     """Return the file of a study's plan."""
     return (where or store.folder()) / store.PLANS / f"{study.name}.json"
+
+
+def costs(where: Path | None = None) -> dict[str, dict[str, float]]:
+    """Return what ``cnnhw study plan --all --measure`` measured last: seconds of a run, by study and arm."""
+    place = _costs_file(where)
+    try:
+        return json.loads(place.read_text(encoding="utf-8"))["seconds"] if place.exists() else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CnnhwError(
+            f"{place} cannot be read ({error}): cnnhw study plan --all --measure writes it anew"
+        ) from error
+
+
+def write_costs(seconds: Mapping[str, Mapping[str, float]], where: Path | None = None) -> Path:
+    """Keep what runs were measured to cost, with the processor and the day."""
+    rounded = {study: {arm: round(value, 1) for arm, value in arms.items()} for study, arms in seconds.items()}
+    files.write_json(_costs_file(where), {"processor": system.processor(), "date": system.now(), "seconds": rounded})
+    return _costs_file(where)
+
+
+def _costs_file(where: Path | None) -> Path:
+    return (where or store.folder()) / store.PLANS / "costs.json"
 
 
 def write(plan: Plan, where: Path | None = None) -> Path:

@@ -91,8 +91,9 @@ class Question:
     - ``against`` (float or Measure): of one arm: a fixed value in the measure's unit, or the measure of its own start.
     - ``pooled`` (bool): whether the arms are cross-validated by the protocol ``"fold"``: then a repeat, in whose five
       folds every photo is tested once, counts as one seed.
-    - ``varied`` (tuple of str): the fields of a run's configuration, by dotted name, in which two arms may differ
-      beside their tuned rates, as ``cnnhw study check`` prints them; by default any single one.
+    - ``varied`` (tuple of str): the fields of a run's configuration, by dotted name or what that begins with, in which
+      two arms may differ beside their tuned rates, as ``cnnhw study check`` prints them (``"recipe.-1"`` is a
+      transfer's last stage); by default any single one.
 
     Raises CnnhwError if it is not possible.
 

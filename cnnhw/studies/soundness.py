@@ -61,11 +61,11 @@ def check(study: Study, records: Sequence[Record]) -> list[Check]:
     """
     deciding = [question for question in study.questions if question.role != "exploratory"]
     decisive = {arm for question in deciding for arm in question.arms}
-    margin = min((q.delta for q in deciding if q.measure.by_photo), default=_DELTA) / 2
     chosen = tuning.choices(study, records)
     found = []
     for arm in study.arms:
         choice, decides = chosen[arm.name], arm.name in decisive
+        margin = min((q.delta for q in deciding if q.measure.by_photo and arm.name in q.arms), default=_DELTA) / 2
         own = [r for r in records if r.study in (study.name, f"{study.name}{tuning.SUFFIX}")]
         pilot = tuning.pilots(study, records, arm.name)
         runs = [*(r for r in own if (r.study, r.arm) == (study.name, arm.name)), *pilot]
@@ -135,7 +135,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         for key, part in value.items():
             yield from _leaves(part, f"{name}.{key}".lstrip("."))
     elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        for number, part in enumerate(value, start=1):
+        for number, part in enumerate(value, start=-len(value)):  # counted from the last, which all transfers have
             yield from _leaves(part, f"{name}.{number}")
     else:
         yield name, value
@@ -144,21 +144,29 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def _varied(study: Study, question: Question) -> tuple[str, bool | None]:
     """Say in what the arms of a question differ, but for tuned rates; a pair at a time."""
     arms = {arm.name: arm for arm in study.arms}
-    jobs = [Job(study, arms[name], 0) for name in question.arms]
+    seed = arms[question.arms[0]].seeds[0]  # that a transfer's source has, too
+    jobs = [Job(study, arms[name], seed) for name in question.arms]
     pairs = [(0, 1), (2, 3), (0, 2)] if len(jobs) == 4 else [(0, 1)] if len(jobs) == 2 else []
     said, changed = [], []
     for a, b in pairs:
         found = differences(jobs[a], jobs[b])
-        kept = {name: both for name, both in found.items() if name in question.varied or not name.endswith(_RATE)}
+        kept = {name: both for name, both in found.items() if _named(name, question) or not name.endswith(_RATE)}
         changed.append({*kept})
         text = ", ".join(f"{name} {_short(one)} or {_short(two)}" for name, (one, two) in kept.items()) or "nothing"
         rate = " (and the tuned rate)" if len(kept) < len(found) else ""
         said.append(f"{question.arms[a]} and {question.arms[b]}: {text}{rate}")
     if not pairs:
         return "one arm alone", True
-    named = [bool(names) and names <= {*question.varied} if question.varied else len(names) == 1 for names in changed]
+    named = [
+        bool(names) and (all(_named(name, question) for name in names) if question.varied else len(names) == 1)
+        for names in changed
+    ]
     # both pairs of an interaction differ in the same
     return "; ".join(said), all(named) and (len(changed) == 1 or changed[0] == changed[1])
+
+
+def _named(name: str, question: Question) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in question.varied)
 
 
 def _short(value: Any) -> str:

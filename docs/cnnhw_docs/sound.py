@@ -1,6 +1,11 @@
-"""``.. soundness:: STUDY``: whether a study's arms have learnt, were tuned alike, and differ in the one thing named."""
+"""``.. soundness:: STUDY``: whether a study's arms have learnt, were tuned alike, and differ in the one thing named.
+
+``.. plans::`` is what ``cnnhw study plan --all`` says: half-widths and costs of all studies that are to be run.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -9,11 +14,13 @@ from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw.book import registry
 from cnnhw.errors import CnnhwError
-from cnnhw.studies import soundness
+from cnnhw.studies import plan, soundness
 from cnnhw_docs import records
 
 _MARKS = {True: "yes", False: "no", None: "not known yet"}
 _HEAD = ("Is it so?", "Arm or question", "What was found", "")
+_PLANNED = ("Study", "Question", "Role", "Half-width wanted", "Expected", "Core-minutes: tuning, runs")
+_SD = 1.5  # points
 
 
 class Soundness(SphinxDirective):
@@ -39,8 +46,40 @@ def table(checks: list[soundness.Check]) -> nodes.table:
     rows = [
         (one.what, one.of, one.said, _MARKS[one.good] + ("" if one.decides else " (exploratory)")) for one in checks
     ]
-    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (18, 20, 50, 12)), cols=len(_HEAD))
-    group += nodes.thead("", _row(_HEAD))
+    return _table(_HEAD, rows, (18, 20, 50, 12))
+
+
+class Plans(SphinxDirective):
+    """``.. plans::``."""
+
+    def run(self) -> list[nodes.Node]:
+        every = [registry.get(name) for name in registry.names()]
+        return [planned(plan.account(every, registry.QUESTIONS, records.every(), _SD, plan.costs()))]
+
+
+def planned(made: list[plan.Plan]) -> nodes.table:
+    """Return plans as a table, a row a question, with what they cost together at its foot."""
+    rows = []
+    for one in made:
+        cost = "not measured yet" if one.minutes is None else f"{one.tuning:.0f}, {one.minutes:.0f}"
+        for look in one.outlooks:
+            asked = look.question
+            half = "not known yet" if look.half_width is None else f"{look.half_width:.2g}"
+            count = f"with {look.seeds or asked.blocks.most} {'repeats' if asked.pooled else 'seeds'}"
+            guess = ", assumed" if look.half_width is not None and look.basis != "pilot" else ""
+            wanted = "" if asked.role == "exploratory" else f"{asked.delta / 2:g} {asked.measure.unit}"
+            rows.append((one.study.name, asked.id, asked.role, wanted, f"{half} {count}{guess}", cost))
+            cost = ""
+        if not one.outlooks:
+            rows.append((one.study.name, "", "", "", f"{sum(one.runs.values())} runs to come", cost))
+    tuned, runs = sum(one.tuning for one in made), sum(one.minutes or 0.0 for one in made)
+    rows.append(("all", "", "", "", "", f"{tuned:.0f}, {runs:.0f}"))
+    return _table(_PLANNED, rows, (14, 22, 12, 14, 22, 16))
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> nodes.table:
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths), cols=len(head))
+    group += nodes.thead("", _row(head))
     group += nodes.tbody("", *map(_row, rows))
     return nodes.table("", group, classes=["soundness"])
 
@@ -50,6 +89,7 @@ def _row(cells: tuple[str, ...]) -> nodes.row:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("soundness", Soundness)
+    app.add_directive("plans", Plans)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

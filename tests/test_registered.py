@@ -1,0 +1,212 @@
+"""What holds for every study of the book that asks questions, before any of its runs, and for the search of Q1."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cnnhw import models, studies, transfer
+from cnnhw.book import base, q1, q5, q6, registry
+from cnnhw.cli.command import cli
+from cnnhw.data.subsets import FOLDS
+from cnnhw.studies import plan, queue, soundness, tuning
+from cnnhw.studies.measures import MEASURES
+from cnnhw.studies.questions import EXPLORATORY
+from cnnhw.studies.study import Arm, Job
+from cnnhw.training import Recipe, presets
+from cnnhw_docs import sound
+
+ASKED = [study for study in map(registry.get, registry.names()) if study.questions]
+CHAPTERS = ("q1", "q2", "q3", "q4", "q5", "q6", "i", "ii", "iii")
+every_study = pytest.mark.parametrize("study", ASKED, ids=lambda study: study.name)
+
+
+@every_study
+def test_arms_differ_in_what_is_varied(study):
+    checks = [one for one in soundness.check(study, []) if one.what == "one thing varied"]
+    assert [one.of for one in checks] == [question.id for question in study.questions]
+    assert [one.said for one in checks if not one.good] == []
+
+
+@every_study
+def test_nothing_but_the_pilot_keeps_a_study_from_being_planned(study):
+    made = plan.make(study, registry.QUESTIONS, [])
+    other = [fault for fault in made.faults if not fault.endswith(f"run cnnhw study tune {study.name}")]
+    assert other == []
+    assert all(len(arm.seeds) >= EXPLORATORY for arm in study.arms)
+    assert all(arm_runs >= EXPLORATORY for arm_runs in made.runs.values())
+
+
+@every_study
+def test_arms_can_be_tuned_and_run(study):
+    """Each network can be built, each transfer has its source with all seeds, and each rate lies on its grid."""
+    for arm in study.arms:
+        job = Job(study, arm, arm.seeds[0])
+        assert tuning.rate(study, arm.name) in tuning.rates(arm)
+        if not arm.pretrained:
+            models.create(arm.model, 5, size=job.size, **arm.options)
+        assert ("fold" in arm.protocols) != ("own_cut" in arm.protocols)
+        for seed in (*arm.seeds, *tuning.PILOTS):
+            source = Job(study, arm, seed).source
+            assert (source is None) == (not arm.source)
+            assert source is None or (source.is_source and source.seed == seed // arm.folds)
+
+
+@every_study
+def test_a_study_has_one_number_format_and_its_folds_are_compared_fold_by_fold(study):
+    formats = {stage.recipe.precision for arm in study.arms for stage in arm.stages}
+    assert len(formats) == 1
+    arms = {arm.name: arm for arm in study.arms}
+    for question in study.questions:
+        folded = {"fold" in arms[name].protocols for name in question.arms}
+        assert folded == {question.pooled or question.measure is q5.OVER_SPLITS}
+        assert question.role == "exploratory" or question.pooled == folded.pop()
+
+
+def test_each_chapter_has_one_primary_question():
+    primary = [question.chapter for question in registry.QUESTIONS if question.role == "primary"]
+    assert sorted(primary) == sorted(CHAPTERS)
+    owners = {question.id: registry.chapter(question.study) for question in registry.QUESTIONS}
+    assert {question.id: question.chapter for question in registry.QUESTIONS} == owners
+
+
+def test_the_table_of_all_plans_has_every_question_and_what_is_left_without_one():
+    result = CliRunner().invoke(cli, ["study", "plan", "--all", "--sd", "1.5"])
+    assert result.exit_code == 0, result.output
+    rows = [line.split()[:2] for line in result.output.splitlines()]
+    for question in registry.QUESTIONS:
+        assert rows.count([question.study, question.id]) == 1
+    asking = {study.name for study in ASKED}
+    left = {name for name in registry.names() if name not in asking and queue.pending(registry.get(name).jobs())}
+    assert {row[0] for row in rows[:-1]} == asking | left
+
+
+def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "estimate", lambda jobs, seconds=20.0: dict.fromkeys(jobs, 60.0))
+    call = ["study", "plan", "--all", "--sd", "1.5", "--records", str(tmp_path / "records")]
+    result = CliRunner().invoke(cli, [*call, "--measure"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert not [line for line in lines if "not known before" in line]
+    again = CliRunner().invoke(cli, call)  # with what was measured
+    assert again.output.splitlines() == [line for line in lines if not line.startswith("Seconds")]
+    costs = plan.costs(tmp_path / "records")
+    made = [plan.make(study, registry.QUESTIONS, [], 1.5, costs[study.name]) for study in ASKED]
+    for one in made:
+        assert one.minutes == sum(one.runs.values())
+        assert one.tuning == pytest.approx(tuning.RUNS * len(one.study.arms))
+    text = sound.planned(made).astext()
+    for question in registry.QUESTIONS:
+        assert question.id in text
+    assert text.endswith(f"{sum(one.tuning for one in made):.0f}, {sum(one.minutes for one in made):.0f}")
+    assert "not measured yet" in sound.planned([plan.make(ASKED[0], registry.QUESTIONS, [])]).astext()
+    both = [registry.get("source"), registry.get("q1")]
+    left = plan.account(both, registry.QUESTIONS, studies.records("q1"), None, costs)
+    assert [one.study.name for one in left] == ["source"]
+    assert "13 runs to come" in sound.planned(left).astext()
+    (tmp_path / "records" / "plans" / "costs.json").write_text("[]")
+    result = CliRunner().invoke(cli, call)
+    assert "costs.json cannot be read" in str(result.exception)
+
+
+def test_what_is_left_of_a_study_without_questions_is_counted():
+    study = dataclasses.replace(registry.get("source"), name="s")
+    made = plan.rest(study, [], {"fast": 30.0})
+    assert made.runs == {"fast": len(study.jobs())}
+    assert made.minutes == pytest.approx(len(study.jobs()) / 2)
+    assert made.lines() == [f"{'s':16} {len(study.jobs())} runs, {made.minutes:.0f} core-minutes"]
+    assert plan.rest(study, []).lines()[0].endswith("runs, not known before the first")
+    done = studies.records("q1")
+    assert plan.rest(registry.get("q1"), done).runs == {}
+
+
+def test_scratch_is_given_the_computing_of_the_source():
+    (source,), folds = q5.SOURCE.arms, registry.get("q6_pays")
+    arms = {arm.name: arm for arm in folds.arms}
+    whole, train = studies.records("fast")[0].content["data"]["photos"]["train"], studies.records("q6_splits")
+    paid = source.epochs * whole / train[0].content["data"]["photos"]["train"]
+    assert arms["scratch"].epochs - arms["transfer"].epochs == round(paid) == q6._SOURCE_EPOCHS
+    assert arms["transfer"].folds == FOLDS
+    same = [
+        {name: value for name, value in arms[name].stages[0].recipe.changes().items() if name != "epochs"}
+        for name in ("transfer", "scratch")
+    ]
+    assert same[0] == same[1]
+
+
+def test_the_control_keeps_the_first_layer_and_has_the_same_head():
+    states = []
+    for arm in registry.get("q6_pays").arms[:2]:
+        model = models.create("fast", 5, seed=3, size=32)
+        transfer.begin(model, 5, 7, head=arm.head, fresh_from=arm.fresh_from, size=32)
+        states.append({name: value for name, value in model.state_dict().items() if value.dim() > 1})
+    same = [name for name, value in states[0].items() if torch.equal(value, states[1][name])]
+    assert same == ["features.stem.weight", "head.linear.weight"]
+    assert len(states[0]) > len(same)
+
+
+def test_in_every_order_each_part_learns_for_as_many_steps():
+    photos = presets.noise(count=64, side=32)
+    steps = {
+        arm.name: transfer.learning_steps(models.create("fast", size=32), photos, arm.stages)
+        for arm in registry.get("q5_in_turn").arms
+    }
+    assert steps["end"] == steps["start"] == steps["together"]
+    assert len({count for name, count in steps["end"].items() if name != "classifier"}) == 1
+
+
+FIRST = Arm("first", "q1_shallow", Recipe(epochs=2), (1, 2), options={"dense": False}, protocols=("half_train",))
+STEPS = (
+    q1.Step("flipped", "?", recipe={"flip": True}, kept=True),
+    q1.Step("flattened", "?", options={"dense": True}, kept=False),
+    q1.Step("plain", "?", arm={"model": "plain"}, options={"head": "average"}, kept=True),
+    q1.Step("wide", "?", options={"widths": "32-32-32-32"}),
+    q1.Step("more", "?", arm={"protocols": ()}),
+)
+
+
+def test_a_search_goes_on_from_what_was_kept_and_no_further_than_what_was_decided():
+    arms, kept = q1.search(FIRST, STEPS)
+    assert [arm.name for arm in arms] == ["first", "flipped", "flattened", "plain", "wide"]
+    assert arms[2] == dataclasses.replace(arms[1], name="flattened", options={"dense": True})
+    assert arms[3].options == {"head": "average"}  # those of another model are gone
+    assert arms[3].recipe.flip
+    assert arms[4].options == {"head": "average", "widths": "32-32-32-32"}
+    assert kept is arms[3]
+    decided = (*STEPS[:3], dataclasses.replace(STEPS[3], kept=False), dataclasses.replace(STEPS[4], kept=True))
+    assert q1.search(FIRST, decided)[1] == dataclasses.replace(arms[3], name="more", protocols=())
+
+
+def test_a_decision_changes_no_run_before_it():
+    arms, _ = q1.search(q1._FIRST, q1.SEARCH)
+    for kept in (True, False):
+        steps = [dataclasses.replace(step, kept=kept if step.kept is None else step.kept) for step in q1.SEARCH]
+        later = q1.search(q1._FIRST, steps)[0]
+        assert later[: len(arms)] == arms
+        assert len(later) == 1 + len(steps)
+    steps = [dataclasses.replace(step, kept=True) for step in q1.SEARCH]
+    for arm in q1.search(q1._FIRST, steps)[0]:
+        models.create(arm.model, 5, size=arm.size or 48, **arm.options)
+
+
+def test_steps_of_the_search_were_decided_by_their_records_and_in_their_order():
+    records = studies.records("q1_search")
+    value = {
+        arm.name: [MEASURES["validation"](r) for r in records if r.arm == arm.name]
+        for arm in registry.get("q1_search").arms
+    }
+    before = "reported"
+    for step in q1.SEARCH:
+        if step.kept is None:
+            break
+        assert len(value[before]) == len(value[step.name]) == len(q1.SEARCHED)
+        assert step.kept == (statistics.fmean(value[step.name]) > statistics.fmean(value[before])), step.name
+        before = step.name if step.kept else before
+    # nothing of the test before the search has ended
+    tested = [r for name in ("q1_final", "q1_final-tune") for r in studies.records(name)]
+    assert not tested or all(step.kept is not None for step in q1.SEARCH)
+    assert not {*q1.SEARCHED} & {*base.SEEDS, *tuning.PILOTS}
