@@ -461,7 +461,7 @@ def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
         'id="claim-a-b"',
         "post hoc",
         '<svg class="forest"',
-        "1 claims: 1 supported, 0 refuted, 0 not resolved",
+        "1 claim: 1 supported, 0 refuted, 0 not resolved",
     ):
         assert expected in html
     assert "claims.html#claim-a-b" in html
@@ -601,12 +601,12 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     text = words_of(html)
     for expected in (
         "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported , supported .",
-        "It is higher: +4.9 points, 3.4 to 6.4, 12 seeds.",
-        "residual minus plain, accuracy: +4.90 points, 95 % interval +3.40 to +6.40, 12 seeds.",
-        "Shaded: less than 2.5 points, which does not matter.",
+        "Finding: higher, +4.9 points (3.4 to 6.4), 12 seeds.",
+        "The effect is residual minus plain, in accuracy: +4.90 points, 95 % interval +3.40 to +6.40, 12 seeds;",
+        "shaded: less than 2.5 points, which does not matter.",
         "What would refute it: an accuracy of residual that is lower than that of plain, or differs by less than 2.5",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
-        "1 questions: 1 supported.",
+        "1 question: 1 supported.",
         "Q2. What do residual connections change?",
         "No records yet; defined in cnnhw/book/s.py",
     ):
@@ -635,7 +635,7 @@ def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, a
     html, warnings = build(tmp_path / "table", TABLE)
     assert not warnings
     assert "not run not run" in words_of(html)
-    assert "Not run yet. residual minus plain, accuracy. Predicted: higher." in words_of(html)
+    assert "Not run yet. The effect is residual minus plain, in accuracy. Predicted: higher." in words_of(html)
     assert 'class="forest' not in html
     _, warnings = build(tmp_path / "sentence", "T\n=\n\nThey :finding:`q2-deep gain/lose`.\n")
     assert "q2-deep is not run yet: no finding can be stated" in warnings
@@ -643,18 +643,18 @@ def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, a
     assert "typed by hand: 'more accurate'" in warnings
     asked(answered(None), [record()])
     html, _ = build(tmp_path / "begun", TABLE)
-    assert "Its runs are under way: nothing is said before the last." in words_of(html)
+    assert "Its runs have begun; nothing is said before the last." in words_of(html)
 
 
 @pytest.mark.usefixtures("no_stamp")
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (answered(0.4, 1.2), "No difference that matters: +0.4 points, -0.8 to +1.6, 12 seeds."),
-        (answered(1.2, 2.0), "These runs cannot tell: +1.2 points, -0.8 to +3.2, 12 seeds."),
-        (answered(-4.9), "It is lower: -4.9 points, -6.4 to -3.4, 12 seeds."),
-        (answered(4.9, role="exploratory"), "exploratory Shortcuts"),
-        (answered(4.9, unsound="plain has not learnt"), "No verdict: plain has not learnt. The effect is +4.9 points"),
+        (answered(0.4, 1.2), "Finding: no difference that matters, +0.4 points (-0.8 to +1.6), 12 seeds."),
+        (answered(1.2, 2.0), "Finding: cannot tell, +1.2 points (-0.8 to +3.2), 12 seeds."),
+        (answered(-4.9), "Finding: lower, -4.9 points (-6.4 to -3.4), 12 seeds."),
+        (answered(4.9, role="exploratory"), "Exploratory, without a verdict: +4.9 points"),
+        (answered(4.9, unsound="plain has not learnt"), "No verdict, as the study is not sound: +4.9 points"),
     ],
 )
 def test_a_question_is_answered_in_a_sentence(tmp_path, asked, answer, expected):

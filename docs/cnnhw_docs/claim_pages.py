@@ -22,10 +22,10 @@ from sphinx.util.typing import ExtensionMetadata
 from cnnhw.book import registry
 from cnnhw_docs import forest, order, records
 from cnnhw_docs.marks import INDEX, mark
-from cnnhw_docs.verdicts import EXPLORATORY, NOT_RUN, Said, checked, figures, get, in_words, said, short
+from cnnhw_docs.verdicts import EXPLORATORY, NOT_RUN, UNSOUND, Said, checked, figures, get, in_words, said, short
 
 _VERDICTS = {
-    "question": ("supported", "refuted", "open", "not sound", EXPLORATORY, NOT_RUN),
+    "question": ("supported", "refuted", "open", UNSOUND, EXPLORATORY, NOT_RUN),
     "claim": ("supported", "refuted", "not resolved"),
 }
 
@@ -42,12 +42,12 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
     if one.kind == "question":
         shown += nodes.paragraph("", answer(one), classes=["claim-answer"])
     shown += nodes.raw("", forest.draw(one), format="html")
-    measured = f"{one.compared}, {one.measure.name}"
-    notes = [f"{measured}{f': {figures(one)}' if one.effect is not None or one.kind == 'claim' else ''}."]
-    if one.effect is not None and one.kind == "question":
-        notes.append(f"{forest.shaded(one).capitalize()}.")
-    notes += [one.rule, one.registered, one.note]
-    text = " ".join(note for note in notes if note)
+    if one.kind == "claim":
+        effect = f"{one.compared}, {one.measure.name}: {figures(one)}."
+    else:
+        seen = "" if one.effect is None else f": {figures(one)}; {forest.shaded(one)}"
+        effect = f"The effect is {one.compared}, in {one.measure.name}{seen}."
+    text = " ".join(note for note in (effect, one.rule, one.registered, one.note) if note)
     shown += nodes.paragraph("", f"{text} ", _study_link(one.study, docname), classes=["claim-notes"])
     return shown
 
@@ -55,11 +55,9 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
 def answer(one: Said) -> str:
     """Return the answer to a question, in a sentence."""
     if one.effect is None:
-        return one.note or "Not run yet."
-    if one.finding is None:
-        return f"{one.note} The effect is {short(one)}."
-    words = {"higher": "It is higher", "lower": "It is lower", "cannot tell": "These runs cannot tell"}
-    return f"{words.get(one.finding, one.finding.capitalize())}: {short(one, ', ')}, {one.runs}."
+        return "Not run yet."
+    why = {EXPLORATORY: "Exploratory, without a verdict:", UNSOUND: "No verdict, as the study is not sound:"}
+    return f"{why.get(one.verdict, f'Finding: {one.finding},')} {short(one)}, {one.runs}."
 
 
 def _study_link(study: str, docname: str) -> addnodes.pending_xref:
@@ -169,7 +167,8 @@ class _Index(SphinxDirective):
         found = [one for one in said().values() if one.kind == kind]
         counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in _VERDICTS[kind]}
         listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or kind == "claim")
-        out: list[nodes.Node] = [nodes.paragraph("", f"{len(found)} {kind}s: {listed}.")] if found else []
+        number = f"{len(found)} {kind}{'' if len(found) == 1 else 's'}"
+        out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.")] if found else []
         return out + (self.by_chapter(found) if kind == "question" else self.by_study(found))
 
     def by_chapter(self, found: Sequence[Said]) -> list[nodes.Node]:

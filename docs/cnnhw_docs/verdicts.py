@@ -52,7 +52,7 @@ class Said:
     shaded: tuple[float, float]  # of a forest plot
     rule: str  # what is predicted, and what would refute it
     registered: str
-    note: str = ""
+    note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
     @property
     def anchor(self) -> str:
@@ -99,11 +99,9 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
     margin = f"{asked.delta:g} {asked.measure.unit}"
     note = ""
     if low is None and any(record.study == asked.study for record in found):
-        note = "Its runs are under way: nothing is said before the last."
-    elif asked.role == "exploratory":
-        note = "Exploratory: effect and interval are shown, and no verdict is given."
-    elif answer.unsound and low is not None:
-        note = f"No verdict: {answer.unsound}."
+        note = "Its runs have begun; nothing is said before the last."
+    elif low is not None and answer.unsound:
+        note = f"Not sound: {answer.unsound}."
     return Said(
         "question", asked.id, asked.study, asked.chapter, asked.statement, asked.compared, asked.measure,
         effect=None if answer.effect is None else asked.measure.scale * answer.effect.effect,
