@@ -32,8 +32,19 @@ from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 from cnnhw_docs import (
-    cards, claim_pages, forest, inventories, live, marks, order, prose, provenance, records, stamp, verdicts,
-)  # fmt: skip
+    cards,
+    claim_pages,
+    forest,
+    inventories,
+    live,
+    marks,
+    order,
+    prose,
+    provenance,
+    records,
+    stamp,
+    verdicts,
+)
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -460,7 +471,7 @@ def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
         "below -1 s; a slower A would refute it",
         'id="claim-a-b"',
         "post hoc",
-        '<svg class="forest"',
+        '<svg class="forest verdict-supported"',
         "1 claim: 1 supported, 0 refuted, 0 not resolved",
     ):
         assert expected in html
@@ -496,7 +507,9 @@ def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q2"]
     found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("q2"))}
     assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
-    assert "known in part, from an earlier set of runs" in claim_pages.box(found["q2-twenty"], "q", target=True).astext()
+    assert (
+        "known in part, from an earlier set of runs" in claim_pages.box(found["q2-twenty"], "q", target=True).astext()
+    )
     assert "known in part" in marks.lines(found["q2-twenty"])["Registered"]
     with pytest.raises(ValueError, match="is 'cannot tell', for which 'gain/lose' has no words"):
         verdicts.in_words(found["q2-accuracy"], "gain/lose")
@@ -535,6 +548,7 @@ FORMS = "gain/lose/gain or lose less than {delta}/cannot be told apart"
         (1.2, 2.0, FORMS, "cannot be told apart (+1.2 points, -0.8 to +3.2)"),
         (4.9, 1.5, "are {effect} ahead/are {effect} behind", "are 4.9 points (3.4 to 6.4) ahead"),
         (0.4, 1.2, "a/b/change it by {effect}", "change it by +0.4 points (-0.8 to +1.6)"),
+        (-0.02, 0.02, NONE, "no difference that matters (+0.0 points, 0.0 to +0.0)"),
         (4.9, 1.5, "higher", "higher (+4.9 points, 3.4 to 6.4)"),
         (0.4, 1.2, NONE, "no difference that matters (+0.4 points, -0.8 to +1.6)"),
         (1.2, 2.0, "cannot tell", "cannot tell (+1.2 points, -0.8 to +3.2)"),
@@ -601,9 +615,9 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     text = words_of(html)
     for expected in (
         "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported , supported .",
-        "Finding: higher, +4.9 points (3.4 to 6.4), 12 seeds.",
-        "The effect is residual minus plain, in accuracy: +4.90 points, 95 % interval +3.40 to +6.40, 12 seeds;",
-        "shaded: less than 2.5 points, which does not matter.",
+        "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
+        "Compared: residual minus plain, in accuracy.",
+        "Shaded: less than 2.5 points, which does not matter.",
         "What would refute it: an accuracy of residual that is lower than that of plain, or differs by less than 2.5",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
         "1 question: 1 supported.",
@@ -635,7 +649,7 @@ def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, a
     html, warnings = build(tmp_path / "table", TABLE)
     assert not warnings
     assert "not run not run" in words_of(html)
-    assert "Not run yet. The effect is residual minus plain, in accuracy. Predicted: higher." in words_of(html)
+    assert "Not run yet. Compared: residual minus plain, in accuracy. Predicted: higher." in words_of(html)
     assert 'class="forest' not in html
     _, warnings = build(tmp_path / "sentence", "T\n=\n\nThey :finding:`q2-deep gain/lose`.\n")
     assert "q2-deep is not run yet: no finding can be stated" in warnings
@@ -650,9 +664,12 @@ def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, a
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (answered(0.4, 1.2), "Finding: no difference that matters, +0.4 points (-0.8 to +1.6), 12 seeds."),
-        (answered(1.2, 2.0), "Finding: cannot tell, +1.2 points (-0.8 to +3.2), 12 seeds."),
-        (answered(-4.9), "Finding: lower, -4.9 points (-6.4 to -3.4), 12 seeds."),
+        (
+            answered(0.4, 1.2),
+            "Finding: no difference that matters, +0.4 points (-0.8 to +1.6), 95 % interval, 12 seeds.",
+        ),
+        (answered(1.2, 2.0), "Finding: cannot tell, +1.2 points (-0.8 to +3.2), 95 % interval, 12 seeds."),
+        (answered(-4.9), "Finding: lower, -4.9 points (-6.4 to -3.4), 95 % interval, 12 seeds."),
         (answered(4.9, role="exploratory"), "Exploratory, without a verdict: +4.9 points"),
         (answered(4.9, unsound="plain has not learnt"), "No verdict, as the study is not sound: +4.9 points"),
     ],
@@ -707,7 +724,9 @@ def test_a_drawing_stays_within_its_frame():
         places = [float(x) for x in re.findall(r' (?:x|x1|x2|cx)="([-\d.]+)"', drawn)]
         assert len(places) > 8
         assert all(0 <= x <= 320 for x in places)
-        labels = [(float(x), len(text)) for x, y, text in re.findall(r'<text x="([\d.]+)" y="(\d+)"[^>]*>([^<]*)', drawn)]
+        labels = [
+            (float(x), len(text)) for x, y, text in re.findall(r'<text x="([\d.]+)" y="(\d+)"[^>]*>([^<]*)', drawn)
+        ]
         assert all(x - 3 * length >= 0 and x + 3 * length <= 320 for x, length in labels)
         axis = sorted(x for x, _ in labels[1:])
         assert all(second - first > 20 for first, second in pairwise(axis))

@@ -1,10 +1,10 @@
 """Questions and claims on pages: roles and directives that fail the build if the records say something else.
 
-In a sentence, ``:effect:`ID``` prints effect and interval; ``:finding:`ID gain/lose/hardly change it``` says it in words,
-of which the records choose, and ``:finding:`ID no difference that matters``` states it; ``:verdict:`ID``` prints the verdict,
-``:verdict:`ID supported``` states it, too, and ``:claim:`ID supported``` adds the effect. Each has a mark with a card.
-``.. question:: ID`` and ``.. claim:: ID``, with ``:verdict: supported``, show one whole; ``.. questions-index::`` and
-``.. claims-index::`` show all.
+In a sentence, ``:effect:`ID``` prints effect and interval; ``:finding:`ID gain/lose/hardly change it``` says it in
+words, of which the records choose, and ``:finding:`ID no difference that matters``` states it; ``:verdict:`ID``` prints
+the verdict, ``:verdict:`ID supported``` states it, too, and ``:claim:`ID supported``` adds the effect. Each has a mark
+with a card. ``.. question:: ID`` and ``.. claim:: ID``, with ``:verdict: supported``, show one whole;
+``.. questions-index::`` and ``.. claims-index::`` show all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,19 @@ from sphinx.util.typing import ExtensionMetadata
 from cnnhw.book import registry
 from cnnhw_docs import forest, order, records
 from cnnhw_docs.marks import INDEX, mark
-from cnnhw_docs.verdicts import EXPLORATORY, NOT_RUN, UNSOUND, Said, checked, figures, get, in_words, said, short
+from cnnhw_docs.verdicts import (
+    EXPLORATORY,
+    NOT_RUN,
+    UNSOUND,
+    Said,
+    checked,
+    figures,
+    get,
+    in_words,
+    measured,
+    said,
+    short,
+)
 
 _VERDICTS = {
     "question": ("supported", "refuted", "open", UNSOUND, EXPLORATORY, NOT_RUN),
@@ -39,16 +51,19 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
     head += [nodes.inline("", one.verdict, classes=["verdict", one.colour]), nodes.Text(" ")]
     head += nodes.strong("", one.statement)
     shown += head
+    drawn = nodes.raw("", forest.draw(one), format="html")
+    study = _study_link(one.study, docname)
     if one.kind == "question":
-        shown += nodes.paragraph("", answer(one), classes=["claim-answer"])
-    shown += nodes.raw("", forest.draw(one), format="html")
-    if one.kind == "claim":
-        effect = f"{one.compared}, {one.measure.name}: {figures(one)}."
+        shown += [nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
+        notes = [f"Compared: {one.compared}, in {one.measure.name}.", *one.rule, one.registered, one.note]
+        if one.effect is not None:
+            notes.insert(1, f"{forest.shaded(one).capitalize()}.")
+        lines = [nodes.line("", note) for note in notes if note]
+        shown += nodes.line_block("", *lines, nodes.line("", "", study), classes=["claim-notes"])
     else:
-        seen = "" if one.effect is None else f": {figures(one)}; {forest.shaded(one)}"
-        effect = f"The effect is {one.compared}, in {one.measure.name}{seen}."
-    text = " ".join(note for note in (effect, one.rule, one.registered, one.note) if note)
-    shown += nodes.paragraph("", f"{text} ", _study_link(one.study, docname), classes=["claim-notes"])
+        notes = [f"{one.compared}, {one.measure.name}: {figures(one)}.", *one.rule, one.registered, one.note]
+        text = " ".join(note for note in notes if note)
+        shown += [drawn, nodes.paragraph("", f"{text} ", study, classes=["claim-notes"])]
     return shown
 
 
@@ -57,7 +72,7 @@ def answer(one: Said) -> str:
     if one.effect is None:
         return "Not run yet."
     why = {EXPLORATORY: "Exploratory, without a verdict:", UNSOUND: "No verdict, as the study is not sound:"}
-    return f"{why.get(one.verdict, f'Finding: {one.finding},')} {short(one)}, {one.runs}."
+    return f"{why.get(one.verdict, f'Finding: {one.finding},')} {measured(one)}."
 
 
 def _study_link(study: str, docname: str) -> addnodes.pending_xref:
@@ -77,7 +92,11 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
         "", nodes.literal("", "cnnhw.studies.Study"), refdomain="py", reftype="class",
         reftarget="cnnhw.studies.Study", refdoc=docname,
     )  # fmt: skip
-    where = [nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"), nodes.Text("; defined in ")]
+    where = [
+        nodes.Text(f"{count} records in "),
+        nodes.literal("", f"docs/records/{study}"),
+        nodes.Text("; defined in "),
+    ]
     return nodes.paragraph(
         "", "", *(where if count else [nodes.Text("No records yet; defined in ")]),
         nodes.literal("", registry.file(study)), nodes.Text(" as a "), code,
@@ -176,7 +195,7 @@ class _Index(SphinxDirective):
         names = order.chapters()
         pages = {one.chapter: order.page(one.chapter) for one in found}
         out: list[nodes.Node] = []
-        for chapter in sorted(pages, key=lambda one: names.index(pages[one]) if pages[one] else len(names)):
+        for chapter in sorted(pages, key=lambda one: names.index(page) if (page := pages[one]) else len(names)):
             name = pages[chapter]
             section = nodes.section(ids=[f"chapter-{chapter}"])
             section += nodes.title("", order.title(name) if name else chapter)
@@ -235,7 +254,12 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     for kind in ("claim", "question"):
         app.add_directive(kind, _Whole)
         app.add_directive(f"{kind}s-index", _Index)
-    for name, role in {"claim": ClaimRole, "effect": EffectRole, "finding": FindingRole, "verdict": VerdictRole}.items():
+    for name, role in {
+        "claim": ClaimRole,
+        "effect": EffectRole,
+        "finding": FindingRole,
+        "verdict": VerdictRole,
+    }.items():
         app.add_role(name, role())
     app.connect("missing-reference", resolve)
     app.connect("builder-inited", lambda _: said.cache_clear())

@@ -14,7 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
-from cnnhw_docs.verdicts import NOT_RUN, Said, short
+from cnnhw_docs.verdicts import NOT_RUN, Said, measured
 
 INDEX = "claims"
 _SIGNS = {
@@ -57,13 +57,12 @@ def sign(one: Said) -> str:
 
 def lines(one: Said) -> dict[str, str]:
     """Return the lines of a card."""
-    effect = short(one) if one.effect is None else f"{short(one)}, {one.interval}, {one.runs}"
     matters = {"What matters": f"{one.delta:g} {one.measure.unit} or more"} if one.kind == "question" else {}
     finding = {"Finding": one.finding} if one.finding and one.kind == "question" else {}
     return {
         "Verdict": one.verdict,
         **finding,
-        "Effect": effect,
+        "Effect": measured(one),
         "Predicted": one.prediction,
         **matters,
         "Registered": one.registered.removeprefix("Registered ").rstrip("."),

@@ -50,7 +50,7 @@ class Said:
     prediction: str
     delta: float  # the margin, of a claim
     shaded: tuple[float, float]  # of a forest plot
-    rule: str  # what is predicted, and what would refute it
+    rule: tuple[str, ...]  # what is predicted, and what would refute it
     registered: str
     note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
@@ -113,7 +113,10 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         prediction=asked.prediction,
         delta=asked.delta,
         shaded=(-asked.delta, asked.delta),
-        rule=f"Predicted: {asked.prediction}. What matters: {margin} or more. What would refute it: {asked.refuted_by}.",
+        rule=(
+            f"Predicted: {asked.prediction}. What matters: {margin} or more.",
+            f"What would refute it: {asked.refuted_by}.",
+        ),
         registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
         note=note,
     )  # fmt: skip
@@ -143,7 +146,7 @@ def of_verdict(verdict: Verdict) -> Said:
         shaded={"greater": (margin, endless), "less": (-endless, -margin), "equivalent": (-margin, margin)}[
             claim.direction
         ],
-        rule=f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",
+        rule=(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",),
         registered=f"Registered {claim.registered}, {_CLAIMED[verdict.known]}.",
         note=note,
     )  # fmt: skip
@@ -173,8 +176,13 @@ def short(one: Said, link: str = " (") -> str:
         return NOT_RUN
     digits = one.measure.digits
     sign = "" if round(one.low, digits) > 0 else "+"
-    ends = f"{one.low:.{digits}f} to {one.high:{sign}.{digits}f}"
-    return f"{one.amount(one.effect, f'+.{digits}f')}{link}{ends}{')' if '(' in link else ''}"
+    ends = f"{one.low:z.{digits}f} to {one.high:{sign}z.{digits}f}"
+    return f"{one.amount(one.effect, f'+z.{digits}f')}{link}{ends}{')' if '(' in link else ''}"
+
+
+def measured(one: Said) -> str:
+    """Return the effect with its interval, what that is called, and the number of seeds; or that it is not run."""
+    return short(one) if one.effect is None else f"{short(one)}, {one.interval}, {one.runs}"
 
 
 def in_words(one: Said, words: str) -> str:
