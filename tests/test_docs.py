@@ -616,8 +616,8 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     for expected in (
         "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported , supported .",
         "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
-        "Compared: residual minus plain, in accuracy.",
-        "Shaded: less than 2.5 points, which does not matter.",
+        "Compared: residual minus plain, in accuracy. The same in all: all else.",
+        "Predicted: higher. Less than 2.5 points does not matter (shaded).",
         "What would refute it: an accuracy of residual that is lower than that of plain, or differs by less than 2.5",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
         "1 question: 1 supported.",
@@ -649,7 +649,10 @@ def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, a
     html, warnings = build(tmp_path / "table", TABLE)
     assert not warnings
     assert "not run not run" in words_of(html)
-    assert "Not run yet. Compared: residual minus plain, in accuracy. Predicted: higher." in words_of(html)
+    assert (
+        "Not run yet. Compared: residual minus plain, in accuracy. The same in all: all else. Predicted: higher. Less"
+        in words_of(html)
+    )
     assert 'class="forest' not in html
     _, warnings = build(tmp_path / "sentence", "T\n=\n\nThey :finding:`q2-deep gain/lose`.\n")
     assert "q2-deep is not run yet: no finding can be stated" in warnings

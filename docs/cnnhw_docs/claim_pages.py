@@ -55,13 +55,12 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
     study = _study_link(one.study, docname)
     if one.kind == "question":
         shown += [nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
-        notes = [f"Compared: {one.compared}, in {one.measure.name}.", *one.rule, one.registered, one.note]
-        if one.effect is not None:
-            notes.insert(1, f"{forest.shaded(one).capitalize()}.")
-        lines = [nodes.line("", note) for note in notes if note]
-        shown += nodes.line_block("", *lines, nodes.line("", "", study), classes=["claim-notes"])
+        notes = [note for note in (*one.rule, one.note, one.registered) if note]
+        lines = [nodes.line("", note) for note in notes[:-1]]
+        shown += nodes.line_block("", *lines, nodes.line("", f"{notes[-1]} ", study), classes=["claim-notes"])
     else:
-        notes = [f"{one.compared}, {one.measure.name}: {figures(one)}.", *one.rule, one.registered, one.note]
+        compared, holds = one.rule
+        notes = [f"{compared}: {figures(one)}.", holds, one.registered, one.note]
         text = " ".join(note for note in notes if note)
         shown += [drawn, nodes.paragraph("", f"{text} ", study, classes=["claim-notes"])]
     return shown

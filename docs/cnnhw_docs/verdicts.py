@@ -38,7 +38,6 @@ class Said:
     study: str
     chapter: str
     statement: str
-    compared: str
     measure: Measure
     effect: float | None  # None before the runs are complete; so are `low` and `high`
     low: float | None
@@ -50,7 +49,7 @@ class Said:
     prediction: str
     delta: float  # the margin, of a claim
     shaded: tuple[float, float]  # of a forest plot
-    rule: tuple[str, ...]  # what is predicted, and what would refute it
+    rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
     registered: str
     note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
@@ -103,7 +102,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
     elif low is not None and answer.unsound:
         note = f"Not sound: {answer.unsound}."
     return Said(
-        "question", asked.id, asked.study, asked.chapter, asked.statement, asked.compared, asked.measure,
+        "question", asked.id, asked.study, asked.chapter, asked.statement, asked.measure,
         effect=None if answer.effect is None else asked.measure.scale * answer.effect.effect,
         low=low, high=high,
         interval=level if answer.confidence <= 0.95 else f"simultaneous {level}",
@@ -114,7 +113,8 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         delta=asked.delta,
         shaded=(-asked.delta, asked.delta),
         rule=(
-            f"Predicted: {asked.prediction}. What matters: {margin} or more.",
+            f"Compared: {asked.compared}, in {asked.measure.name}. The same in all: {asked.held}.",
+            f"Predicted: {asked.prediction}. Less than {margin} does not matter{'' if low is None else ' (shaded)'}.",
             f"What would refute it: {asked.refuted_by}.",
         ),
         registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
@@ -134,7 +134,7 @@ def of_verdict(verdict: Verdict) -> Said:
             "decides otherwise."
         )
     return Said(
-        "claim", claim.id, claim.study, "", claim.statement, f"{claim.first} minus {claim.second}", claim.measure,
+        "claim", claim.id, claim.study, "", claim.statement, claim.measure,
         effect=scale * verdict.effect.effect if verdict.effect else None,
         low=low, high=high,
         interval="95 % interval",
@@ -146,7 +146,10 @@ def of_verdict(verdict: Verdict) -> Said:
         shaded={"greater": (margin, endless), "less": (-endless, -margin), "equivalent": (-margin, margin)}[
             claim.direction
         ],
-        rule=(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",),
+        rule=(
+            f"{claim.first} minus {claim.second}, {claim.measure.name}",
+            f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",
+        ),
         registered=f"Registered {claim.registered}, {_CLAIMED[verdict.known]}.",
         note=note,
     )  # fmt: skip
