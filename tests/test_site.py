@@ -514,8 +514,7 @@ def test_the_card_of_a_verdict_opens_by_pointer_and_keyboard(page, server):
     page.mouse.move(5, 5)
     card.wait_for(state="hidden")
 
-    page.evaluate("document.querySelector('button[popovertarget]').previousSibling.parentNode.tabIndex = -1")
-    page.evaluate("document.querySelector('button[popovertarget]').parentNode.focus()")
+    mark.evaluate("mark => { mark.parentNode.tabIndex = -1; mark.parentNode.focus() }")
     page.keyboard.press("Tab")
     card.wait_for(state="visible")
     page.keyboard.press("Tab")

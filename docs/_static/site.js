@@ -46,6 +46,11 @@
     mark.addEventListener("focus", ({ relatedTarget }) => {
       if (mark.matches(":focus-visible") && !card.contains(relatedTarget)) show();
     });
+    card.addEventListener("keydown", ({ key }) => {
+      if (key !== "Escape") return;
+      mark.focus();
+      card.hidePopover();
+    });
     card.addEventListener("toggle", ({ newState }) => {
       if (newState === "closed") pinned = false;
     });
