@@ -614,7 +614,7 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     assert not warnings
     text = words_of(html)
     for expected in (
-        "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported , supported .",
+        "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported (known in part) , supported",
         "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
         "Compared: residual minus plain, in accuracy. The same in all: all else.",
         "Predicted: higher. Less than 2.5 points does not matter (shaded).",
@@ -628,8 +628,8 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     for expected in (
         'id="question-q2-deep"',
         'id="study-s"',
-        'aria-label="supported: show the question"><svg class="verdict-sign verdict-supported"',
-        'aria-label="supported: show the question">supported</button>',
+        'aria-label="supported (known in part): show the question"><svg class="verdict-sign verdict-supported hollow"',
+        'aria-label="supported (known in part): show the question">supported (known in part)</button>',
         'role="group" aria-label="Question q2-deep"><span class="said-statement">Shortcuts &lt;raise&gt;',
         "<b>Finding:</b> higher",
         "<b>Effect:</b> +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds",
@@ -715,6 +715,20 @@ def test_a_page_that_says_otherwise_of_a_question_breaks_the_build(tmp_path, ask
 def test_only_a_direction_that_was_found_backs_a_comparison(asked, answer, backs):
     asked(answer)
     assert prose.undecided() == (set() if backs else {"q2-deep"})
+
+
+def test_a_card_says_why_there_is_no_verdict_and_what_was_known():
+    said = [
+        verdicts.of_answer(answered(4.9, **change))
+        for change in ({}, {"role": "exploratory", "known": "yes"}, {"unsound": "plain has not learnt"})
+    ]
+    assert [marks.lines(one)["Verdict"] for one in said] == [
+        "supported",
+        "none, exploratory (known)",
+        "none, not sound",
+    ]
+    assert ["hollow" in marks.sign(one) for one in said] == [False, True, False]
+    assert verdicts.of_answer(answered(None, known="in part")).badge == "not run"
 
 
 def test_questions_and_claims_have_different_names():

@@ -48,7 +48,7 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
     if target:
         shown["ids"].append(one.anchor)
     head = nodes.paragraph(classes=["claim-statement"])
-    head += [nodes.inline("", one.verdict, classes=["verdict", one.colour]), nodes.Text(" ")]
+    head += [nodes.inline("", one.badge, classes=["verdict", one.colour]), nodes.Text(" ")]
     head += nodes.strong("", one.statement)
     shown += head
     drawn = nodes.raw("", forest.draw(one), format="html")

@@ -36,10 +36,10 @@ class Mark(nodes.inline):
 def mark(one: Said, env: BuildEnvironment, *, word: bool = False) -> Mark:
     """Return the mark of a question or a claim, a sign or a word, with its card."""
     target = f"said-{env.new_serialno('said')}"
-    kind, shown = (f"verdict {one.colour}", escape(one.verdict)) if word else ("mark", sign(one))
+    kind, shown = (f"verdict {one.colour}", escape(one.badge)) if word else ("mark", sign(one))
     html = (
         f'<button type="button" class="{kind}" popovertarget="{target}" popovertargetaction="show" '
-        f'aria-label="{escape(one.verdict)}: show the {one.kind}">{shown}</button>'
+        f'aria-label="{escape(one.badge)}: show the {one.kind}">{shown}</button>'
         f'<span class="said-card" popover id="{target}" role="group" aria-label="{one.kind.capitalize()} '
         f'{escape(one.id)}">{card(one)}</span>'
     )
@@ -47,10 +47,12 @@ def mark(one: Said, env: BuildEnvironment, *, word: bool = False) -> Mark:
 
 
 def sign(one: Said) -> str:
-    """Draw the sign of a verdict."""
+    """Draw the sign of a verdict, hollow if the outcome was known."""
+    hollow = " hollow" if one.badge != one.verdict else ""
     other = _OPEN if one.verdict in ("open", "not resolved") else _EXPLORATORY
     return (
-        f'<svg class="verdict-sign {one.colour}" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="8"/>'
+        f'<svg class="verdict-sign {one.colour}{hollow}" viewBox="0 0 16 16" aria-hidden="true">'
+        f'<circle cx="8" cy="8" r="7.2"/>'
         f"{_SIGNS.get(one.verdict, other)}</svg>"
     )
 
@@ -60,7 +62,7 @@ def lines(one: Said) -> dict[str, str]:
     matters = {"What matters": f"{one.delta:g} {one.measure.unit} or more"} if one.kind == "question" else {}
     finding = {"Finding": one.finding} if one.finding and one.kind == "question" else {}
     return {
-        "Verdict": one.verdict,
+        "Verdict": one.badge if one.finding else f"none, {one.badge}",
         **finding,
         "Effect": measured(one),
         "Predicted": one.prediction,

@@ -51,12 +51,18 @@ class Said:
     shaded: tuple[float, float]  # of a forest plot
     rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
     registered: str
+    known: str = ""  # what a question's badge says if the outcome was known beforehand
     note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
     @property
     def anchor(self) -> str:
         """Where it is on the page of all claims."""
         return f"{self.kind}-{self.id}"
+
+    @property
+    def badge(self) -> str:
+        """The verdict, and whether the outcome was known."""
+        return f"{self.verdict} ({self.known})" if self.known and self.effect is not None else self.verdict
 
     @property
     def colour(self) -> str:
@@ -118,6 +124,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
             f"What would refute it: {asked.refuted_by}.",
         ),
         registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
+        known={"no": "", "in part": "known in part", "yes": "known"}[answer.known],
         note=note,
     )  # fmt: skip
 
