@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
+from scipy import stats
 
 pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
@@ -19,15 +21,30 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
-from cnnhw.book import model_cards
-from cnnhw.book.registry import CLAIMS
+from cnnhw.book import model_cards, registry
+from cnnhw.book.registry import CLAIMS, QUESTIONS
 from cnnhw.models import weights
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.measures import SECONDS
+from cnnhw.studies.questions import PREDICTIONS, Answer, Question
+from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
-from cnnhw_docs import cards, claim_pages, inventories, live, order, prose, provenance, records, stamp, verdicts
+from cnnhw_docs import (
+    cards,
+    claim_pages,
+    forest,
+    inventories,
+    live,
+    marks,
+    order,
+    prose,
+    provenance,
+    records,
+    stamp,
+    verdicts,
+)
 
 
 def record(arm="a", seed=0, right=(2, 3), best=2):
@@ -148,6 +165,8 @@ FOUND_IN_PROSE = {
     "A is ahead. By :effect:`a-b`, B is.": ["ahead"],
     "A is ahead of B by :effect:`a-open`.": ["ahead"],
     "A is ahead of B: :effect:`a-open`, and of C: :effect:`a-open`.": ["ahead"],
+    "A is ahead of B: it :finding:`a-open gains/loses/hardly gains`.": ["ahead"],
+    "A is ahead of B: :verdict:`a-b supported`.": ["ahead"],
     "A does it better than :term:`b`.": ["does it better"],
     "A is ahead: it reaches :record:`s/a accuracy`.": ["ahead"],
     "B falls far behind.": ["falls far behind"],
@@ -185,6 +204,8 @@ LEGITIMATE_IN_PROSE = (
     "A is ahead\nby :effect:`a-b`.",
     "A is ahead of B (:claim:`a-b supported`), by :paired:`s/a b`.",
     "A gains two points on B: :effect:`a-open`.",
+    "A is as accurate as B: :finding:`a-open no difference that matters`.",
+    "A is ahead of B: it :finding:`a-b\ngains/loses/hardly gains`.",
     "A is ahead, :record:`s/a accuracy` against :record:`s/b accuracy`.",
     "In depth, A is ahead:\n\n* by :effect:`a-b`.",
     "A is ahead in theirs :cite:p:`he2016deep`.",
@@ -419,12 +440,23 @@ def one_claim(monkeypatch):
     ]
     for name in ("a", "b"):
         assert len([r for r in found if r.arm == name]) == 6
-    monkeypatch.setattr(verdicts, "CLAIMS", (claim,))
-    monkeypatch.setattr(verdicts.records.studies, "records", lambda study=None: found)
-    monkeypatch.setattr(claim_pages.registry, "file", lambda name: f"cnnhw/book/{name}.py")
-    monkeypatch.setattr(claim_pages.registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+    book_of(monkeypatch, claims=(claim,), found=found)
     yield claim
-    verdicts.verdicts.cache_clear()
+    forget()
+
+
+def book_of(monkeypatch, claims=(), answers=(), found=()):
+    """Let the book hold these claims, answers and records, and nothing else."""
+    forget()
+    monkeypatch.setattr(registry, "CLAIMS", claims)
+    monkeypatch.setattr(registry, "answers", lambda records: list(answers))
+    monkeypatch.setattr(studies, "records", lambda study=None: list(found))
+    monkeypatch.setattr(registry, "file", lambda name: f"cnnhw/book/{name}.py")
+    monkeypatch.setattr(registry, "get", lambda name: Study(name, "Which is faster?", "scenes", 16, ()))
+
+
+def forget():
+    verdicts.said.cache_clear()
     records.every.cache_clear()
 
 
@@ -439,11 +471,12 @@ def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
         "below -1 s; a slower A would refute it",
         'id="claim-a-b"',
         "post hoc",
-        '<svg class="forest"',
-        "1 claims: 1 supported, 0 refuted, 0 not resolved",
+        '<svg class="forest verdict-supported"',
+        "1 claim: 1 supported, 0 refuted, 0 not resolved",
     ):
         assert expected in html
     assert "claims.html#claim-a-b" in html
+    assert 'aria-label="supported: show the claim">supported</button>' in html
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")
@@ -458,28 +491,262 @@ def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role,
 def test_a_finding_is_put_into_words_by_the_records(tmp_path):
     text = "T\n=\n\nA :finding:`a-b\ncosts/saves`.\n\n.. claims-index::\n"
     html, _ = build(tmp_path / "fine", text)
-    assert re.search(r"A .*>saves 30\.0 s \(30\.0 to 30\.0\)<", html)
-    for role, message in (("a-b saves", "not two words"), ("b-a costs/saves", "there is no claim 'b-a'")):
+    assert "A saves 30.0 s (30.0 to 30.0) ." in words_of(html)
+    for role, message in (("a-b saves", "is no finding"), ("b-a costs/saves", "no question or claim 'b-a'")):
         _, warnings = build(tmp_path / message[:3], f"T\n=\n\nA :finding:`{role}`.\n")
         assert message in warnings
 
 
+def words_of(html):
+    """Return the text of a page without its cards."""
+    shown = re.sub(r'<span class="said-card".*?</a></span></span>', "", html, flags=re.DOTALL)
+    return " ".join(re.sub("<[^>]+>", " ", shown).split())
+
+
 def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q2"]
-    found = {one.claim.id: one for one in claims.judge(study, studies.records("q2"))}
+    found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("q2"))}
     assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
     assert (
-        "known in part, from an earlier set of runs" in claim_pages.card(found["q2-twenty"], "q", target=True).astext()
+        "known in part, from an earlier set of runs" in claim_pages.box(found["q2-twenty"], "q", target=True).astext()
     )
-    assert verdicts.hint(found["q2-twenty"]).endswith("outcome known in part")
-    with pytest.raises(ValueError, match="holds zero"):
+    assert "known in part" in marks.lines(found["q2-twenty"])["Registered"]
+    with pytest.raises(ValueError, match="is 'cannot tell', for which 'gain/lose' has no words"):
         verdicts.in_words(found["q2-accuracy"], "gain/lose")
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")
 def test_an_unknown_claim_breaks_the_build(tmp_path):
     _, warnings = build(tmp_path, ":claim:`b-a supported`\n")
-    assert "there is no claim 'b-a'; there are a-b" in warnings
+    assert "there is no question or claim 'b-a'; there are a-b" in warnings
+
+
+NONE = PREDICTIONS[2]
+
+
+def answered(effect, half=1.5, role="primary", unsound="", confidence=0.95, seeds=12, known="no", **change):
+    """Make the answer to a question, whose 95 % interval has this half-width in points; None is not run."""
+    asked = Question(
+        "q2-deep", ("residual", "plain"), "Shortcuts <raise> the accuracy.",
+        **{"chapter": "q2", "study": "s", "prediction": "higher", "delta": 2.5, "held": "all else",
+           "registered": "2027-01-01", "role": role} | change,
+    )  # fmt: skip
+    stderr = half / 100 / float(stats.norm.ppf(0.975))
+    seen = None if effect is None else Comparison(effect / 100, stderr, 1e9, seeds)
+    return Answer(asked, seen, confidence, known, unsound)
+
+
+FORMS = "gain/lose/gain or lose less than {delta}/cannot be told apart"
+
+
+@pytest.mark.parametrize(
+    ("effect", "half", "words", "expected"),
+    [
+        (4.9, 1.5, FORMS, "gain 4.9 points (3.4 to 6.4)"),
+        (-4.9, 1.5, FORMS, "lose 4.9 points (3.4 to 6.4)"),
+        (0.4, 1.2, FORMS, "gain or lose less than 2.5 points (+0.4 points, -0.8 to +1.6)"),
+        (1.2, 2.0, FORMS, "cannot be told apart (+1.2 points, -0.8 to +3.2)"),
+        (4.9, 1.5, "are {effect} ahead/are {effect} behind", "are 4.9 points (3.4 to 6.4) ahead"),
+        (0.4, 1.2, "a/b/change it by {effect}", "change it by +0.4 points (-0.8 to +1.6)"),
+        (-0.02, 0.02, NONE, "no difference that matters (+0.0 points, 0.0 to +0.0)"),
+        (4.9, 1.5, "higher", "higher (+4.9 points, 3.4 to 6.4)"),
+        (0.4, 1.2, NONE, "no difference that matters (+0.4 points, -0.8 to +1.6)"),
+        (1.2, 2.0, "cannot tell", "cannot tell (+1.2 points, -0.8 to +3.2)"),
+    ],
+)
+def test_records_choose_the_words_for_what_was_found(effect, half, words, expected):
+    assert verdicts.in_words(verdicts.of_answer(answered(effect, half)), words) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "message"),
+    [
+        (answered(0.4, 1.2), "gain/lose", "is 'no difference that matters', for which 'gain/lose' has no words"),
+        (answered(1.2, 2.0), "gain/lose/change little", "is 'cannot tell', for which"),
+        (answered(4.9), "a/b/c/d/e", "has no words"),
+        (answered(4.9), NONE, "says q2-deep is 'no difference that matters', the records say 'higher'"),
+        (answered(4.9), "gain", "'gain' is no finding: give one of higher, lower, no difference"),
+        (answered(None), FORMS, "not run yet: no finding can be stated"),
+        (answered(4.9, role="exploratory"), FORMS, "is exploratory: it has no finding, only an :effect:"),
+        (answered(4.9, unsound="plain has not learnt"), FORMS, "is not sound: it has no finding"),
+    ],
+)
+def test_a_finding_that_the_records_do_not_give_is_refused(found, words, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        verdicts.in_words(verdicts.of_answer(found), words)
+
+
+def test_the_interval_that_decides_is_the_one_that_is_shown():
+    plain, wide = (verdicts.of_answer(answered(4.9, confidence=level)) for level in (0.95, 0.975))
+    assert verdicts.short(plain) == "+4.9 points (3.4 to 6.4)"
+    assert verdicts.short(wide) == "+4.9 points (3.2 to 6.6)"
+    assert verdicts.figures(wide) == "+4.90 points, simultaneous 97.5 % interval +3.18 to +6.62, 12 seeds"
+    assert "(3.2 to 6.6)" in forest.draw(wide)
+    assert verdicts.figures(verdicts.of_answer(answered(4.9, pooled=True))).endswith(", 12 repeats")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Let the book ask one question, with this answer."""
+    yield lambda answer, found=(): book_of(monkeypatch, answers=(answer,), found=found)
+    forget()
+
+
+ASKING = """\
+T
+=
+
+They :finding:`q2-deep gain/lose/hardly change it`; :effect:`q2-deep`; :verdict:`q2-deep`, :verdict:`q2-deep supported`.
+
+.. question:: q2-deep
+   :verdict: supported
+
+.. questions-index::
+"""
+TABLE = "T\n=\n\n.. list-table::\n\n   * - :effect:`q2-deep`\n     - :verdict:`q2-deep`\n\n.. question:: q2-deep\n"
+ALONE = "index.rst: WARNING: document isn't included in any toctree"
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
+    asked(answered(4.9, known="in part"))
+    html, warnings = build(tmp_path, ASKING)
+    assert not warnings
+    text = words_of(html)
+    for expected in (
+        "They gain 4.9 points (3.4 to 6.4) ; +4.9 points (3.4 to 6.4) ; supported (known in part) , supported",
+        "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
+        "Compared: residual minus plain, in accuracy. The same in all: all else.",
+        "Predicted: higher. Less than 2.5 points does not matter (shaded).",
+        "What would refute it: an accuracy of residual that is lower than that of plain, or differs by less than 2.5",
+        "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
+        "1 question: 1 supported.",
+        "Q2. What do residual connections change?",
+        "No records yet; defined in cnnhw/book/s.py",
+    ):
+        assert expected in text
+    for expected in (
+        'id="question-q2-deep"',
+        'id="study-s"',
+        'aria-label="supported (known in part): show the question"><svg class="verdict-sign verdict-supported hollow"',
+        'aria-label="supported (known in part): show the question">supported (known in part)</button>',
+        'role="group" aria-label="Question q2-deep"><span class="said-statement">Shortcuts &lt;raise&gt;',
+        "<b>Finding:</b> higher",
+        "<b>Effect:</b> +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds",
+        "<b>What matters:</b> 2.5 points or more",
+        'role="img" aria-label="Effect +4.90 points, 95 % interval +3.40 to +6.40, 12 seeds; shaded: less than 2.5',
+        "claims.html#question-q2-deep",
+    ):
+        assert expected in html
+    buttons, cards = (re.findall(f'{name}="(said-\\d+)"', html) for name in ("popovertarget", "popover id"))
+    assert buttons == cards
+    assert len(set(buttons)) == 4
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_a_question_that_is_not_run_breaks_no_table_and_any_sentence(tmp_path, asked):
+    asked(answered(None))
+    html, warnings = build(tmp_path / "table", TABLE)
+    assert not warnings
+    assert "not run not run" in words_of(html)
+    assert (
+        "Not run yet. Compared: residual minus plain, in accuracy. The same in all: all else. Predicted: higher. Less"
+        in words_of(html)
+    )
+    assert 'class="forest' not in html
+    _, warnings = build(tmp_path / "sentence", "T\n=\n\nThey :finding:`q2-deep gain/lose`.\n")
+    assert "q2-deep is not run yet: no finding can be stated" in warnings
+    _, warnings = build(tmp_path / "prose", "T\n=\n\nIt is more accurate: :effect:`q2-deep`.\n")
+    assert "typed by hand: 'more accurate'" in warnings
+    asked(answered(None), [record()])
+    html, _ = build(tmp_path / "begun", TABLE)
+    assert "Its runs have begun; nothing is said before the last." in words_of(html)
+
+
+@pytest.mark.usefixtures("no_stamp")
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            answered(0.4, 1.2),
+            "Finding: no difference that matters, +0.4 points (-0.8 to +1.6), 95 % interval, 12 seeds.",
+        ),
+        (answered(1.2, 2.0), "Finding: cannot tell, +1.2 points (-0.8 to +3.2), 95 % interval, 12 seeds."),
+        (answered(-4.9), "Finding: lower, -4.9 points (-6.4 to -3.4), 95 % interval, 12 seeds."),
+        (answered(4.9, role="exploratory"), "Exploratory, without a verdict: +4.9 points"),
+        (answered(4.9, unsound="plain has not learnt"), "No verdict, as the study is not sound: +4.9 points"),
+    ],
+)
+def test_a_question_is_answered_in_a_sentence(tmp_path, asked, answer, expected):
+    asked(answer)
+    html, warnings = build(tmp_path, TABLE)
+    assert not warnings
+    assert expected in words_of(html.replace("&lt;raise&gt; ", ""))
+    assert 'class="forest' in html
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_a_page_that_says_otherwise_of_a_question_breaks_the_build(tmp_path, asked):
+    asked(answered(0.4, 1.2))
+    _, warnings = build(tmp_path, f"{ASKING}\n.. claim:: q2-deep\n\n.. question:: q2\n")
+    for expected in (
+        ":verdict: the page says q2-deep is 'supported', the records say 'refuted'",
+        "question: the page says q2-deep is 'supported', the records say 'refuted'",
+        "claim: q2-deep is a question: write `.. question:: q2-deep`",
+        "question: there is no question or claim 'q2'; there are q2-deep",
+    ):
+        assert expected in warnings
+    assert not (tmp_path / "stamp").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "backs"),
+    [
+        (answered(4.9), True),
+        (answered(-4.9), True),
+        (answered(1.2, 0.5), False),  # above zero, and no difference that matters
+        (answered(1.2, 2.0), False),
+        (answered(None), False),
+        (answered(4.9, role="exploratory"), True),
+        (answered(0.4, 1.2, role="exploratory"), False),
+        (answered(4.9, unsound="plain has not learnt"), False),
+    ],
+)
+def test_only_a_direction_that_was_found_backs_a_comparison(asked, answer, backs):
+    asked(answer)
+    assert prose.undecided() == (set() if backs else {"q2-deep"})
+
+
+def test_a_card_says_why_there_is_no_verdict_and_what_was_known():
+    said = [
+        verdicts.of_answer(answered(4.9, **change))
+        for change in ({}, {"role": "exploratory", "known": "yes"}, {"unsound": "plain has not learnt"})
+    ]
+    assert [marks.lines(one)["Verdict"] for one in said] == [
+        "supported",
+        "none, exploratory (known)",
+        "none, not sound",
+    ]
+    assert ["hollow" in marks.sign(one) for one in said] == [False, True, False]
+    assert verdicts.of_answer(answered(None, known="in part")).badge == "not run"
+
+
+def test_questions_and_claims_have_different_names():
+    assert not {one.id for one in QUESTIONS} & {one.id for one in CLAIMS}
+
+
+def test_a_drawing_stays_within_its_frame():
+    for effect, half, delta in ((4.9, 1.5, 2.5), (-40, 3, 2.5), (0.0, 0.1, 5.0), (60, 20, 0.5)):
+        drawn = forest.draw(verdicts.of_answer(answered(effect, half, delta=delta)))
+        places = [float(x) for x in re.findall(r' (?:x|x1|x2|cx)="([-\d.]+)"', drawn)]
+        assert len(places) > 8
+        assert all(0 <= x <= 320 for x in places)
+        labels = [
+            (float(x), len(text)) for x, y, text in re.findall(r'<text x="([\d.]+)" y="(\d+)"[^>]*>([^<]*)', drawn)
+        ]
+        assert all(x - 3 * length >= 0 and x + 3 * length <= 320 for x, length in labels)
+        axis = sorted(x for x, _ in labels[1:])
+        assert all(second - first > 20 for first, second in pairwise(axis))
 
 
 @pytest.mark.usefixtures("no_stamp")

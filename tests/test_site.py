@@ -499,6 +499,56 @@ def test_the_skip_link_leads_past_the_navigation(page, server):
         assert page.evaluate("Boolean(document.activeElement.closest('#main-content'))")
 
 
+def test_the_card_of_a_verdict_opens_by_pointer_and_keyboard(page, server):
+    page.goto(f"{server}start/student.html")
+    mark = page.locator("button[popovertarget]").first
+    card = page.locator(f"#{mark.get_attribute('popovertarget')}")
+    assert not card.is_visible()
+    mark.hover()
+    card.wait_for(state="visible")
+    near, there = mark.bounding_box(), card.bounding_box()
+    assert abs(there["y"] - near["y"] - near["height"]) < 20  # beside the mark
+    card.hover()
+    page.wait_for_timeout(500)
+    assert card.is_visible()  # it stays while it is pointed at
+    page.mouse.move(5, 5)
+    card.wait_for(state="hidden")
+
+    mark.evaluate("mark => { mark.parentNode.tabIndex = -1; mark.parentNode.focus() }")
+    page.keyboard.press("Tab")
+    card.wait_for(state="visible")
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").get_attribute("href").startswith("../claims.html#claim-")
+    page.keyboard.press("Escape")
+    card.wait_for(state="hidden")
+    page.keyboard.press("Enter")
+    card.wait_for(state="visible")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    card.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_card_of_a_verdict_opens_by_a_tap_and_without_scripts(server, launch, scripts):
+    start, options = launch
+    with start() as started:
+        browser = started.chromium.launch(**options)
+        phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "java_script_enabled": scripts}
+        opened = browser.new_context(**phone).new_page()
+        opened.goto(f"{server}start/student.html")
+        mark = opened.locator("button[popovertarget]").first
+        card = opened.locator(f"#{mark.get_attribute('popovertarget')}")
+        assert not card.is_visible()
+        mark.tap()
+        card.wait_for(state="visible")
+        place = card.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= 360
+        card.get_by_role("link").tap()
+        opened.wait_for_url("**/claims.html#claim-*")
+        browser.close()
+
+
 class Links(HTMLParser):
     """Addresses and targets of one page."""
 

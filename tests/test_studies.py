@@ -303,7 +303,7 @@ def test_committed_records_are_readable_and_belong_to_their_studies():
         assert {len(values) for values in record.history.values()} == {epochs}
         if study.every_epoch:
             assert len(record.content["test_predictions"]) == epochs
-    assert sum(file.stat().st_size for file in store.folder().glob("*/*.json")) < 10e6
+    assert sum(file.stat().st_size for file in store.folder().glob("*/*.json")) < 25e6  # while both editions stand
 
 
 def test_estimate_grows_with_the_epochs(tiny_study):

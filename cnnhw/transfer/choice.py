@@ -184,7 +184,6 @@ def adapt(
     --------
     >>> from cnnhw import transfer
     >>> from cnnhw.training import presets
-    from cnnhw.training.checkpoint import CHECKPOINT, saved_settings
     >>> photos = presets.noise(count=40, side=32)  # in place of cnnhw.data.load("path/to/photos", size=32)
     >>> run = transfer.adapt("fast", photos, head_epochs=2, epochs=1, progress=False)
     >>> len(run.stages), run.kept in (1, 2)

@@ -1,4 +1,4 @@
-/* What pages do on their own: figures that scroll can be reached by keyboard, and paper is white. */
+/* What pages do on their own: figures that scroll can be reached by keyboard, cards open, and paper is white. */
 "use strict";
 
 (() => {
@@ -18,6 +18,43 @@
   }
   addEventListener("load", markScrolling);
   addEventListener("resize", markScrolling);
+
+  // a click opens the card of a mark without this; to point at the mark, or to reach it by keyboard, does, too
+  for (const mark of document.querySelectorAll("button[popovertarget^=said-]")) {
+    const card = mark.popoverTargetElement;
+    if (!card) continue;
+    let waiting, pinned = false;
+    const soon = (act, milliseconds) => {
+      clearTimeout(waiting);
+      waiting = setTimeout(act, milliseconds);
+    };
+    const show = () => card.matches(":popover-open") || card.showPopover({ source: mark });
+    const hide = () => pinned || card.hidePopover();
+    const leave = ({ relatedTarget: to }) => {
+      if (to ? to !== mark && !card.contains(to) : !pinned && !card.matches(":hover")) card.hidePopover();
+    };
+    mark.addEventListener("click", () => {
+      clearTimeout(waiting);
+      pinned = true;
+    });
+    mark.addEventListener("pointerenter", ({ pointerType }) => pointerType === "mouse" && soon(show, 150));
+    card.addEventListener("pointerenter", () => clearTimeout(waiting));
+    for (const part of [mark, card]) {
+      part.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && soon(hide, 250));
+      part.addEventListener("focusout", leave);
+    }
+    mark.addEventListener("focus", ({ relatedTarget }) => {
+      if (mark.matches(":focus-visible") && !card.contains(relatedTarget)) show();
+    });
+    card.addEventListener("keydown", ({ key }) => {
+      if (key !== "Escape") return;
+      mark.focus();
+      card.hidePopover();
+    });
+    card.addEventListener("toggle", ({ newState }) => {
+      if (newState === "closed") pinned = false;
+    });
+  }
 
   // a page in the dark theme is printed in the light one
   let shown = null;

@@ -1,14 +1,16 @@
-"""Claims on pages: a directive and a role that state a verdict, and fail the build if the records give another.
+"""Questions and claims on pages: roles and directives that fail the build if the records say something else.
 
-``.. claim:: ID`` with ``:verdict: supported`` shows a claim whole; ``:claim:`ID supported``` is a badge that links to
-it, with effect and interval beside it; ``:effect:`ID``` prints effect and interval alone, for a sentence to be written
-around; ``:finding:`ID gain/lose``` says it in words; ``.. claims-index::`` shows all claims, by study.
+In a sentence, ``:effect:`ID``` prints effect and interval; ``:finding:`ID gain/lose/hardly change it``` says it in
+words, of which the records choose, and ``:finding:`ID no difference that matters``` states it; ``:verdict:`ID``` prints
+the verdict, ``:verdict:`ID supported``` states it, too, and ``:claim:`ID supported``` adds the effect. Each has a mark
+with a card. ``.. question:: ID`` and ``.. claim:: ID``, with ``:verdict: supported``, show one whole;
+``.. questions-index::`` and ``.. claims-index::`` show all.
 """
 
 from __future__ import annotations
 
 import abc
-import html
+from collections.abc import Iterable, Sequence
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -18,72 +20,58 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw.book import registry
-from cnnhw.studies.claims import Verdict
-from cnnhw_docs import records
-from cnnhw_docs.verdicts import checked, figures, hint, in_words, short, verdicts, wanted
+from cnnhw_docs import forest, order, records
+from cnnhw_docs.marks import INDEX, mark
+from cnnhw_docs.verdicts import (
+    EXPLORATORY,
+    NOT_RUN,
+    UNSOUND,
+    Said,
+    checked,
+    figures,
+    get,
+    in_words,
+    measured,
+    said,
+    short,
+)
 
-INDEX = "claims"
-_KNOWN = {
-    "no": "before the runs",
-    "in part": "before these runs; the outcome was known in part, from an earlier set of runs that is not kept",
-    "post hoc": "or edited, after the runs: post hoc",
+_VERDICTS = {
+    "question": ("supported", "refuted", "open", UNSOUND, EXPLORATORY, NOT_RUN),
+    "claim": ("supported", "refuted", "not resolved"),
 }
-_COLOURS = {"supported": "#00795c", "refuted": "#b34700", "not resolved": "#5c6470"}
 
 
-def forest(verdict: Verdict) -> str:
-    """Draw the effect, its interval and the margin as a small SVG."""
-    if verdict.effect is None:
-        return ""
-    claim, (low, high) = verdict.claim, verdict.effect.interval()
-    edges = {"greater": (claim.margin,), "less": (-claim.margin,), "equivalent": (-claim.margin, claim.margin)}
-    marks = edges[claim.direction]
-    left, right = min(low, 0, *marks), max(high, 0, *marks)
-    left, right = left - 0.08 * (right - left or 1), right + 0.08 * (right - left or 1)
-
-    def x(value: float) -> float:
-        return round(300 * (value - left) / (right - left), 1)
-
-    spans = {"greater": (x(marks[0]), 300.0), "less": (0.0, x(marks[0])), "equivalent": (x(marks[0]), x(marks[-1]))}
-    start, stop = spans[claim.direction]
-    colour = _COLOURS[verdict.verdict]
-    label = html.escape(f"Effect {figures(verdict)}; the claim holds where it is {wanted(claim)}.", quote=True)
-    return (
-        f'<svg class="forest" viewBox="0 0 300 34" role="img" aria-label="{label}">'
-        f'<rect x="{start}" y="2" width="{round(stop - start, 1)}" height="22" fill="{colour}" opacity="0.13"/>'
-        f'<line x1="{x(0)}" x2="{x(0)}" y1="2" y2="24" stroke="currentColor" stroke-dasharray="2 2"/>'
-        f'<line x1="{x(low)}" x2="{x(high)}" y1="13" y2="13" stroke="{colour}" stroke-width="3"/>'
-        f'<circle cx="{x(verdict.effect.effect)}" cy="13" r="5" fill="{colour}"/>'
-        f'<text x="{x(0)}" y="33" font-size="9" text-anchor="middle" fill="currentColor">0</text></svg>'
-    )
-
-
-def badge(verdict: Verdict) -> nodes.inline:
-    """Return the verdict as a badge."""
-    kind = verdict.verdict.replace(" ", "-")
-    return nodes.inline("", verdict.verdict, classes=["verdict", f"verdict-{kind}"])
-
-
-def card(verdict: Verdict, docname: str, *, target: bool) -> nodes.Node:
-    """Return a claim with all that belongs to it."""
-    claim = verdict.claim
-    box = nodes.container(classes=["claim", f"claim-{verdict.verdict.replace(' ', '-')}"])
+def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
+    """Return a question or a claim with all that belongs to it."""
+    shown = nodes.container(classes=["claim", one.colour])
     if target:
-        box["ids"].append(f"claim-{claim.id}")
+        shown["ids"].append(one.anchor)
     head = nodes.paragraph(classes=["claim-statement"])
-    head += [badge(verdict), nodes.Text(" "), nodes.strong("", claim.statement)]
-    box += head
-    box += nodes.raw("", forest(verdict), format="html")
-    notes = [f"{claim.first} minus {claim.second}, {claim.measure.name}: {figures(verdict)}."]
-    notes.append(f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.")
-    notes.append(f"Registered {claim.registered}, {_KNOWN[verdict.known]}.")
-    if verdict.plain != verdict.verdict:
-        notes.append(
-            f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
-            "decides otherwise."
-        )
-    box += nodes.paragraph("", " ".join(notes) + " ", _study_link(claim.study, docname), classes=["claim-notes"])
-    return box
+    head += [nodes.inline("", one.badge, classes=["verdict", one.colour]), nodes.Text(" ")]
+    head += nodes.strong("", one.statement)
+    shown += head
+    drawn = nodes.raw("", forest.draw(one), format="html")
+    study = _study_link(one.study, docname)
+    if one.kind == "question":
+        shown += [nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
+        notes = [note for note in (*one.rule, one.note, one.registered) if note]
+        lines = [nodes.line("", note) for note in notes[:-1]]
+        shown += nodes.line_block("", *lines, nodes.line("", f"{notes[-1]} ", study), classes=["claim-notes"])
+    else:
+        compared, holds = one.rule
+        notes = [f"{compared}: {figures(one)}.", holds, one.registered, one.note]
+        text = " ".join(note for note in notes if note)
+        shown += [drawn, nodes.paragraph("", f"{text} ", study, classes=["claim-notes"])]
+    return shown
+
+
+def answer(one: Said) -> str:
+    """Return the answer to a question, in a sentence."""
+    if one.effect is None:
+        return "Not run yet."
+    why = {EXPLORATORY: "Exploratory, without a verdict:", UNSOUND: "No verdict, as the study is not sound:"}
+    return f"{why.get(one.verdict, f'Finding: {one.finding},')} {measured(one)}."
 
 
 def _study_link(study: str, docname: str) -> addnodes.pending_xref:
@@ -92,7 +80,7 @@ def _study_link(study: str, docname: str) -> addnodes.pending_xref:
         "", nodes.inline("", f"Study {study}"), reftype="claim", refdomain="", reftarget=f"study-{study}",
         refdoc=docname, refwarn=True,
     )  # fmt: skip
-    link["reftitle"] = f"Claims, records and definition of the study {study}"
+    link["reftitle"] = f"Records and definition of the study {study}"
     return link
 
 
@@ -103,124 +91,176 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
         "", nodes.literal("", "cnnhw.studies.Study"), refdomain="py", reftype="class",
         reftarget="cnnhw.studies.Study", refdoc=docname,
     )  # fmt: skip
+    where = [
+        nodes.Text(f"{count} records in "),
+        nodes.literal("", f"docs/records/{study}"),
+        nodes.Text("; defined in "),
+    ]
     return nodes.paragraph(
-        "", "", nodes.Text(f"{count} records in "), nodes.literal("", f"docs/records/{study}"),
-        nodes.Text("; defined in "), nodes.literal("", registry.file(study)), nodes.Text(" as a "), code,
-        nodes.Text("; to run it again: "), nodes.literal("", f"cnnhw study run {study}"), nodes.Text("."),
+        "", "", *(where if count else [nodes.Text("No records yet; defined in ")]),
+        nodes.literal("", registry.file(study)), nodes.Text(" as a "), code,
+        nodes.Text("; to run it again: " if count else "; to run it: "),
+        nodes.literal("", f"cnnhw study run {study}"), nodes.Text("."),
     )  # fmt: skip
 
 
-class ClaimDirective(SphinxDirective):
-    """``.. claim:: ID``, with the verdict that the page goes by."""
+class _Whole(SphinxDirective):
+    """``.. question:: ID`` or ``.. claim:: ID``, with the verdict that the page goes by."""
 
     required_arguments = 1
     option_spec = {"verdict": directives.unchanged_required}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         try:
-            verdict = checked(self.arguments[0], self.options.get("verdict", ""), verdicts())
+            one = get(self.arguments[0])
+            if one.kind != self.name:
+                raise ValueError(f"{one.id} is a {one.kind}: write `.. {one.kind}:: {one.id}`")
+            if one.kind == "claim" or "verdict" in self.options:
+                checked(one, self.options.get("verdict", ""))
         except ValueError as error:
-            return [self.state.document.reporter.warning(f"claim: {error}", line=self.lineno)]
-        return [card(verdict, self.env.docname, target=False)]
+            return [self.state.document.reporter.warning(f"{self.name}: {error}", line=self.lineno)]
+        return [box(one, self.env.docname, target=False)]
 
 
 class _Role(SphinxRole, abc.ABC):
-    """A claim in a sentence: an identifier, and what the page says of it."""
+    """A question or a claim in a sentence: an identifier, and what the page says of it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        identifier, _, said = " ".join(self.text.split()).partition(" ")
+        identifier, _, words = " ".join(self.text.split()).partition(" ")
         try:
-            if identifier not in verdicts():
-                raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(verdicts())}")
-            shown = self.shown(verdicts()[identifier], said)
+            return self.shown(get(identifier), words), []
         except ValueError as error:
             return [], [self.inliner.reporter.warning(f":{self.name}: {error}", line=self.lineno)]
-        link = addnodes.pending_xref(
-            "", shown[0], reftype="claim", refdomain="", reftarget=identifier, refdoc=self.env.docname, refwarn=True
-        )
-        link["reftitle"] = hint(verdicts()[identifier])
-        return [link, *shown[1:]], []
 
     @abc.abstractmethod
-    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
-        """Return what is shown: the first is a link."""
+    def shown(self, one: Said, words: str) -> list[nodes.Node]:
+        """Return what is shown."""
+
+    def marked(self, one: Said, text: str) -> list[nodes.Node]:
+        """Return text with a mark, which stays on the line of the last word."""
+        first, space, last = text.rpartition(" ")
+        classes = ["effect", one.colour]
+        return [
+            *([nodes.inline("", first + space, classes=classes)] if first else []),
+            nodes.inline("", "", nodes.inline("", last, classes=classes), mark(one, self.env), classes=["together"]),
+        ]
+
+
+class VerdictRole(_Role):
+    """``:verdict:`ID```, which the records give, or ``:verdict:`ID VERDICT```, which they have to give."""
+
+    def shown(self, one: Said, words: str) -> list[nodes.Node]:
+        if words:
+            checked(one, words)
+        return [mark(one, self.env, word=True)]
 
 
 class ClaimRole(_Role):
-    """``:claim:`ID VERDICT```."""
+    """``:claim:`ID VERDICT```: the verdict and the effect."""
 
-    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
-        checked(verdict.claim.id, said, verdicts())
-        return [badge(verdict), _effect(f" ({short(verdict)})")]
+    def shown(self, one: Said, words: str) -> list[nodes.Node]:
+        checked(one, words)
+        return [mark(one, self.env, word=True), nodes.inline("", f" ({short(one, ', ')})", classes=["effect"])]
 
 
 class EffectRole(_Role):
-    """``:effect:`ID```: effect and interval, without a verdict."""
+    """``:effect:`ID```: effect and interval."""
 
-    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
-        return [_effect(short(verdict, " ("))]
+    def shown(self, one: Said, words: str) -> list[nodes.Node]:
+        return self.marked(one, short(one))
 
 
 class FindingRole(_Role):
-    """``:finding:`ID gain/lose```: the effect in words, of which the records choose one."""
+    """``:finding:`ID gain/lose/hardly change it```: the finding in words, of which the records choose."""
 
-    def shown(self, verdict: Verdict, said: str) -> list[nodes.Node]:
-        return [_effect(in_words(verdict, said))]
-
-
-def _effect(text: str) -> nodes.inline:
-    return nodes.inline("", text, classes=["effect"])
+    def shown(self, one: Said, words: str) -> list[nodes.Node]:
+        return self.marked(one, in_words(one, words))
 
 
-class ClaimsIndex(SphinxDirective):
-    """``.. claims-index::``: all claims, by study."""
+class _Index(SphinxDirective):
+    """``.. questions-index::`` or ``.. claims-index::``: all that there are, in sections."""
 
     def run(self) -> list[nodes.Node]:
-        found = verdicts()
-        counts = {
-            kind: sum(v.verdict == kind for v in found.values()) for kind in ("supported", "refuted", "not resolved")
-        }
-        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        out: list[nodes.Node] = [nodes.paragraph("", f"{len(found)} claims: {listed}.")]
-        for study in dict.fromkeys(verdict.claim.study for verdict in found.values()):
+        kind = self.name.removesuffix("s-index")
+        found = [one for one in said().values() if one.kind == kind]
+        counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in _VERDICTS[kind]}
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or kind == "claim")
+        number = f"{len(found)} {kind}{'' if len(found) == 1 else 's'}"
+        out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.")] if found else []
+        return out + (self.by_chapter(found) if kind == "question" else self.by_study(found))
+
+    def by_chapter(self, found: Sequence[Said]) -> list[nodes.Node]:
+        """Return a section for each chapter, in the order of reading."""
+        names = order.chapters()
+        pages = {one.chapter: order.page(one.chapter) for one in found}
+        out: list[nodes.Node] = []
+        for chapter in sorted(pages, key=lambda one: names.index(page) if (page := pages[one]) else len(names)):
+            name = pages[chapter]
+            section = nodes.section(ids=[f"chapter-{chapter}"])
+            section += nodes.title("", order.title(name) if name else chapter)
+            if (page := f"auto_examples/{name}") in self.env.found_docs:
+                link = addnodes.pending_xref(
+                    "", nodes.inline("", "Read the chapter"), refdomain="std", reftype="doc", reftarget=f"/{page}",
+                    refdoc=self.env.docname, refexplicit=True, refwarn=True,
+                )  # fmt: skip
+                section += nodes.paragraph("", "", link)
+            mine = [one for one in found if one.chapter == chapter]
+            for study in dict.fromkeys(one.study for one in mine):
+                about = nodes.container("", ids=[f"study-{study}"], classes=["study"])
+                about += nodes.paragraph("", f"Study {study}. ", nodes.emphasis("", registry.get(study).question))
+                about += _sources(study, self.env.docname)
+                section += about
+                section += self.boxes(one for one in mine if one.study == study)
+            out.append(section)
+        return out
+
+    def by_study(self, found: Sequence[Said]) -> list[nodes.Node]:
+        """Return a section for each study."""
+        out: list[nodes.Node] = []
+        for study in dict.fromkeys(one.study for one in found):
             section = nodes.section(ids=[f"study-{study}"])
             section += nodes.title("", study)
             section += nodes.paragraph("", registry.get(study).question)
             section += _sources(study, self.env.docname)
-            section += [
-                card(verdict, self.env.docname, target=True)
-                for verdict in found.values()
-                if verdict.claim.study == study
-            ]
+            section += self.boxes(one for one in found if one.study == study)
             out.append(section)
         return out
 
+    def boxes(self, found: Iterable[Said]) -> list[nodes.Node]:
+        """Return each of them whole."""
+        return [box(one, self.env.docname, target=True) for one in found]
+
 
 def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nodes.Node) -> nodes.Node | None:
-    """Point the badge of a claim to the index of claims."""
+    """Point to a study on the page of all claims."""
     if node["reftype"] != "claim":
         return None
     uri = app.builder.get_relative_uri(node["refdoc"], INDEX)
-    target = node["reftarget"] if node["reftarget"].startswith("study-") else f"claim-{node['reftarget']}"
-    reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#{target}")
+    reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#{node['reftarget']}")
     reference["reftitle"] = node["reftitle"]
     return reference
 
 
 def judge_first(app: Sphinx, env: object, pages: list[str]) -> None:
-    """Judge all claims before pages are shared out among processes: each would do it anew for every ten of them."""
+    """Judge all before pages are shared out among processes: each would do it anew for every ten of them."""
     if pages and app.parallel > 1:
-        verdicts()
+        said()
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Register role and directives."""
-    app.add_directive("claim", ClaimDirective)
-    app.add_directive("claims-index", ClaimsIndex)
-    app.add_role("claim", ClaimRole())
-    app.add_role("effect", EffectRole())
-    app.add_role("finding", FindingRole())
+    """Register roles and directives."""
+    app.setup_extension("cnnhw_docs.marks")
+    for kind in ("claim", "question"):
+        app.add_directive(kind, _Whole)
+        app.add_directive(f"{kind}s-index", _Index)
+    for name, role in {
+        "claim": ClaimRole,
+        "effect": EffectRole,
+        "finding": FindingRole,
+        "verdict": VerdictRole,
+    }.items():
+        app.add_role(name, role())
     app.connect("missing-reference", resolve)
-    app.connect("builder-inited", lambda _: verdicts.cache_clear())
+    app.connect("builder-inited", lambda _: said.cache_clear())
     app.connect("env-before-read-docs", judge_first)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

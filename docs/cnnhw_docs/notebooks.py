@@ -28,7 +28,7 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|provenance|list-table|figure):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
+    r"^\.\. (claim|question|provenance|list-table|figure):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
 
@@ -60,9 +60,10 @@ def _role(name: str, content: str) -> str:
         "record": lambda what: records.render(what, records.every())[0],
         "paired": lambda what: records.render_paired(what, records.every())[0],
         "reported": records.render_reported,
-        "claim": lambda what: f"*{what.partition(' ')[2]}* ({_effect(what.partition(' ')[0])})",
-        "effect": lambda what: _effect(what, " ("),
-        "finding": lambda what: verdicts.in_words(verdicts.verdicts()[what.partition(" ")[0]], what.partition(" ")[2]),
+        "claim": lambda what: f"*{_said(what).verdict}* ({verdicts.short(_said(what), ', ')})",
+        "verdict": lambda what: f"*{_said(what).verdict}*",
+        "effect": lambda what: verdicts.short(_said(what)),
+        "finding": lambda what: verdicts.in_words(_said(what), what.partition(" ")[2]),
         "cite:p": lambda keys: f"({'; '.join(_citation(key) for key in keys.split(','))})",
         "cite:t": _citation,
     }
@@ -78,9 +79,9 @@ def _role(name: str, content: str) -> str:
     return f"``{content.rpartition('.')[2] if content.startswith('~') else content}``"
 
 
-def _effect(identifier: str, link: str = ", ") -> str:
-    """Return a claim's effect with its interval."""
-    return verdicts.short(verdicts.verdicts()[identifier], link)
+def _said(what: str) -> verdicts.Said:
+    """Return the question or claim that a role begins with."""
+    return verdicts.get(what.partition(" ")[0])
 
 
 def _citation(key: str) -> str:
@@ -91,9 +92,9 @@ def _citation(key: str) -> str:
 
 def _directive(name: str, argument: str, body: str) -> str:
     """Return what a directive says."""
-    if name == "claim":
-        found = verdicts.verdicts()[argument]
-        return f"> **{found.verdict}**: {found.claim.statement} ({verdicts.figures(found)})\n\n"
+    if name in ("claim", "question"):
+        found = verdicts.get(argument)
+        return f"> **{found.verdict}**: {found.statement} ({verdicts.figures(found)})\n\n"
     if name == "provenance":
         return ""
     if name == "figure":

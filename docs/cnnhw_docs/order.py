@@ -18,6 +18,17 @@ def chapters() -> list[str]:
     return named
 
 
+def page(chapter: str) -> str | None:
+    """Return the name of the script of a chapter of the book, such as ``"q2"``; None if it has none of its own."""
+    return next((name for name in chapters() if f"{name}_".startswith(f"plot_{chapter}_")), None)
+
+
+def title(name: str) -> str:
+    """Return the title of a chapter's script: the first line of its text."""
+    script = STUDENT.parents[2] / "examples" / f"{name}.py"
+    return script.read_text(encoding="utf-8").removeprefix('"""').lstrip().partition("\n")[0].strip()
+
+
 class ReadingOrder:
     """Sort the scripts of the gallery by the order of reading."""
 

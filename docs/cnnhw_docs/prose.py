@@ -29,7 +29,7 @@ from sphinx.util import logging
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-from cnnhw_docs.verdicts import verdicts
+from cnnhw_docs.verdicts import EXPLORATORY, Said, said
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +119,14 @@ def _blank(match: re.Match[str], open_: Collection[str]) -> str:
     """Keep lines and length of what is left out, and a mark of what stood there; a term or a page keeps its words."""
     text, role, words = match.group(), match["role"], match["words"]
     if role in _DIFFERENCES:
-        mark = _OPEN if role == "effect" and words in open_ else _SHOWN
+        # a finding without a slash is stated, and checked when the page is built
+        chosen = role == "effect" or (role == "finding" and "/" in words)
+        mark = _OPEN if chosen and next(iter(words.split()), "") in open_ else _SHOWN
     elif role in _FIGURES_OF:
         mark = _FIGURE
     elif role == "math" or (role is None and ".. math::" in text):
         mark = _FORMULA
-    elif role is None:
+    elif role is None or role == "verdict":
         mark = ""
     elif role.startswith("cite"):
         mark = _CITED
@@ -263,9 +265,14 @@ def found(root: Path, open_: Collection[str] = ()) -> Iterator[tuple[Path, int, 
 
 
 def undecided() -> set[str]:
-    """Return the claims whose interval holds zero."""
-    intervals = {name: verdict.effect.interval() for name, verdict in verdicts().items() if verdict.effect}
-    return {name for name, (low, high) in intervals.items() if low <= 0 <= high}
+    """Return what backs no comparison: questions without a direction found, and intervals that hold zero."""
+    return {one.id for one in said().values() if not _decided(one)}
+
+
+def _decided(one: Said) -> bool:
+    if one.verdict == EXPLORATORY:  # there is an interval, and no more
+        return one.low is not None and one.high is not None and not one.low <= 0 <= one.high
+    return one.finding in ("higher", "lower")
 
 
 def check(app: Sphinx) -> None:

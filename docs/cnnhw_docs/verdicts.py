@@ -1,82 +1,227 @@
-"""Claims in words: their verdicts, judged once a build, and what a page may say of them."""
+"""What the records say of questions and of claims, worked out once a build, and how a page may put it into words."""
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cnnhw.book.registry import CLAIMS
+from cnnhw.book import registry
 from cnnhw.studies import claims
 from cnnhw.studies.claims import Claim, Verdict
+from cnnhw.studies.measures import Measure
+from cnnhw.studies.questions import PREDICTIONS, Answer, finding
+from cnnhw.studies.store import Record
 from cnnhw_docs import records
+
+FINDINGS = (*PREDICTIONS, "cannot tell")
+NOT_RUN, EXPLORATORY, UNSOUND = "not run", "exploratory", "not sound"
+_BEFORE = {
+    "no": "before any run that decides it",
+    "in part": "before the runs that decide it; the outcome was known in part, from earlier runs",
+    "yes": "after runs of its arms: the outcome was known",
+}
+_CLAIMED = {
+    "no": "before the runs",
+    "in part": "before these runs; the outcome was known in part, from an earlier set of runs that is not kept",
+    "post hoc": "or edited, after the runs: post hoc",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What records say of a question, or of a claim of the first edition, in the unit of its measure."""
+
+    kind: str  # "question" or "claim"
+    id: str
+    study: str
+    chapter: str
+    statement: str
+    measure: Measure
+    effect: float | None  # None before the runs are complete; so are `low` and `high`
+    low: float | None
+    high: float | None
+    interval: str  # what it is called
+    runs: str  # how many, in words
+    finding: str | None  # one of FINDINGS or NOT_RUN; None where none may be stated
+    verdict: str  # or why there is none: NOT_RUN, EXPLORATORY, UNSOUND
+    prediction: str
+    delta: float  # the margin, of a claim
+    shaded: tuple[float, float]  # of a forest plot
+    rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
+    registered: str
+    known: str = ""  # what a question's badge says if the outcome was known beforehand
+    note: str = ""  # why there is no verdict; of a claim, why the correction decides
+
+    @property
+    def anchor(self) -> str:
+        """Where it is on the page of all claims."""
+        return f"{self.kind}-{self.id}"
+
+    @property
+    def badge(self) -> str:
+        """The verdict, and whether the outcome was known."""
+        return f"{self.verdict} ({self.known})" if self.known and self.effect is not None else self.verdict
+
+    @property
+    def colour(self) -> str:
+        """The class of its mark."""
+        return f"verdict-{self.verdict.replace(' ', '-')}"
+
+    def amount(self, value: float, form: str) -> str:
+        """Return a figure with its unit; one in brackets, such as "(of 1)", is for tables."""
+        unit = self.measure.unit
+        return f"{value:{form}}" + ("" if unit.startswith("(") else f" {unit}")
 
 
 @functools.cache
-def verdicts() -> dict[str, Verdict]:
-    """Return the verdict of each claim, by identifier; computed once a build."""
-    return {verdict.claim.id: verdict for verdict in claims.judge(CLAIMS, records.every())}
+def said() -> dict[str, Said]:
+    """Return what there is to say of questions, then of claims, by identifier; worked out once a build."""
+    found = records.every()
+    asked = [of_answer(answer, found) for answer in registry.answers(found)]
+    claimed = map(of_verdict, claims.judge(registry.CLAIMS, found))
+    return {one.id: one for one in (*asked, *claimed)}
 
 
-def checked(identifier: str, asserted: str, found: dict[str, Verdict]) -> Verdict:
-    """Return the verdict of a claim, if it is the one that the page asserts."""
-    if identifier not in found:
-        raise ValueError(f"there is no claim {identifier!r}; there are {', '.join(found)}")
-    if found[identifier].verdict != asserted:
-        raise ValueError(f"the page says {identifier} is {asserted!r}, the records say {found[identifier].verdict!r}")
-    return found[identifier]
+def get(identifier: str) -> Said:
+    """Return what is said of a question or a claim; ValueError if there is none."""
+    if identifier not in said():
+        raise ValueError(f"there is no question or claim {identifier!r}; there are {', '.join(said())}")
+    return said()[identifier]
 
 
-def figures(verdict: Verdict) -> str:
-    """Return the effect with its interval and the number of seeds, as text."""
-    if verdict.effect is None:
-        return "not measured yet"
-    scale, unit = verdict.claim.measure.scale, verdict.claim.measure.unit
-    low, high = (scale * end for end in verdict.effect.interval())
-    return (
-        f"{scale * verdict.effect.effect:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}, {verdict.seeds} seeds"
-    )
+def checked(one: Said, asserted: str) -> None:
+    """Raise ValueError if the records give another verdict than the page asserts."""
+    if one.verdict != asserted:
+        raise ValueError(f"the page says {one.id} is {asserted!r}, the records say {one.verdict!r}")
 
 
-def short(verdict: Verdict, link: str = ", ") -> str:
-    """Return the effect with its interval as a sentence holds it: "+4.9 points, 3.4 to 6.4"."""
-    if verdict.effect is None:
-        return "not measured yet"
-    measure = verdict.claim.measure
-    scale, unit, digits = measure.scale, measure.unit, measure.digits
-    low, high = (round(scale * end, digits) for end in verdict.effect.interval())
-    sign = "" if low > 0 else "+"
-    ends = f"{low:.{digits}f} to {high:{sign}.{digits}f}"
-    words = "" if unit.startswith("(") else f" {unit}"
-    return f"{scale * verdict.effect.effect:+.{digits}f}{words}{link}{ends}{')' if '(' in link else ''}"
+def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
+    """Return what is said of a question; `found` are the records, which tell whether its runs have begun."""
+    asked, (low, high) = answer.question, answer.interval or (None, None)
+    level = f"{100 * answer.confidence:g} % interval"
+    margin = f"{asked.delta:g} {asked.measure.unit}"
+    note = ""
+    if low is None and any(record.study == asked.study for record in found):
+        note = "Its runs have begun; nothing is said before the last."
+    elif low is not None and answer.unsound:
+        note = f"Not sound: {answer.unsound}."
+    return Said(
+        "question", asked.id, asked.study, asked.chapter, asked.statement, asked.measure,
+        effect=None if answer.effect is None else asked.measure.scale * answer.effect.effect,
+        low=low, high=high,
+        interval=level if answer.confidence <= 0.95 else f"simultaneous {level}",
+        runs=f"{answer.effect.seeds if answer.effect else 0} {'repeats' if asked.pooled else 'seeds'}",
+        finding=answer.finding,
+        verdict=answer.verdict or (EXPLORATORY if asked.role == "exploratory" else UNSOUND),
+        prediction=asked.prediction,
+        delta=asked.delta,
+        shaded=(-asked.delta, asked.delta),
+        rule=(
+            f"Compared: {asked.compared}, in {asked.measure.name}. The same in all: {asked.held}.",
+            f"Predicted: {asked.prediction}. Less than {margin} does not matter{'' if low is None else ' (shaded)'}.",
+            f"What would refute it: {asked.refuted_by}.",
+        ),
+        registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
+        known={"no": "", "in part": "known in part", "yes": "known"}[answer.known],
+        note=note,
+    )  # fmt: skip
 
 
-def in_words(verdict: Verdict, words: str) -> str:
-    """Return the effect in words: with "gain/lose", it is "gain 4.9 points (3.4 to 6.4)" or "lose" as many."""
-    more, slash, less = words.partition("/")
-    if not slash:
-        raise ValueError(f"{words!r} is not two words with a slash between")
-    low, high = verdict.effect.interval() if verdict.effect else (0.0, 0.0)
-    if low <= 0 <= high:
-        raise ValueError(f"the interval of {verdict.claim.id} holds zero: neither {more!r} nor {less!r} can be said")
-    measure = verdict.claim.measure
-    scale, unit, digits = measure.scale, measure.unit, measure.digits
-    near, far = sorted(abs(scale * end) for end in (low, high))
-    size = abs(scale * verdict.effect.effect)
-    words = "" if unit.startswith("(") else f" {unit}"
-    return f"{more if low > 0 else less} {size:.{digits}f}{words} ({near:.{digits}f} to {far:.{digits}f})"
-
-
-def hint(verdict: Verdict) -> str:
-    """Return what a link to a claim says when it is pointed at."""
-    known = ", outcome known in part" if verdict.known == "in part" else ""
-    return f"{verdict.claim.statement} {figures(verdict)}{known}"
+def of_verdict(verdict: Verdict) -> Said:
+    """Return what is said of a claim; what a sentence may say of it follows from its interval alone."""
+    claim, scale = verdict.claim, verdict.claim.measure.scale
+    low, high = (scale * end for end in verdict.effect.interval()) if verdict.effect else (None, None)
+    margin, endless = scale * claim.margin, math.inf
+    note = ""
+    if verdict.plain != verdict.verdict:
+        note = (
+            f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
+            "decides otherwise."
+        )
+    return Said(
+        "claim", claim.id, claim.study, "", claim.statement, claim.measure,
+        effect=scale * verdict.effect.effect if verdict.effect else None,
+        low=low, high=high,
+        interval="95 % interval",
+        runs=f"{verdict.seeds} seeds",
+        finding=NOT_RUN if low is None or high is None else finding(low, high, 0.0),
+        verdict=verdict.verdict,
+        prediction=wanted(claim),
+        delta=margin,
+        shaded={"greater": (margin, endless), "less": (-endless, -margin), "equivalent": (-margin, margin)}[
+            claim.direction
+        ],
+        rule=(
+            f"{claim.first} minus {claim.second}, {claim.measure.name}",
+            f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",
+        ),
+        registered=f"Registered {claim.registered}, {_CLAIMED[verdict.known]}.",
+        note=note,
+    )  # fmt: skip
 
 
 def wanted(claim: Claim) -> str:
     """Return in words what the effect has to be for the claim to hold."""
-    scale, unit = claim.measure.scale, claim.measure.unit
-    margin = f"{scale * claim.margin:g} {unit}"
+    margin = f"{claim.measure.scale * claim.margin:g} {claim.measure.unit}"
     return {
         "greater": f"above {margin}",
         "less": f"below -{margin}" if claim.margin else f"below {margin}",
         "equivalent": f"between -{margin} and {margin}",
     }[claim.direction]
+
+
+def figures(one: Said) -> str:
+    """Return the effect with its interval and the number of seeds, as a table holds them."""
+    if one.effect is None:
+        return "not measured yet"
+    unit = one.measure.unit
+    return f"{one.effect:+.2f} {unit}, {one.interval} {one.low:+.2f} to {one.high:+.2f}, {one.runs}"
+
+
+def short(one: Said, link: str = " (") -> str:
+    """Return the effect with its interval as a sentence holds it: "+4.9 points (3.4 to 6.4)"; or that it is not run."""
+    if one.effect is None or one.low is None:
+        return NOT_RUN
+    digits = one.measure.digits
+    sign = "" if round(one.low, digits) > 0 else "+"
+    ends = f"{one.low:z.{digits}f} to {one.high:{sign}z.{digits}f}"
+    return f"{one.amount(one.effect, f'+z.{digits}f')}{link}{ends}{')' if '(' in link else ''}"
+
+
+def measured(one: Said) -> str:
+    """Return the effect with its interval, what that is called, and the number of seeds; or that it is not run."""
+    return short(one) if one.effect is None else f"{short(one)}, {one.interval}, {one.runs}"
+
+
+def in_words(one: Said, words: str) -> str:
+    """Return the finding in words that fit into a sentence, of which the records choose.
+
+    ``"gain/lose/change little/cannot be told"`` are for *higher*, *lower*, *no difference that matters* and *cannot
+    tell*; the last may be missing. The first two are followed by the effect's size, the others by effect and interval,
+    unless ``{effect}`` says where they go; ``{delta}`` is the effect that matters. Without a slash the words are the
+    finding itself. Raises ValueError if the records give another finding, or none.
+    """
+    forms = [form.strip() for form in words.split("/")]
+    if one.finding == NOT_RUN:
+        raise ValueError(f"{one.id} is not run yet: no finding can be stated")
+    if one.finding is None or one.effect is None or one.low is None or one.high is None:
+        raise ValueError(f"{one.id} is {one.verdict}: it has no finding, only an :effect:")
+    if len(forms) == 1:
+        if forms[0] not in FINDINGS:
+            raise ValueError(
+                f"{words!r} is no finding: give one of {', '.join(FINDINGS)}, or words for each, with slashes between"
+            )
+        if forms[0] != one.finding:
+            raise ValueError(f"the page says {one.id} is {forms[0]!r}, the records say {one.finding!r}")
+        return f"{one.finding} ({short(one, ', ')})"
+    place = FINDINGS.index(one.finding)
+    if place >= len(forms) or len(forms) > len(FINDINGS):
+        raise ValueError(f"the records say {one.id} is {one.finding!r}, for which {words!r} has no words")
+    digits, form = one.measure.digits, forms[place]
+    near, far = sorted((abs(one.low), abs(one.high)))
+    size = f"{one.amount(abs(one.effect), f'.{digits}f')} ({near:.{digits}f} to {far:.{digits}f})"
+    shown = size if place < 2 else short(one) if "{effect}" in form else f"({short(one, ', ')})"
+    whole = form if "{effect}" in form else f"{form} {{effect}}"
+    return whole.replace("{effect}", shown).replace("{delta}", one.amount(one.delta, "g"))
