@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import make_photos
 
-from cnnhw import evaluation, models, outputs, transfer
+from cnnhw import evaluation, files, models, outputs, transfer
+from cnnhw.data import handover, scenes
 from cnnhw.errors import ModelError, TrainingError
 from cnnhw.models import pretrained, weights
 from cnnhw.models.ensemble import joined
@@ -241,3 +242,21 @@ def test_checkpoints_of_members_are_known_as_ours_and_others_are_not(tmp_path):
     mine.unlink()
     outputs.remove_stages(tmp_path)
     assert not (tmp_path / outputs.STAGES).exists()
+
+
+def test_photos_are_handed_to_a_process_whole_and_without_code(tmp_path):
+    photos = make_photos(size=16)
+    handover.write(photos, tmp_path / "photos")
+    read = handover.read(tmp_path / "photos")
+    assert read.fingerprint == photos.fingerprint
+    assert read.train.images.equal(photos.train.images)
+    assert (read.name, read.classes, read.test.names) == (photos.name, photos.classes, photos.test.names)
+
+
+def test_photos_that_are_mapped_are_not_copied_for_a_process(tmp_path):
+    photos = scenes.load(size=16, train=50, test=10, progress=False)
+    handover.write(photos, tmp_path / "photos")
+    assert "store" not in files.load_tensors(tmp_path / "photos")[1]
+    read = handover.read(tmp_path / "photos")
+    assert read.fingerprint == photos.fingerprint
+    assert read.test.images.equal(photos.test.images)

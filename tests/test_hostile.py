@@ -500,7 +500,8 @@ def page(name: str) -> str:
     summary = {
         "accuracy": 0.5, "accuracy_interval": (0.4, 0.6), "balanced_accuracy": 0.5, "best_epoch": 1, "seconds": 1,
         "recipe": {"epochs": 1, "stages": [{"train": name, "epochs": 1}]}, "threads": 1, "parameters": 1,
-        "photos": {name: 1}, "left_out": {"photos": 1, "reasons": {name: name}},
+        "history": {"loss": [1.0]}, "candidates": {name: 0.5}, "photos": {name: 1},
+        "left_out": {"photos": 1, "reasons": {name: name}},
         "data_note": name, "licence": name, "processor": name, "date": name, "model": name,
         "data": name, "classes": [name, name],
     }  # fmt: skip

@@ -101,10 +101,10 @@ class MappedPhotos(Tensor):
             self._unchecked[row] = False
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[[Path], Tensor], tuple[Path]]:
-        return _reopen, (self.path,)
+        return reopen, (self.path,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return _reopen(self.path)
+        return reopen(self.path)
 
 
 def folder() -> Path:
@@ -209,7 +209,7 @@ def _open(path: Path) -> tuple[MappedPhotos, dict[str, Any]]:
     return photos, content["meta"]
 
 
-def _reopen(path: Path) -> MappedPhotos:
+def reopen(path: Path) -> MappedPhotos:
     """Map the array of an entry that another process has loaded."""
     try:
         return _open(path)[0]

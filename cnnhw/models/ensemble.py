@@ -44,9 +44,10 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps of all branches, Tensor of shape (N, M * C, H, W), for photos (N, 3, S, S)."""
-        mirrored = x.flip(3)  # (N, 3, S, S), left to right
-        maps = [branch(x) + branch(mirrored).flip(3) for branch in self.branches]  # M of (N, C, H, W)
-        return torch.cat(maps, 1) / 2  # (N, M * C, H, W)
+        both = torch.cat([x, x.flip(3)])  # (2N, 3, S, S): the photos, then their mirror images
+        maps = torch.cat([branch(both) for branch in self.branches], 1)  # (2N, M * C, H, W)
+        count = x.shape[0]  # N
+        return (maps[:count] + maps[count:].flip(3)) / 2  # (N, M * C, H, W)
 
 
 def ensemble(num_classes: int = 5, size: int = 64, *, members: int = 2, of: str = "fast") -> Classifier:

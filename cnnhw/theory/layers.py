@@ -69,7 +69,8 @@ def layers(model: Classifier) -> list[Layer]:
             continue
         before = [seen[source] for source in node.all_input_nodes if source in seen]
         field, step = max((f for f, _ in before), default=1.0), max((j for _, j in before), default=1.0)
-        shape = tuple(node.meta["tensor_meta"].shape[1:])
+        views, *sides = node.meta["tensor_meta"].shape  # of one photo, an ensemble sees several
+        shape = tuple(sides)
         module = modules[str(node.target)] if node.op == "call_module" else None
         parameters = macs = 0
         if module is not None:
@@ -78,9 +79,9 @@ def layers(model: Classifier) -> list[Layer]:
             kernel, stride = (_side(value) for value in (module.kernel_size, module.stride))
             field, step = field + (kernel - 1) * step, step * stride
         if isinstance(module, nn.Conv2d):
-            macs = math.prod(shape) * module.weight[0].numel()
+            macs = views * math.prod(shape) * module.weight[0].numel()
         elif isinstance(module, nn.Linear):
-            macs = module.weight.numel()
+            macs = views * module.weight.numel()
         elif node.target is F.interpolate:
             apart = node.all_input_nodes[0].meta["tensor_meta"].shape[-1] / shape[-1]
             field, step = field + step, step * apart  # two neighbours a side

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -25,18 +24,17 @@ import torch
 from tqdm import tqdm
 
 from cnnhw import evaluation, models
+from cnnhw.data import handover
 from cnnhw.data.photoset import PhotoSet, Split
 from cnnhw.errors import TrainingError
 from cnnhw.models.blocks import Classifier, count_parameters
 from cnnhw.models.ensemble import joined
 from cnnhw.training import checkpoint
-from cnnhw.training.loop import fit
+from cnnhw.training.member import folder_of, train
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 
 __all__ = ["fit_ensemble"]
-
-_SPREAD = 1000  # seeds of the members of one ensemble; the next ensemble's come after them
 
 
 def fit_ensemble(
@@ -110,13 +108,14 @@ def fit_ensemble(
         jobs = [list(range(number, members, count)) for number in range(count)]
         spare = _validation_seconds(photos, of) * 2 * members
         seconds = 60 * recipe.minutes - spare - (time.perf_counter() - begun) if recipe.minutes else 0.0
-        order = {
-            "photos": dataclasses.replace(photos, test=_none(photos.test)), "recipe": recipe, "of": of, "seed": seed,
-            "folder": place, "resume": resume, "until": time.time() + seconds,
-        }  # fmt: skip
+        shown = dataclasses.replace(photos, test=_none(photos.test))
+        order: dict[str, Any] = {"of": of, "seed": seed, "resume": resume, "until": time.time() + seconds}
         if members == 1:  # a process of its own would only take time to start
-            _alone(photos, recipe, of, seed, seconds, place, resume, progress)
+            train(shown, recipe, [0], lambda *_: None, folder=place, progress=progress, **order)
         else:
+            handed = Path(temporary) / "photos.safetensors"
+            handover.write(shown, handed)
+            order |= {"photos": str(handed), "recipe": dataclasses.asdict(recipe), "folder": str(place)}
             _train(order, jobs, members, progress)
         networks, notes = zip(*(_member(place, number, photos, of) for number in range(members)), strict=True)
     model = joined(networks)
@@ -149,16 +148,6 @@ def fit_ensemble(
     )
 
 
-def folder_of(place: Path, number: int) -> Path:
-    """Return the folder of a member's checkpoint."""
-    return place / f"member{number}"
-
-
-def seed_of(seed: int, number: int) -> int:
-    """Return the seed of a member."""
-    return seed * _SPREAD + number
-
-
 def _none(split: Split) -> Split:
     """Return a split without photos: the members predict no test photo, only the ensemble does."""
     return Split(split.store, split.index[:0], split.labels[:0], (), ())
@@ -174,18 +163,6 @@ def _validation_seconds(photos: PhotoSet, of: str, few: int = 64) -> float:
     return (time.perf_counter() - start) * max(1.0, len(photos.validation) / few)
 
 
-def _alone(
-    photos: PhotoSet, recipe: Recipe, of: str, seed: int, seconds: float, place: Path, resume: bool, progress: bool
-) -> None:
-    """Train the only member with all threads, in this process."""
-    folder = folder_of(place, 0)
-    saved = checkpoint.saved_settings(folder)["recipe"] if resume and (folder / checkpoint.CHECKPOINT).exists() else {}
-    minutes = saved.get("minutes", max(seconds, 1.0) / 60) if recipe.minutes else 0.0
-    model = models.create(of, len(photos.classes), seed=seed_of(seed, 0), size=photos.size)
-    photos, recipe = dataclasses.replace(photos, test=_none(photos.test)), dataclasses.replace(recipe, minutes=minutes)
-    fit(model, photos, recipe, seed=seed_of(seed, 0), folder=folder, resume=resume, progress=progress)
-
-
 def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, progress: bool) -> None:
     """Have each of the processes train its members; raise the first error that one of them reports."""
     threads = str(max(1, (os.cpu_count() or 1) // len(jobs)))
@@ -193,7 +170,7 @@ def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, p
     command = [sys.executable, "-m", "cnnhw.training.member"]
     with ExitStack() as stack:
         words = [stack.enter_context(tempfile.TemporaryFile()) for _ in jobs]  # a pipe that is full would hold it up
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment, "text": True}
         processes = [stack.enter_context(subprocess.Popen(command, stderr=one, **pipes)) for one in words]
         bar = stack.enter_context(tqdm(total=members, unit="network", disable=not progress))
         with ThreadPoolExecutor(len(jobs)) as pool:
@@ -209,12 +186,12 @@ def _train(order: dict[str, Any], jobs: Sequence[Sequence[int]], members: int, p
                     process.terminate()
 
 
-def _follow(process: subprocess.Popen[bytes], order: dict[str, Any], bar: tqdm[Any], errors: IO[bytes]) -> None:
+def _follow(process: subprocess.Popen[str], order: dict[str, Any], bar: tqdm[Any], errors: IO[bytes]) -> None:
     """Send a process what it has to do, and read what it reports until it ends."""
     assert process.stdin
     assert process.stdout
     with suppress(OSError):  # of a process that has ended: its last words say why
-        pickle.dump(order, process.stdin)
+        json.dump(order, process.stdin)
     with suppress(OSError):
         process.stdin.close()
     for line in process.stdout:

@@ -1,38 +1,43 @@
-"""The process that trains members of an ensemble: ``python -m cnnhw.training.member``, told what by its parent."""
+"""Members of an ensemble, and the process that trains them: ``python -m cnnhw.training.member``."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from cnnhw import models, system
+from cnnhw.data import handover
+from cnnhw.data.photoset import PhotoSet
 from cnnhw.errors import CnnhwError
 from cnnhw.training import checkpoint
-from cnnhw.training.ensembles import folder_of, seed_of
 from cnnhw.training.loop import fit
+from cnnhw.training.recipe import Recipe
 
 __all__ = []
 
-
-def main() -> int:
-    """Train the members that the order on the standard input names; return the exit code."""
-    system.keep_freed()
-    order = pickle.load(sys.stdin.buffer)  # from the process that started this one
-    try:
-        _train(**order)
-    except CnnhwError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
-        return 2
-    return 0
+_SPREAD = 1000  # seeds of the members of one ensemble; the next ensemble's come after them
 
 
-def _train(
-    photos: Any, recipe: Any, of: str, seed: int, folder: Any, resume: bool, until: float, members: list[int]
-) -> None:
+def folder_of(place: Path, number: int) -> Path:
+    """Return the folder of a member's checkpoint."""
+    return place / f"member{number}"
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return the seed of a member."""
+    return seed * _SPREAD + number
+
+
+def train(
+    photos: PhotoSet, recipe: Recipe, members: Sequence[int], tell: Callable[[int, float, bool], None], *, of: str,
+    seed: int, folder: Path, resume: bool, until: float, progress: bool = False,
+) -> None:  # fmt: skip
+    """Train members one after the other, `until` a time of ``time.time()`` if the recipe has minutes."""
     before = {number: _saved(folder_of(folder, number), resume) for number in members}
     until -= sum(note["clock"][0] for note in before.values() if note)
     for rank, number in enumerate(members):
@@ -44,17 +49,30 @@ def _train(
             own = dataclasses.replace(recipe, minutes=left / 60)
         model = models.create(of, len(photos.classes), seed=seed_of(seed, number), size=photos.size)
 
-        def tell(epoch: int, row: dict[str, float], number: int = number) -> None:
-            _say(number, row["validation_accuracy"], done=False)
+        def on_epoch(epoch: int, row: dict[str, float], number: int = number) -> None:
+            tell(number, row["validation_accuracy"], False)
 
         run = fit(
             model, photos, own, seed=seed_of(seed, number), folder=folder_of(folder, number), resume=resume,
-            progress=False, on_epoch=tell,
+            progress=progress, on_epoch=on_epoch,
         )  # fmt: skip
-        _say(number, run.validation_accuracy, done=True)
+        tell(number, run.validation_accuracy, True)
 
 
-def _saved(folder: Any, resume: bool) -> dict[str, Any] | None:
+def main() -> int:
+    """Train the members that the order on the standard input names; return the exit code."""
+    system.keep_freed()
+    order: dict[str, Any] = json.load(sys.stdin)
+    try:
+        photos, recipe = handover.read(Path(order.pop("photos"))), Recipe(**order.pop("recipe"))
+        train(photos, recipe, order.pop("members"), _say, folder=Path(order.pop("folder")), **order)
+    except CnnhwError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 2
+    return 0
+
+
+def _saved(folder: Path, resume: bool) -> dict[str, Any] | None:
     path = folder / checkpoint.CHECKPOINT
     return checkpoint.read(path)[0] if resume and path.exists() else None
 
