@@ -76,6 +76,7 @@ def test_best_says_what_it_tried_and_what_did_best(folder, run):
     assert "features from ImageNet" in (folder.parent / "runs/best-pets-0/report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_trained_and_used_as_one_network(folder, run):
     code, out, err = run("train", "ensemble", "--data", "pets", "--size", 16, "--epochs", 1)
     assert code == 0, err
@@ -85,6 +86,7 @@ def test_an_ensemble_is_trained_and_used_as_one_network(folder, run):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_plan_is_kept_when_training_goes_on(folder, run, monkeypatch):
     from cnnhw import evaluation
     from cnnhw.training import presets

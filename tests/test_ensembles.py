@@ -14,13 +14,14 @@ import pytest
 import torch
 from conftest import make_photos
 
-from cnnhw import evaluation, files, models, outputs, transfer
+from cnnhw import evaluation, files, models, outputs, system, transfer
 from cnnhw.data import handover, scenes
 from cnnhw.errors import ModelError, TrainingError
 from cnnhw.models import pretrained, weights
 from cnnhw.models.ensemble import joined
-from cnnhw.training import presets
+from cnnhw.training import member, presets
 from cnnhw.training.ensembles import fit_ensemble
+from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
 from cnnhw.transfer import best as module
@@ -72,8 +73,11 @@ def test_an_ensemble_of_nothing_or_of_others_is_refused(options, words):
 def test_members_are_trained_apart_and_the_same_each_time(tmp_path):
     photos = make_photos(size=16)
     run = fit_ensemble(photos, RECIPE, members=3, seed=4, folder=tmp_path, progress=False)
-    again = fit_ensemble(photos, RECIPE, members=3, seed=4, progress=False)
-    for ours, theirs in zip(run.model.parameters(), again.model.parameters(), strict=True):
+    alone = models.create("fast", 3, seed=member.seed_of(4, 1), size=16)
+    with system.threads(1):
+        fit(alone, photos, RECIPE, seed=member.seed_of(4, 1), progress=False)
+    second = run.model.features.members.branches[1]
+    for ours, theirs in zip(second.parameters(), alone.features.parameters(), strict=True):
         assert ours.equal(theirs)
     kernels = [branch.stage1[0].weight for branch in run.model.features.members.branches]
     assert not kernels[0].equal(kernels[1])
@@ -89,6 +93,7 @@ def test_members_are_trained_apart_and_the_same_each_time(tmp_path):
     assert "3 networks fast" in (saved / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_interrupted_ensemble_goes_on_with_what_its_members_have(tmp_path):
     photos = make_photos(size=16)
     whole = fit_ensemble(photos, RECIPE, members=2, processes=1, progress=False)

@@ -418,6 +418,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch):
     """From the commands, with real runs: nothing but validation photos before the end."""
     where = tmp_path / "records"
