@@ -153,7 +153,8 @@ PRINT = """() => {
   const seen = e => e.checkVisibility({visibilityProperty: true}) && e.getBoundingClientRect().height > 0;
   const found = [];
   const screen = '.bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, '
-    + '.prev-next-footer, .headerlink, .skip-link, .sphx-glr-footer, dialog, button:not([role=radio]), input, select';
+    + '.prev-next-footer, .headerlink, .skip-link, .sphx-glr-footer, dialog, input, select, '
+    + 'button:not([role=radio], .verdict)';
   for (const e of document.querySelectorAll(screen)) {
     if (seen(e)) found.push(`${e.tagName.toLowerCase()}.${[...e.classList].join('.')} is printed`);
   }

@@ -77,14 +77,15 @@ class Comparison:
 def crossed(*layouts: NDArray[np.float64]) -> Comparison:
     r"""Estimate the mean of differences in a crossed layout of seeds and photos, or the sum of several such means.
 
-    With :math:`n` rows and :math:`p_k` photos in layout :math:`k`, the variance of the effect is estimated by
+    With :math:`n` rows and :math:`P_k` photos in layout :math:`k`, the variance of the effect is estimated by
 
-    .. math:: \frac{s^2}{n} + \sum_k \frac{M_k - R_k}{n p_k},
+    .. math:: \frac{s^2}{n} + \sum_k \frac{M_k - R_k}{n P_k},
 
     where :math:`s^2` is the variance of the rows' means (added over layouts, whose seeds are the same), :math:`M_k` the
     mean square of photos and :math:`R_k` that of the residual. A component whose estimate is negative counts as zero:
-    :math:`M_k - R_k` at least, and of :math:`s^2/n` what exceeds the residual's own share
-    :math:`\sum_k R_k / (n p_k)`.
+    that of photos, :math:`M_k - R_k`, and that of seeds, the first term without the residual's own share
+
+    .. math:: \sum_k \frac{R_k}{n P_k}.
 
     Parameters
     ----------
