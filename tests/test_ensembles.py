@@ -233,6 +233,13 @@ def test_an_interrupted_search_goes_on_with_what_it_had_decided(tried, tmp_path)
         look(tmp_path, resume=True)
 
 
+def test_a_search_is_not_gone_on_with_under_other_settings(tried, tmp_path):
+    look(tmp_path, scratch=True, changes={"learning_rate": 0.01})
+    look(tmp_path, scratch=True, changes={"learning_rate": 0.01}, resume=True)
+    with pytest.raises(TrainingError, match=r"learning_rate: 0\.01 there, 0\.02 now"):
+        look(tmp_path, scratch=True, changes={"learning_rate": 0.02}, resume=True)
+
+
 def test_checkpoints_of_members_are_known_as_ours_and_others_are_not(tmp_path):
     fit_ensemble(make_photos(size=16), RECIPE, members=1, folder=tmp_path / outputs.STAGES, progress=False)
     with pytest.raises(outputs.OccupiedError, match="--resume"):

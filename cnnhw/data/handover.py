@@ -18,7 +18,7 @@ _PARTS = ("train", "validation", "test")
 
 
 def write(photos: PhotoSet, path: Path) -> None:
-    """Write a photo set to a file; of memory-mapped photos, which all splits share, only where they are."""
+    """Write what training needs of a photo set to a file; of memory-mapped photos only where they are."""
     store = photos.train.store
     tensors: dict[str, Tensor] = {} if isinstance(store, cache.MappedPhotos) else {"store": store}
     note: dict[str, Any] = {"name": photos.name, "classes": photos.classes, "size": photos.size}

@@ -31,9 +31,8 @@ __all__ = [
     "widths", "write", "write_costs",
 ]  # fmt: skip
 
-_PHOTO_SHARE = (
-    0.1  # of the variance between photos, what every seed shares: first edition, median 0.05, 0.2 at the 80th
-)
+# Of the variance between photos, what every seed shares: in the first edition half of the effects had 0.05 or less.
+_PHOTO_SHARE = 0.1
 _MINUTE = 60.0
 
 

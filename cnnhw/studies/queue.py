@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from cnnhw import data, evaluation, files, models, outputs, training, transfer
+from cnnhw import data, evaluation, files, models, outputs, system, training, transfer
 from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
@@ -46,12 +46,10 @@ def pending(jobs: Sequence[Job], where: Path | None = None) -> list[Job]:
 
 def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
     """Return the seconds that each job takes with its study's threads, from `seconds` of measuring its arms."""
-    threads = torch.get_num_threads()
     arms = {(job.study.name, job.arm): job for job in jobs}
     costs: dict[Any, float] = {}
-    try:
-        for kind, job in arms.items():
-            torch.set_num_threads(job.study.threads)
+    for kind, job in arms.items():
+        with system.threads(job.study.threads):
             photos = _photos(job)
             costs[kind] = 0.0
             for stage in job.arm.stages:
@@ -61,8 +59,6 @@ def estimate(jobs: Sequence[Job], seconds: float = 20.0) -> dict[Job, float]:
                 network, inputs = transfer.freeze(model, few, stage, cache=job.arm.cache)
                 rate = training.speed(network, inputs, stage.recipe, seconds=seconds / len(arms) / len(job.arm.stages))
                 costs[kind] += stage.recipe.epochs * len(photos.train) / rate
-    finally:
-        torch.set_num_threads(threads)
     return {job: costs[job.study.name, job.arm] for job in jobs}
 
 
@@ -216,9 +212,7 @@ def canary(job: Job, record: store.Record) -> float | None:
     """Return how far, in nats, a run's first 20 losses are off; None for a transfer without its source's weights."""
     if job.source and not weights_file(job.source).exists():
         return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(record.content["threads"])
-    try:
+    with system.threads(record.content["threads"]):
         photos = _photos(job)
         model, stage = _model(job, photos), job.arm.stages[0]
         rates = None
@@ -231,8 +225,6 @@ def canary(job: Job, record: store.Record) -> float | None:
             rates = stage.rates(model)
             model, photos = transfer.freeze(model, photos, stage, cache=job.arm.cache)
         now = training.first_losses(model, photos, stage.recipe, job.seed, rates=rates)
-    finally:
-        torch.set_num_threads(threads)
     return max(abs(a - b) for a, b in zip(now, record.content["first_losses"], strict=True))
 
 

@@ -101,7 +101,8 @@ def fit_ensemble(
     """
     begun = time.perf_counter()
     recipe = recipe or Recipe.fast()
-    models.create("ensemble", len(photos.classes), size=photos.size, members=members, of=of)  # all is checked
+    with torch.device("meta"):  # all is checked, and nothing drawn
+        models.create("ensemble", len(photos.classes), size=photos.size, members=members, of=of)
     count = min(processes or os.cpu_count() or 1, members)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(folder or temporary)

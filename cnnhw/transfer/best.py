@@ -177,15 +177,21 @@ class _Search:
         """Go on with what was decided."""
         try:
             note = json.loads(self.decided.read_text(encoding="utf-8"))
-            self.candidates, self.minutes = note["candidates"], note["left"]
-            side, name = note["size"], note["model"]
-            plan = presets.Plan(name, side, Recipe(**note["recipe"]), note["members"])
+            self.candidates, name = note["candidates"], note["model"]
+            plan = presets.Plan(name, note["size"], Recipe(**note["recipe"]), note["members"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{self.decided} cannot be read ({error}): delete it to start anew") from error
+        self.minutes, self._begun = plan.recipe.minutes, time.perf_counter()
         if name in models.backbones():
-            self._begun = time.perf_counter()
-            first, head = self._head(name, side)
+            first, head = self._head(name, plan.size)
             return self._tuned(first, head, note=False)
+        other = {key: value for key, value in self.changes.items() if getattr(plan.recipe, key) != value}
+        if other:
+            said = ", ".join(f"{key}: {getattr(plan.recipe, key)} there, {value} now" for key, value in other.items())
+            raise TrainingError(
+                f"{self.decided} belongs to a run with other settings ({said}): give the same again, or choose another "
+                "folder"
+            )
         return self._scratch(plan, [], note=False)
 
     def _plan(self) -> presets.Plan:
@@ -223,10 +229,11 @@ class _Search:
 
     def _scratch(self, plan: presets.Plan, tries: list[Run], note: bool = True) -> Run:
         self.load(plan.size)
-        left = max(self.left, _LEAST * self.minutes) if note else plan.recipe.minutes
         if note:
+            left = max(self.left, _LEAST * self.minutes)
             plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, minutes=left))
             self._decide(plan)
+        left = plan.recipe.minutes
         kind = f"{plan.members} networks {plan.model}" if plan.members > 1 else plan.model
         self.say(f"{kind} at {plan.size}x{plan.size} pixels, up to {60 * left:.0f} s.")
         run = self._fit(plan, left, self.stages, not note)
@@ -258,5 +265,4 @@ class _Search:
     def _decide(self, plan: presets.Plan) -> None:
         if self.stages is None:
             return
-        note = dataclasses.asdict(plan) | {"cnnhw": 1, "candidates": self.candidates, "left": plan.recipe.minutes}
-        files.write_json(self.decided, note)
+        files.write_json(self.decided, dataclasses.asdict(plan) | {"cnnhw": 1, "candidates": self.candidates})
