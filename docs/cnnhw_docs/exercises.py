@@ -20,7 +20,6 @@ from sphinx.util.osutil import relative_uri
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-from cnnhw.book import registry
 from cnnhw_docs import order, records
 
 logger = logging.getLogger(__name__)
@@ -123,10 +122,8 @@ class StudyTimes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         rows = []
-        for name in registry.names():
+        for name in sorted({record.study for record in records.every()}):
             found = [record for record in records.every() if record.study == name]
-            if not found:
-                continue
             seconds = sorted(record.content["seconds"] for record in found)
             machines = sorted({f"{r.content['processor']}, {r.content['threads']} thread a run" for r in found})
             cells = (
