@@ -24,7 +24,6 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
-from cnnhw_docs import provenance, sound
 
 SEEDS = tuple(range(20, 44))
 
@@ -395,6 +394,7 @@ def test_arms_that_differ_in_two_things_are_found():
 
 
 def test_the_table_of_soundness_stands_on_the_page_with_its_warning():
+    sound = pytest.importorskip("cnnhw_docs.sound", reason="needs the repository")
     which, records = ready()
     checks = soundness.check(which, records)
     text = sound.table(checks).astext()
@@ -420,6 +420,7 @@ def photos(tmp_path):
 
 @pytest.mark.slow
 def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch):
+    provenance = pytest.importorskip("cnnhw_docs.provenance", reason="needs the repository")
     """From the commands, with real runs: nothing but validation photos before the end."""
     where = tmp_path / "records"
     monkeypatch.setattr(queue, "run", lambda jobs, *_: [queue.run_job(job, where) and None for job in jobs] and [])

@@ -18,7 +18,6 @@ from cnnhw.studies.measures import MEASURES
 from cnnhw.studies.questions import EXPLORATORY
 from cnnhw.studies.study import Arm, Job
 from cnnhw.training import Recipe, presets
-from cnnhw_docs import sound
 
 ASKED = [study for study in map(registry.get, registry.names()) if study.questions]
 CHAPTERS = ("q1", "q2", "q3", "q4", "q5", "q6", "i", "ii", "iii")
@@ -86,6 +85,7 @@ def test_the_table_of_all_plans_has_every_question_and_what_is_left_without_one(
 
 
 def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeypatch):
+    sound = pytest.importorskip("cnnhw_docs.sound", reason="needs the repository")
     monkeypatch.setattr(queue, "estimate", lambda jobs, seconds=20.0: dict.fromkeys(jobs, 60.0))
     call = ["study", "plan", "--all", "--sd", "1.5", "--records", str(tmp_path / "records")]
     result = CliRunner().invoke(cli, [*call, "--measure"])
