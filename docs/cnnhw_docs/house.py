@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "cnnhw"
 
 FLOORS = (
-    ("errors", "files", "outputs", "system"),
+    ("errors", "files", "outputs", "system", "web"),
     ("data", "models"),
     ("features", "theory"),
     ("evaluation", "plots"),
