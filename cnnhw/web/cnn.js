@@ -20,48 +20,55 @@ function cnn() {
 
   // ---- matrices -------------------------------------------------------------------------------------------------
 
-  const TILE = 4;
-  let packedA = new Float64Array(0);
-  let packedB = new Float64Array(0);
+  const [HIGH, WIDE] = [4, 2];
+  let packed = new Float64Array(0);
+  let strip = new Float64Array(0);
+  const sums = new Float64Array(HIGH * WIDE);
 
   /**
-   * c (m x n) += a (m x k) times b (k x n). Cell (i, j) of a is at i * a.row + j * a.column, so that a transposed
-   * matrix needs no copy. Strips of four rows and columns are packed side by side: their 16 sums stay in registers.
+   * c (m x n) += a (m x k) times b (k x n). Cell (i, d) of a is at i * a.row + d * a.column, so that a transposed
+   * matrix needs no copy. Strips of four rows and of two columns are packed, so that a tile reads them in order.
    */
   function multiply(c, a, b, m, n, k) {
-    const strips = Math.ceil(m / TILE);
-    if (packedA.length < strips * TILE * k) packedA = new Float64Array(strips * TILE * k);
-    if (packedB.length < TILE * k) packedB = new Float64Array(TILE * k);
-    const [pa, pb] = [packedA, packedB];
-    for (let strip = 0, at = 0; strip < strips; strip++) {
+    const long = Math.ceil(m / HIGH) * HIGH * k;
+    if (packed.length < long) packed = new Float64Array(long);
+    if (strip.length < WIDE * k) strip = new Float64Array(WIDE * k);
+    for (let first = 0, at = 0; first < m; first += HIGH) {
       for (let d = 0; d < k; d++) {
-        for (let i = strip * TILE; i < strip * TILE + TILE; i++, at++) {
-          pa[at] = i < m ? a.data[i * a.row + d * a.column] : 0;
-        }
+        for (let i = first; i < first + HIGH; i++, at++) packed[at] = i < m ? a.data[i * a.row + d * a.column] : 0;
       }
     }
-    for (let j = 0; j < n; j += TILE) {
-      const wide = Math.min(TILE, n - j);
+    for (let j = 0; j < n; j += WIDE) {
+      const wide = Math.min(WIDE, n - j);
       for (let d = 0, at = 0; d < k; d++) {
-        for (let t = 0; t < TILE; t++, at++) pb[at] = t < wide ? b.data[d * b.row + (j + t) * b.column] : 0;
+        for (let t = 0; t < WIDE; t++, at++) strip[at] = t < wide ? b.data[d * b.row + (j + t) * b.column] : 0;
       }
-      for (let i = 0; i < m; i += TILE) tile(c, i * n + j, n, Math.min(TILE, m - i), wide, pa, i * k, pb, k);
+      for (let i = 0; i < m; i += HIGH) {
+        tile(i * k, k);
+        const high = Math.min(HIGH, m - i);
+        for (let t = 0; t < high; t++) for (let u = 0; u < wide; u++) c[(i + t) * n + j + u] += sums[WIDE * t + u];
+      }
     }
   }
 
-  function tile(c, at, n, high, wide, pa, from, pb, k) {
-    let c00 = 0, c01 = 0, c02 = 0, c03 = 0, c10 = 0, c11 = 0, c12 = 0, c13 = 0;
-    let c20 = 0, c21 = 0, c22 = 0, c23 = 0, c30 = 0, c31 = 0, c32 = 0, c33 = 0;
-    for (let p = 0, q = from; p < TILE * k; p += TILE, q += TILE) {
-      const b0 = pb[p], b1 = pb[p + 1], b2 = pb[p + 2], b3 = pb[p + 3];
-      const a0 = pa[q], a1 = pa[q + 1], a2 = pa[q + 2], a3 = pa[q + 3];
-      c00 += a0 * b0; c01 += a0 * b1; c02 += a0 * b2; c03 += a0 * b3;
-      c10 += a1 * b0; c11 += a1 * b1; c12 += a1 * b2; c13 += a1 * b3;
-      c20 += a2 * b0; c21 += a2 * b1; c22 += a2 * b2; c23 += a2 * b3;
-      c30 += a3 * b0; c31 += a3 * b1; c32 += a3 * b2; c33 += a3 * b3;
+  /** The products of four packed rows and two packed columns; eight sums stay in registers. */
+  function tile(from, k) {
+    const [a, b] = [packed, strip];
+    let s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
+    for (let p = 0, q = from; p < WIDE * k; p += WIDE, q += HIGH) {
+      const left = b[p], right = b[p + 1];
+      s0 += a[q] * left;
+      s1 += a[q] * right;
+      s2 += a[q + 1] * left;
+      s3 += a[q + 1] * right;
+      s4 += a[q + 2] * left;
+      s5 += a[q + 2] * right;
+      s6 += a[q + 3] * left;
+      s7 += a[q + 3] * right;
     }
-    const sums = [c00, c01, c02, c03, c10, c11, c12, c13, c20, c21, c22, c23, c30, c31, c32, c33];
-    for (let i = 0; i < high; i++) for (let j = 0; j < wide; j++) c[at + i * n + j] += sums[TILE * i + j];
+    const out = sums; // written one by one: an array made here would cost more than the products
+    out[0] = s0; out[1] = s1; out[2] = s2; out[3] = s3;
+    out[4] = s4; out[5] = s5; out[6] = s6; out[7] = s7;
   }
 
   const rows = (data, columns) => ({ data, row: columns, column: 1 });
@@ -71,23 +78,26 @@ function cnn() {
 
   const after = (side, kernel, stride, padding) => Math.floor((side + 2 * padding - kernel) / stride) + 1;
 
+  /** Positions j in 0..many whose input, j * stride + shift, lies within a side. */
+  const within = (side, shift, stride, many) => [
+    Math.max(0, Math.ceil(-shift / stride)),
+    Math.min(many, Math.floor((side - 1 - shift) / stride) + 1),
+  ];
+
   /** The patches below every position of the kernel, as columns; or, with `back`, what lies in them added to x. */
   function patches(x, from, [channels, height, width], g, columns, back = false) {
     const { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], out: [oh, ow] } = g;
+    if (!back) columns.fill(0);
     for (let c = 0, at = 0; c < channels; c++) {
       for (let u = 0; u < kh; u++) {
-        for (let v = 0; v < kw; v++) {
-          for (let i = 0; i < oh; i++) {
-            const row = i * sh + u - ph;
-            const inside = row >= 0 && row < height;
-            const start = from + (c * height + row) * width + v - pw;
-            for (let j = 0; j < ow; j++, at++) {
-              const column = j * sw + v - pw;
-              if (!inside || column < 0 || column >= width) {
-                if (!back) columns[at] = 0;
-              } else if (back) x[start + j * sw] += columns[at];
-              else columns[at] = x[start + j * sw];
-            }
+        const [top, bottom] = within(height, u - ph, sh, oh);
+        for (let v = 0; v < kw; v++, at += oh * ow) {
+          const [left, right] = within(width, v - pw, sw, ow);
+          for (let i = top; i < bottom; i++) {
+            const start = from + (c * height + i * sh + u - ph) * width + v - pw;
+            const to = at + i * ow;
+            if (back) for (let j = left; j < right; j++) x[start + j * sw] += columns[to + j];
+            else for (let j = left; j < right; j++) columns[to + j] = x[start + j * sw];
           }
         }
       }
@@ -118,7 +128,7 @@ function cnn() {
   function convolve(step, [x], [w, bias]) {
     const g = geometry(step, x, w);
     const y = tensor([x.shape[0], g.groups * g.many, ...g.out]);
-    if (bias) y.data.forEach((_, i) => { y.data[i] = bias.data[Math.floor(i / g.cells) % bias.data.length]; });
+    if (bias) eachMap(y, (channel, start, end) => y.data.fill(bias.data[channel], start, end));
     const long = g.depth * g.kernel[0] * g.kernel[1];
     const columns = g.plain ? null : new Float32Array(long * g.cells);
     const inner = [g.depth, x.shape[2], x.shape[3]];
@@ -137,15 +147,13 @@ function cnn() {
   function filter(x, from, [, height, width], g, kernel, out) {
     const { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], out: [oh, ow] } = g;
     for (let u = 0; u < kh; u++) {
+      const [top, bottom] = within(height, u - ph, sh, oh);
       for (let v = 0; v < kw; v++) {
+        const [left, right] = within(width, v - pw, sw, ow);
         const weight = kernel[u * kw + v];
-        const first = Math.max(0, Math.ceil((pw - v) / sw));
-        const last = Math.min(ow - 1, Math.floor((width - 1 + pw - v) / sw));
-        for (let i = 0; i < oh; i++) {
-          const row = i * sh + u - ph;
-          if (row < 0 || row >= height) continue;
-          const start = from + row * width + v - pw;
-          for (let j = first; j <= last; j++) out[i * ow + j] += weight * x[start + j * sw];
+        for (let i = top; i < bottom; i++) {
+          const start = from + (i * sh + u - ph) * width + v - pw;
+          for (let j = left; j < right; j++) out[i * ow + j] += weight * x[start + j * sw];
         }
       }
     }
@@ -168,11 +176,20 @@ function cnn() {
     return [[dx], bias ? [dw, perChannel(dy)] : [dw]];
   }
 
+  /** Calls act(channel, first place, place after the last) for each map of each photo. */
+  function eachMap(x, act) {
+    const [channels, cells] = [x.shape[1], size(x.shape.slice(2))];
+    for (let at = 0, c = 0; at < x.data.length; at += cells, c = (c + 1) % channels) act(c, at, at + cells);
+  }
+
   /** The sum of each channel over photos and cells. */
   function perChannel(x) {
-    const cells = size(x.shape.slice(2));
     const sums = tensor([x.shape[1]]);
-    x.data.forEach((value, i) => { sums.data[Math.floor(i / cells) % x.shape[1]] += value; });
+    eachMap(x, (channel, start, end) => {
+      let sum = 0;
+      for (let i = start; i < end; i++) sum += x.data[i];
+      sums.data[channel] += sum;
+    });
     return sums;
   }
 
@@ -181,12 +198,15 @@ function cnn() {
   /** Mean and variance of each channel: those of these photos in training, else those kept from it. */
   function moments(step, x, [, , keptMean, keptVariance], training) {
     if (!training) return [keptMean.data, keptVariance.data];
-    const [channels, cells] = [x.shape[1], size(x.shape.slice(2))];
-    const count = x.shape[0] * cells;
+    const channels = x.shape[1];
+    const count = x.data.length / channels;
     const [mean, variance] = [new Float64Array(channels), new Float64Array(channels)];
-    const channel = (i) => Math.floor(i / cells) % channels;
-    x.data.forEach((value, i) => { mean[channel(i)] += value / count; });
-    x.data.forEach((value, i) => { variance[channel(i)] += (value - mean[channel(i)]) ** 2 / count; });
+    eachMap(x, (channel, start, end) => {
+      for (let i = start; i < end; i++) mean[channel] += x.data[i] / count;
+    });
+    eachMap(x, (channel, start, end) => {
+      for (let i = start; i < end; i++) variance[channel] += (x.data[i] - mean[channel]) ** 2 / count;
+    });
     for (let c = 0; c < channels; c++) {
       keptMean.data[c] += step.momentum * (mean[c] - keptMean.data[c]);
       keptVariance.data[c] += step.momentum * ((variance[c] * count) / Math.max(1, count - 1) - keptVariance.data[c]);
@@ -198,76 +218,90 @@ function cnn() {
     const [gamma, beta] = weights;
     const [mean, variance] = moments(step, x, weights, training);
     const y = tensor(x.shape);
-    const [channels, cells] = [x.shape[1], size(x.shape.slice(2))];
-    for (let at = 0, c = 0; at < x.data.length; at += cells, c = (c + 1) % channels) {
-      const scale = gamma.data[c] / Math.sqrt(variance[c] + step.eps);
-      const shift = beta.data[c] - mean[c] * scale;
-      for (let i = at; i < at + cells; i++) y.data[i] = x.data[i] * scale + shift;
-    }
+    eachMap(x, (channel, start, end) => {
+      const scale = gamma.data[channel] / Math.sqrt(variance[channel] + step.eps);
+      const shift = beta.data[channel] - mean[channel] * scale;
+      for (let i = start; i < end; i++) y.data[i] = x.data[i] * scale + shift;
+    });
     if (training) y.moments = [mean, variance];
     return y;
   }
 
   function normaliseBack(step, [x], [gamma], y, dy) {
-    const [channels, cells] = [x.shape[1], size(x.shape.slice(2))];
-    const count = x.shape[0] * cells;
     const [mean, variance] = y.moments;
-    const [dx, dgamma, dbeta] = [tensor(x.shape), tensor([channels]), perChannel(dy)];
-    const spread = Float64Array.from(variance, (value) => Math.sqrt(value + step.eps));
-    const channel = (i) => Math.floor(i / cells) % channels;
-    const unit = (i, c) => (x.data[i] - mean[c]) / spread[c];
-    dy.data.forEach((value, i) => { dgamma.data[channel(i)] += value * unit(i, channel(i)); });
-    dy.data.forEach((value, i) => {
-      const c = channel(i);
-      dx.data[i] = (gamma.data[c] / spread[c]) * (value - (dbeta.data[c] + unit(i, c) * dgamma.data[c]) / count);
+    const [dx, dgamma, dbeta] = [tensor(x.shape), tensor(gamma.shape), perChannel(dy)];
+    const count = x.data.length / x.shape[1];
+    const spread = variance.map((value) => Math.sqrt(value + step.eps));
+    eachMap(x, (channel, start, end) => {
+      let sum = 0;
+      for (let i = start; i < end; i++) sum += dy.data[i] * (x.data[i] - mean[channel]);
+      dgamma.data[channel] += sum / spread[channel];
+    });
+    eachMap(x, (channel, start, end) => {
+      const scale = gamma.data[channel] / spread[channel];
+      const shift = dbeta.data[channel] / count;
+      const tilt = dgamma.data[channel] / count / spread[channel];
+      for (let i = start; i < end; i++) dx.data[i] = scale * (dy.data[i] - shift - (x.data[i] - mean[channel]) * tilt);
     });
     return [[dx], [dgamma, dbeta]];
   }
 
   // ---- pooling --------------------------------------------------------------------------------------------------
 
-  /** Calls act(cell of the output, cells of the input below its window) for each, channel by channel. */
-  function eachWindow(step, x, out, act) {
-    const [height, width] = x.shape.slice(2);
+  /** Calls act(cell of the output, first row and column of its window, those after its last) for each of a map. */
+  function eachWindow(step, [height, width], out, act) {
     const { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw] } = step;
-    const cells = [];
-    for (let map = 0, to = 0; map < x.shape[0] * x.shape[1]; map++) {
-      for (let i = 0; i < out[0]; i++) {
-        const [top, bottom] = [Math.max(0, i * sh - ph), Math.min(height, i * sh - ph + kh)];
-        for (let j = 0; j < out[1]; j++, to++) {
-          const [left, right] = [Math.max(0, j * sw - pw), Math.min(width, j * sw - pw + kw)];
-          cells.length = 0;
-          for (let row = top; row < bottom; row++) {
-            for (let column = left; column < right; column++) cells.push((map * height + row) * width + column);
-          }
-          act(to, cells);
-        }
+    for (let i = 0, to = 0; i < out[0]; i++) {
+      const [top, bottom] = [Math.max(0, i * sh - ph), Math.min(height, i * sh - ph + kh)];
+      for (let j = 0; j < out[1]; j++, to++) {
+        act(to, top, Math.max(0, j * sw - pw), bottom, Math.min(width, j * sw - pw + kw));
       }
     }
   }
 
-  function pooled(step, x) {
-    return [0, 1].map((a) => after(x.shape[a + 2], step.kernel[a], step.stride[a], step.padding[a]));
+  /** A tensor for what a pooling gives, and a function that calls act as eachWindow does, with the map's beginnings. */
+  function pooling(step, x) {
+    const sides = x.shape.slice(2);
+    const out = sides.map((side, axis) => after(side, step.kernel[axis], step.stride[axis], step.padding[axis]));
+    const y = tensor([...x.shape.slice(0, 2), ...out]);
+    const each = (act) => {
+      for (let map = 0; map < x.shape[0] * x.shape[1]; map++) {
+        const [from, into] = [map * size(sides), map * size(out)];
+        eachWindow(step, sides, out, (to, top, left, bottom, right) => {
+          act(into + to, from, top, left, bottom, right);
+        });
+      }
+    };
+    return [y, each];
   }
 
   function largest(step, [x]) {
-    const y = tensor([...x.shape.slice(0, 2), ...pooled(step, x)]);
+    const [y, each] = pooling(step, x);
+    const [width, data] = [x.shape[3], x.data];
     y.from = new Int32Array(y.data.length);
-    eachWindow(step, x, y.shape.slice(2), (to, cells) => {
-      let best = cells[0];
-      for (const cell of cells) if (x.data[cell] > x.data[best]) best = cell;
-      y.data[to] = x.data[best];
+    each((to, from, top, left, bottom, right) => {
+      let best = from + top * width + left;
+      for (let row = top; row < bottom; row++) {
+        for (let column = left; column < right; column++) {
+          const cell = from + row * width + column;
+          if (data[cell] > data[best]) best = cell;
+        }
+      }
+      y.data[to] = data[best];
       y.from[to] = best;
     });
     return y;
   }
 
   function average(step, [x]) {
-    const y = tensor([...x.shape.slice(0, 2), ...pooled(step, x)]);
+    const [y, each] = pooling(step, x);
+    const [width, data] = [x.shape[3], x.data];
     const share = 1 / (step.kernel[0] * step.kernel[1]); // cells of the padding count as zeros
-    eachWindow(step, x, y.shape.slice(2), (to, cells) => {
+    each((to, from, top, left, bottom, right) => {
       let sum = 0;
-      for (const cell of cells) sum += x.data[cell];
+      for (let row = top; row < bottom; row++) {
+        for (let column = left; column < right; column++) sum += data[from + row * width + column];
+      }
       y.data[to] = sum * share;
     });
     return y;
@@ -275,9 +309,12 @@ function cnn() {
 
   function averageBack(step, [x], _, y, dy) {
     const dx = tensor(x.shape);
+    const [, each] = pooling(step, x);
     const share = 1 / (step.kernel[0] * step.kernel[1]);
-    eachWindow(step, x, y.shape.slice(2), (to, cells) => {
-      for (const cell of cells) dx.data[cell] += dy.data[to] * share;
+    each((to, from, top, left, bottom, right) => {
+      for (let row = top; row < bottom; row++) {
+        for (let column = left; column < right; column++) dx.data[from + row * x.shape[3] + column] += dy.data[to] * share;
+      }
     });
     return [[dx], []];
   }
@@ -384,8 +421,13 @@ function cnn() {
 
   function linear(step, [x], [w, bias]) {
     const y = tensor([x.shape[0], w.shape[0]]);
-    multiply(y.data, rows(x.data, w.shape[1]), turned(w.data, w.shape[1]), x.shape[0], ...w.shape);
-    if (bias) y.data.forEach((_, i) => { y.data[i] += bias.data[i % bias.data.length]; });
+    const [many, long] = w.shape;
+    for (let to = 0; to < y.data.length; to++) {
+      const [from, row] = [Math.floor(to / many) * long, (to % many) * long];
+      let sum = bias ? bias.data[to % many] : 0;
+      for (let i = 0; i < long; i++) sum += x.data[from + i] * w.data[row + i];
+      y.data[to] = sum;
+    }
     return y;
   }
 
@@ -397,7 +439,12 @@ function cnn() {
     return [[dx], bias ? [dw, perChannel(dy)] : [dw]];
   }
 
-  const each = (f) => (step, [x]) => ({ shape: [...x.shape], data: x.data.map((value) => f(value, step)) });
+  /** A step that changes each number by itself. */
+  const each = (f) => (step, [x]) => {
+    const y = tensor(x.shape);
+    for (let i = 0; i < y.data.length; i++) y.data[i] = f(x.data[i], step);
+    return y;
+  };
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const same = (shape, data) => [[tensor(shape, data)], []];
 
@@ -408,7 +455,11 @@ function cnn() {
     linear: { forward: linear, backward: linearBack },
     relu: {
       forward: each((value) => Math.max(0, value)),
-      backward: (step, [x], _, y, dy) => same(x.shape, dy.data.map((value, i) => (x.data[i] > 0 ? value : 0))),
+      backward: (step, [x], _, y, dy) => {
+        const dx = tensor(x.shape);
+        for (let i = 0; i < dx.data.length; i++) if (x.data[i] > 0) dx.data[i] = dy.data[i];
+        return [[dx], []];
+      },
     },
     clamp: { forward: each((value, { low, high }) => clamp(value, low, high)) },
     hardswish: { forward: each((value) => (value * clamp(value + 3, 0, 6)) / 6) },
@@ -417,7 +468,7 @@ function cnn() {
       forward: largest,
       backward: (step, [x], _, y, dy) => {
         const dx = tensor(x.shape);
-        y.from.forEach((cell, i) => { dx.data[cell] += dy.data[i]; });
+        for (let i = 0; i < y.from.length; i++) dx.data[y.from[i]] += dy.data[i];
         return [[dx], []];
       },
     },
@@ -454,6 +505,26 @@ function cnn() {
   };
 
   // ---- networks -------------------------------------------------------------------------------------------------
+
+  /** Half precision, as numbers: sign, five bits of exponent, ten of fraction. */
+  function single(half) {
+    const [sign, exponent, fraction] = [half & 0x8000 ? -1 : 1, (half >> 10) & 31, (half & 1023) / 1024];
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction);
+  }
+
+  /**
+   * Return a program from what the package's `Program.described` gives.
+   * @returns {Program}
+   */
+  function unpack({ steps, weights, data }) {
+    const { buffer } = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const read = ({ shape, start, half }) => {
+      if (!half) return tensor(shape, new Float32Array(buffer, start, size(shape)));
+      return tensor(shape, Float32Array.from(new Uint16Array(buffer, start, size(shape)), single));
+    };
+    return { steps, weights: weights.map(read) };
+  }
 
   /**
    * Return the value of every step for photos of shape (N, 3, S, S): the last is the logits, of shape (N, K).
@@ -521,11 +592,11 @@ function cnn() {
   function sgd(weights, slopes, kept, rate, momentum = 0.9) {
     weights.forEach((w, i) => {
       if (!slopes[i]) return;
-      kept[i] ||= new Float32Array(w.data.length);
-      slopes[i].data.forEach((value, k) => {
-        kept[i][k] = momentum * kept[i][k] + value;
-        w.data[k] -= rate * kept[i][k];
-      });
+      const speed = (kept[i] ||= new Float32Array(w.data.length));
+      for (let k = 0; k < speed.length; k++) {
+        speed[k] = momentum * speed[k] + slopes[i].data[k];
+        w.data[k] -= rate * speed[k];
+      }
     });
   }
 
@@ -537,13 +608,14 @@ function cnn() {
       if (!slopes[i]) return;
       kept[i] ||= [new Float32Array(w.data.length), new Float32Array(w.data.length)];
       const [mean, square] = kept[i];
-      slopes[i].data.forEach((value, k) => {
+      for (let k = 0; k < mean.length; k++) {
+        const value = slopes[i].data[k];
         mean[k] = beta1 * mean[k] + (1 - beta1) * value;
         square[k] = beta2 * square[k] + (1 - beta2) * value * value;
         w.data[k] -= (rate * (mean[k] / first)) / (Math.sqrt(square[k] / second) + eps);
-      });
+      }
     });
   }
 
-  return { tensor, forward, backward, probabilities, crossEntropy, sgd, adam, multiply };
+  return { tensor, unpack, forward, backward, probabilities, crossEntropy, sgd, adam, multiply };
 }
