@@ -109,9 +109,9 @@
 
   /** Show the state: places, boxes of questions, passages that give a finding away, switches, score. */
   function draw() {
-    const open = new Set(places.map(({ dataset }) => dataset.question).filter((one) => state.said[one] === undefined));
+    const unsaid = (question) => state.said[question] === undefined;
     for (const place of places) {
-      const box = place.closest(".claim"), asks = open.has(place.dataset.question);
+      const box = place.closest(".claim"), asks = unsaid(place.dataset.question);
       const [word, text] = outcome(place.dataset, Boolean(box));
       box?.classList.toggle("guess-closed", asks);
       place.querySelector(".guess-asked").hidden = !asks && Boolean(box); // there, the statement is beside it
@@ -122,7 +122,7 @@
     const passages = new Map(); // whether one tells what is not to be seen yet
     for (const mark of document.querySelectorAll("[data-said]")) {
       const passage = mark.closest("p, li, td") ?? mark.parentElement;
-      passages.set(passage, passages.get(passage) || open.has(mark.dataset.said));
+      passages.set(passage, passages.get(passage) || unsaid(mark.dataset.said));
     }
     passages.forEach((tells, passage) => passage.classList.toggle("guess-covered", tells));
     for (const one of document.querySelectorAll(".guess-offer > button")) one.ariaChecked = `${state.on}`;

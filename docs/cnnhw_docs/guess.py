@@ -15,9 +15,9 @@ from sphinx.util.osutil import relative_uri
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw_docs import order
+from cnnhw_docs.marks import INDEX, Mark
 from cnnhw_docs.verdicts import NOT_RUN, Said, measured, said
 
-_INDEX = "claims"
 _ANSWER = "The short answer."  # before which a chapter offers to guess
 
 ASKED = {
@@ -66,10 +66,10 @@ def _place(one: Said) -> str:
     return f'<div class="guess" {written}></div>'
 
 
-def offer(places: Sequence[Said], more: str) -> nodes.Node:
+def offer(places: Sequence[Said], more: str, kind: str = "guess-offer") -> nodes.Node:
     """Return the switch, and below it places of these questions and what else is shown while guessing is on."""
     html = (
-        '<div class="guess-offer" id="guess-first" role="group" aria-label="Guess first" hidden>'
+        f'<div class="{kind}" id="guess-first" role="group" aria-label="Guess first" hidden>'
         '<button type="button" role="switch" aria-checked="false">Guess first</button>'
         "<p>Say what you expect before you see what was found: here and on other pages, answers stay covered until you "
         "have, or ask to be shown.</p>"
@@ -89,26 +89,32 @@ def board(found: Sequence[Said]) -> list[nodes.Node]:
 
 def of_chapter(docname: str) -> list[Said]:
     """Return the questions of a chapter that may be guessed, by the name of its page: the primary one first."""
-    name = docname.removeprefix("auto_examples/")
-    asked = [one for one in said().values() if one.decides]
-    pages = {one.chapter: order.page(one.chapter) for one in asked}
-    return sorted((one for one in asked if pages[one.chapter] == name), key=lambda one: one.role)
+    asked = [one for one in said().values() if one.decides] if "/plot_" in docname else []
+    pages = {chapter: f"auto_examples/{order.page(chapter)}" for chapter in {one.chapter for one in asked}}
+    return sorted((one for one in asked if pages[one.chapter] == docname), key=lambda one: one.role)
 
 
-def offer_before_the_answer(app: Sphinx, doctree: nodes.document) -> None:
-    """Offer to guess before a chapter's short answer."""
+def offer_to_guess(app: Sphinx, doctree: nodes.document) -> None:
+    """Offer it in a chapter, before its short answer, and where it is on, on any other page that tells findings."""
     docname = app.env.docname
-    if not docname.startswith("auto_examples/plot_") or not (asked := of_chapter(docname)):
+    asked = of_chapter(docname)
+    telling = next((node for node in doctree.findall(Mark) if node["tells"]), None)
+    if docname == INDEX or not (asked or telling):
         return
-    target = relative_uri(f"{docname}.html", f"{_INDEX}.html")
-    more = f'<p><a href="{target}#guess-first">Your score, and that of the authors</a></p>'
+    words = "Your score, and that of the authors" if asked else "Guess them"
+    link = f'<p><a href="{relative_uri(f"{docname}.html", f"{INDEX}.html")}#guess-first">{words}</a></p>'
+    made = offer(asked, link, "guess-offer" if asked else "guess-offer guess-quiet")
     for paragraph in doctree.findall(nodes.paragraph):
-        if paragraph.astext().startswith(_ANSWER):
-            paragraph.parent.insert(paragraph.parent.index(paragraph), offer(asked, more))
+        if asked and paragraph.astext().startswith(_ANSWER):
+            paragraph.parent.insert(paragraph.parent.index(paragraph), made)
             return
+    section: nodes.Element = telling or next(doctree.findall(nodes.title))
+    while not isinstance(section, nodes.section | nodes.document):
+        section = section.parent
+    section.insert(1, made)  # below its title
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Offer it in chapters."""
-    app.connect("doctree-read", offer_before_the_answer)
+    """Offer it."""
+    app.connect("doctree-read", offer_to_guess)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
