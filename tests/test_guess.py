@@ -390,11 +390,11 @@ def test_the_score_is_of_the_records_and_of_the_authors(visit):
         whole(page, name).get_by_role("button", name=said).click()
     assert score.inner_text() == (
         "You have guessed 5 of 5 questions. You were right in 2 of 3, the authors' registered predictions in 2. "
-        "The authors knew something of the outcome in 1. The runs cannot tell in 1. Nobody knows yet in 1."
+        "The authors knew something of the outcome in 1. The runs cannot tell in 1. Not run yet: 1."
     )
     outcomes = [page.locator(f".guess[data-question={name}] .guess-outcome") for name in ("q3-training", "q3-random")]
     assert [one.inner_text() for one in outcomes] == [
-        "You expected higher, before anybody knew. The authors expected lower. Nobody knows yet.",
+        "You expected higher, before the runs. The authors expected lower. It is not run yet.",
         "You expected higher. The authors expected higher.",
     ]
     assert kept(page)["early"] == ["q3-training"]
@@ -413,17 +413,17 @@ def test_the_score_is_of_the_records_and_of_the_authors(visit):
 def test_a_guess_from_before_the_runs_waits_for_them(visit):
     early = {"on": True, "said": {"q2-depth": "higher"}, "early": ["q2-depth"]}
     page = visit(kept=json.dumps(early))
-    assert "✓ You expected higher, before anybody knew: right." in offered(page, "q2-depth").inner_text()
+    assert "✓ You expected higher, before the runs: right." in offered(page, "q2-depth").inner_text()
 
 
 @in_browser
 def test_what_is_not_run_is_asked_and_its_prediction_covered(visit):
     page = visit(Q3, kept=ON)
-    assert "Nobody knows yet." in offered(page, "q3-training").inner_text()
+    assert "Not run yet." in offered(page, "q3-training").inner_text()
     assert "They not run" in seen(page)  # nothing is given away
     offered(page, "q3-training").get_by_role("button", name="Lower").click()
     assert offered(page, "q3-training").get_by_role("status").inner_text() == (
-        "You expected lower, before anybody knew. The authors expected lower. Nobody knows yet."
+        "You expected lower, before the runs. The authors expected lower. It is not run yet."
     )
 
 

@@ -10,7 +10,7 @@
 
   /**
    * What is kept: whether answers are covered; by question, what was expected, or "" if it was shown without a guess;
-   * and the questions that were guessed before anybody knew.
+   * and the questions that were guessed before they were run.
    * @typedef {{on: boolean, said: Record<string, string>, early: string[]}} Kept
    */
 
@@ -68,7 +68,7 @@
     }
     const outcome = make("p", "guess-outcome");
     if (places.find(({ dataset }) => dataset.question === question) === place) outcome.role = "status"; // said once
-    place.append(make("p", "guess-asked", `${asked}${finding ? "" : " Nobody knows yet."}`), choices, outcome);
+    place.append(make("p", "guess-asked", `${asked}${finding ? "" : " Not run yet."}`), choices, outcome);
     Object.assign(place, { role: "group", ariaLabel: `What do you expect? ${asked}`, tabIndex: -1 });
     stop.tabIndex = -1;
   }
@@ -80,11 +80,11 @@
    */
   function outcome({ question, predicted, known, finding, found }, beside) {
     const said = state.said[question], told = CHOICES.includes(finding);
-    const shown = !finding ? " Nobody knows yet." : beside ? "" : ` Found: ${found}.`;
+    const shown = !finding ? " It is not run yet." : beside ? "" : ` Found: ${found}.`;
     if (!said) return ["", said === undefined || beside ? "" : `You did not guess.${shown}`];
     const judged = (one) => (told ? `: ${one === finding ? "right" : "not what was found"}.` : ".");
     const word = told ? (said === finding ? "right" : "wrong") : "open";
-    const you = `You expected ${said}${state.early.includes(question) ? ", before anybody knew" : ""}${judged(said)}`;
+    const you = `You expected ${said}${state.early.includes(question) ? ", before the runs" : ""}${judged(said)}`;
     const authors = `The authors${known && `, who knew the outcome ${known},`} expected ${predicted}`;
     return [word, `${{ right: "✓ ", wrong: "✗ ", open: "" }[word]}${you} ${authors}${judged(predicted)}${shown}`];
   }
@@ -103,7 +103,7 @@
       told && `You were right in ${right} of ${told}, the authors' registered predictions in ${theirs}.`,
       known && `The authors knew something of the outcome in ${known}.`,
       guessed.length > told + early && `The runs cannot tell in ${guessed.length - told - early}.`,
-      early && `Nobody knows yet in ${early}.`,
+      early && `Not run yet: ${early}.`,
     ].filter(Boolean).join(" ");
   }
 
