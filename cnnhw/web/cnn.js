@@ -551,9 +551,10 @@ function cnn() {
    * @param {Program} program
    * @param {Tensor[]} values of a forward pass in training
    * @param {Tensor} slope gradient for the logits
+   * @param {Tensor[]} slopes filled with the gradient for the value of every step, for those who want to see it
    */
-  function backward({ steps, weights }, values, slope) {
-    const slopes = values.map(() => null);
+  function backward({ steps, weights }, values, slope, slopes = []) {
+    values.forEach((_, i) => { slopes[i] = null; });
     const found = weights.map(() => null);
     const join = (list, i, more) => {
       list[i] = list[i] ? tensor(more.shape, list[i].data.map((value, k) => value + more.data[k])) : more;
