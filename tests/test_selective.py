@@ -55,6 +55,14 @@ def test_where_nothing_is_correct_nothing_is_answered():
     assert math.isnan(found.accuracy)
 
 
+@pytest.mark.parametrize(
+    ("least", "lenient", "strict"), [(2, 0.7, 0.9), (3, 0.7, None), (5, 0.7, None), (6, None, None), (7, None, None)]
+)
+def test_so_many_photos_are_answered_at_least(least, lenient, strict):
+    assert selective.threshold(*photos(*SIX), 0.8, least=least) == lenient
+    assert selective.threshold(*photos(*SIX), 1.0, least=least) == strict
+
+
 def test_no_photos_choose_nothing():
     none = torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
     assert selective.threshold(*none) is None

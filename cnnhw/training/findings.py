@@ -58,6 +58,11 @@ class Findings:
         return next(level for level in self.levels if level["accuracy"] == WANTED)
 
 
+def fewest(accuracy: float) -> int:
+    """Return how many answers one mistake has to be among for a share of them to be correct."""
+    return round(1 / (1 - accuracy))
+
+
 def find(model: Classifier, photos: PhotoSet) -> Findings:
     """Return what a network says of the photos that it was not trained on."""
     validation, test = assess(model, photos, "validation"), assess(model, photos, "test")
@@ -75,7 +80,7 @@ def find(model: Classifier, photos: PhotoSet) -> Findings:
 
 def _level(validation: Assessment, test: Assessment, accuracy: float) -> dict[str, Any]:
     """Choose a threshold on validation photos; return it and what it does, as JSON holds it."""
-    chosen = selective.threshold(validation.probabilities, validation.labels, accuracy)
+    chosen = selective.threshold(validation.probabilities, validation.labels, accuracy, least=fewest(accuracy))
     counts = {
         part.part: asdict(selective.answered(part.probabilities, part.labels, chosen)) for part in (validation, test)
     }

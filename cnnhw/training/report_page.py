@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnhw import evaluation, web
 from cnnhw.evaluation.calibration import Bin
-from cnnhw.training.findings import Findings, Mistake
+from cnnhw.training.findings import Findings, Mistake, fewest
 from cnnhw.web.charts import lines
 
 __all__ = []
@@ -126,6 +126,7 @@ def _top(summary: Mapping[str, Any], found: Findings | None) -> str:
     items = "".join(f"<li><strong>{_percent(share)}</strong> {what}</li>" for what, share in cards.items())
     few = " It is wide, as the photos are few." if total < _FEW else ""
     band, dot = f"left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%", f"left:{100 * accuracy:.1f}%"
+    track = f'<span class="band" style="{band}"></span><span class="dot" style="{dot}"></span>'
     return f"""<header>
 <h1>{_name(summary["data"])}</h1>
 <p class="lead">A classifier of photos that tells {len(classes):,} classes apart: {_names(classes[:_NAMED])}{more}.
@@ -136,7 +137,7 @@ It is the network {_name(summary["model"])}, and learnt from {_count(summary["ph
 <p class="large">{_percent(accuracy)}</p>
 <p>of {_count(total, "test photo")} are classified correctly. The network had not seen them before, and nothing was
 chosen by them. The 95\u00a0% interval for the choice of photos is {_percent(low)} to {_percent(high)}.{few}</p>
-<div class="track" aria-hidden="true"><span class="band" style="{band}"></span><span class="dot" style="{dot}"></span></div>
+<div class="track" aria-hidden="true">{track}</div>
 <div class="ends" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></div>
 <ul class="cards">{items}</ul>
 </section>
@@ -162,8 +163,8 @@ def _classes(summary: Mapping[str, Any]) -> str:
         "Each class",
         _box("Each class", table, "shares tall" if many else "shares"),
         _paragraph(
-            "All of test photos. Recall: of the photos of a class, the share that is recognised. Precision: of the "
-            f"photos that are taken for a class, the share that is of it.{order}",
+            "Measured on the test photos. Recall: of the photos of a class, the share that is recognised. Precision: of "
+            f"the photos that are taken for a class, the share that is of it.{order}",
             "quiet",
         ),
     )
@@ -195,8 +196,7 @@ def _confusions(summary: Mapping[str, Any]) -> str:
         told,
         _box("Confusion matrix", _matrix(matrix, names)),
         _paragraph(
-            "Each row has the test photos of a class, each column what was taken for one. The shade is the share of the "
-            "row.",
+            "Rows: the classes of the test photos. Columns: what they were taken for. The shade is the share of a row.",
             "quiet",
         ),
     )
@@ -266,7 +266,10 @@ def _unsure(found: Findings) -> str:
         "are correct."
     )
     if chosen["probability"] is None:
-        told = "There is no such threshold: even its surest answers on the validation photos are wrong too often."
+        told = (
+            f"There is none here: at no threshold are {fewest(chosen['accuracy'])} or more of the "
+            f"{_count(validation['photos'], 'validation photo')} answered with so few mistakes."
+        )
         return _section("When it is not sure", _paragraph(why), _paragraph(told))
     unanswered = test["photos"] - test["answered"]
     told = (
@@ -323,7 +326,7 @@ def _levels(found: Findings) -> str:
         return wanted, _percent(chosen), _percent(1 - test["answered"] / test["photos"]), _percent(share)
 
     always = ("always answers", "–", _percent(0), _percent(1 - found.wrong / found.photos))
-    head = ("Chosen by validation", "Not sure below", "Test photos unanswered", "Test answers correct")
+    head = ("On validation photos", "Not sure below", "Test photos unanswered", "Test answers correct")
     return _table(head, (always, *map(row, found.levels)))
 
 
@@ -365,7 +368,8 @@ def _training(summary: Mapping[str, Any], diagram: str) -> str:
         "Chosen on the validation photos": _candidates(summary),
         "Stages": _stages(summary),
         "Kept epoch, by validation": f"{summary['best_epoch']} of {epochs}",
-        "Training time": f"{minutes} min {seconds} s with {_count(summary['threads'], 'thread')}",
+        "Training time": f"{f'{minutes} min ' if minutes else ''}{seconds} s with "
+        f"{_count(summary['threads'], 'thread')}",
         "Photos": ", ".join(f"{count:,} {_text(part)}" for part, count in summary["photos"].items()),
     }
     drawn = [
@@ -478,7 +482,7 @@ def _provenance(summary: Mapping[str, Any]) -> str:
         "Seed": _text(summary["seed"]),
         "Computed by": _text(f"{summary['processor']}, {summary['device']}, {summary['precision']}"),
         "Versions": _text(versions),
-        "Date": _text(summary["date"]),
+        "Date": _text(summary["date"].replace("T", " ").replace("+00:00", " UTC")),
     }
     return _section(
         "Where it comes from",
