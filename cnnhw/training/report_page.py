@@ -163,8 +163,8 @@ def _classes(summary: Mapping[str, Any]) -> str:
         "Each class",
         _box("Each class", table, "shares tall" if many else "shares"),
         _paragraph(
-            "Measured on the test photos. Recall: of the photos of a class, the share that is recognised. Precision: of "
-            f"the photos that are taken for a class, the share that is of it.{order}",
+            "Measured on the test photos. Recall: of the photos of a class, the share that is recognised. Precision: "
+            f"of the photos that are taken for a class, the share that is of it.{order}",
             "quiet",
         ),
     )
@@ -265,34 +265,30 @@ def _unsure(found: Findings) -> str:
         f"of the class is below a threshold: the lowest with which {wanted} of its answers on the validation photos "
         "are correct."
     )
+    bars, photos = "", _count(validation["photos"], "validation photo")
     if chosen["probability"] is None:
-        told = (
-            f"There is none here: at no threshold are {fewest(chosen['accuracy'])} or more of the "
-            f"{_count(validation['photos'], 'validation photo')} answered with so few mistakes."
-        )
-        return _section("When it is not sure", _paragraph(why), _paragraph(told))
-    unanswered = test["photos"] - test["answered"]
-    told = (
-        f"That is <strong>{_percent(chosen['probability'])}</strong>, chosen by "
-        f"{_count(validation['photos'], 'validation photo')}. Of the {_count(test['photos'], 'test photo')}, which had "
-        f"no say in it, {unanswered:,} ({_percent(unanswered / test['photos'])}) then stay unanswered"
-    )
-    if test["answered"]:
-        told += (
-            f", and {test['correct']:,} of {test['answered']:,} answers "
-            f"({_percent(test['correct'] / test['answered'])}) are correct, "
-            f"{_interval(test['correct'], test['answered'])}."
-        )
+        least = fewest(chosen["accuracy"])
+        told = f"There is none here: at no threshold are {least} or more of the {photos} answered with so few mistakes."
     else:
+        left, correct = test["photos"] - test["answered"], test["correct"]
+        told = (
+            f"That is <strong>{_percent(chosen['probability'])}</strong>, chosen by {photos}. Of the "
+            f"{_count(test['photos'], 'test photo')}, which had no say in it, {left:,} "
+            f"({_percent(left / test['photos'])}) then stay unanswered"
+        )
+        if test["answered"]:
+            share, interval = _percent(correct / test["answered"]), _interval(correct, test["answered"])
+            told += f", and {correct:,} of {test['answered']:,} answers ({share}) are correct, {interval}"
         told += "."
-    always = {"photos": found.photos, "answered": found.photos, "correct": found.photos - found.wrong}
-    bars = _split_bar("Always answering", always) + _split_bar("Allowed to say “not sure”", test)
-    keys = "".join(f'<span class="key {kind}">{what}</span> ' for kind, what in _PARTS.items())
+        always = {"photos": found.photos, "answered": found.photos, "correct": found.photos - found.wrong}
+        bars = _split_bar("Always answering", always) + _split_bar("Allowed to say “not sure”", test)
+        keys = "".join(f'<span class="key {kind}">{what}</span> ' for kind, what in _PARTS.items())
+        bars = f'<div class="parts" aria-hidden="true">{bars}<p class="quiet">{keys}</p></div>\n'
     return _section(
         "When it is not sure",
         _paragraph(why),
         _paragraph(told),
-        f'<div class="parts" aria-hidden="true">{bars}<p class="quiet">{keys}</p></div>\n',
+        bars,
         "<h3>Stricter or less strict</h3>\n",
         _box("Thresholds", _levels(found)),
         _paragraph(

@@ -6,8 +6,6 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-__all__ = ["lines"]
-
 _WIDTH, _HEIGHT = 320, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 8, 8, 24  # margins
 
