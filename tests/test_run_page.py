@@ -80,16 +80,21 @@ def certain(part, top, correct, classes=3):
     return shares.log()
 
 
+def known(photos):
+    """Return what a network says of 40 validation and 60 test photos, by their number."""
+    # 30 are correct, then 10 that are wrong: the first 31 are correct in 30 / 31 = 96.8 %, the first 32 in 93.8 %
+    shares, classes = [0.99 - number / 100 for number in range(40)], len(photos.classes)
+    says = {40: certain(photos.validation, shares, [number < 30 for number in range(40)], classes)}
+    # the 50 surest are correct, and of 5 of the 10 others it is nearly as sure
+    shares = [0.9] * 50 + [0.8, 0.79, 0.78, 0.77, 0.76] + [0.5] * 5
+    return says | {60: certain(photos.test, shares, [number < 50 for number in range(60)], classes)}
+
+
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     """Save a run whose network says what is known beforehand; return its folder and its run."""
-    photos = make_photos(train=120)  # 40 validation and 60 test photos
-    # 30 are correct, then 10 that are wrong: the first 31 are correct in 30 / 31 = 96.8 %, the first 32 in 93.8 %
-    shares = [0.99 - number / 100 for number in range(40)]
-    says = {40: certain(photos.validation, shares, [number < 30 for number in range(40)])}
-    # the 50 surest are correct, and of 5 of the 10 others it is nearly as sure
-    shares = [0.9] * 50 + [0.8, 0.79, 0.78, 0.77, 0.76] + [0.5] * 5
-    says[60] = certain(photos.test, shares, [number < 50 for number in range(60)])
+    photos = make_photos(train=120)
+    says = known(photos)
     monkeypatch.setattr(evaluation, "predict", lambda model, split: says[len(split)])
     run = make_run(photos, says[60])
     return run.save(tmp_path / "run"), run
@@ -149,7 +154,7 @@ def test_the_page_is_one_file_in_which_nothing_runs_and_that_says_how_to_go_on(s
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|<iframe|http-equiv=.refresh|\bon\w+=", text)
     assert all(address.startswith("data:image/") for address in re.findall(r'(?:src|href)="([^"]*)"', text))
-    assert f"cnnhw predict {folder} PHOTO_OR_FOLDER" in text
+    assert f"cnnhw predict {folder} PHOTO_OR_FOLDER" in Read(text).text
     assert "image/svg+xml" in text
     assert len(text) < 200_000
 
@@ -202,6 +207,14 @@ def test_a_run_without_mistakes_says_so(tmp_path, monkeypatch):
     assert "There are none: every test photo was classified correctly." in page.text
     assert "100.0 %" in page.text
     assert [one for one in page.pictures if "jpeg" in one["src"]] == []
+
+
+def test_few_validation_photos_choose_no_threshold(tmp_path):
+    photos = make_photos(train=15)  # 5 validation photos
+    page = Read((make_run(photos).save(tmp_path) / "report.html").read_text(encoding="utf-8"))
+    assert "There is none here: to tell such a share takes 20, and there are 5 validation photos." in page.text
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["threshold"]
+    assert (found["probability"], found["test"]) == (None, {"photos": 7, "answered": 0, "correct": 0})
 
 
 @pytest.mark.parametrize(("classes", "matrix"), [(25, True), (26, False), (300, False)])
@@ -304,7 +317,7 @@ def browser():
 @pytest.mark.browser
 @pytest.mark.parametrize("classes", [3, 30])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_is_read_from_a_folder_on_any_screen(tmp_path, browser, classes, theme):
+def test_the_page_is_read_from_a_folder_on_any_screen(tmp_path, monkeypatch, browser, classes, theme):
     package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     axe = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     photos = make_photos(train=120)
@@ -312,7 +325,9 @@ def test_the_page_is_read_from_a_folder_on_any_screen(tmp_path, browser, classes
     names += [f"class {number}" for number in range(3, classes)]
     skipped = tuple((f"{number}.jpg", "empty file") for number in range(20))
     photos = dataclasses.replace(photos, classes=tuple(names), name="p" * 80, skipped=skipped)
-    folder = make_run(photos, epochs=5).save(tmp_path / "run")
+    says = known(photos)
+    monkeypatch.setattr(evaluation, "predict", lambda model, split: says[len(split)])
+    folder = make_run(photos, says[60], epochs=5).save(tmp_path / "run")
     for width in (1280, 360):
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme)
         asked, said = [], []

@@ -268,7 +268,10 @@ def _unsure(found: Findings) -> str:
     bars, photos = "", _count(validation["photos"], "validation photo")
     if chosen["probability"] is None:
         least = fewest(chosen["accuracy"])
-        told = f"There is none here: at no threshold are {least} or more of the {photos} answered with so few mistakes."
+        if validation["photos"] < least:
+            told = f"There is none here: to tell such a share takes {least}, and there are {photos}."
+        else:
+            told = f"There is none here: at none are {least} or more of the {photos} answered with so few mistakes."
     else:
         left, correct = test["photos"] - test["answered"], test["correct"]
         told = (
@@ -289,8 +292,7 @@ def _unsure(found: Findings) -> str:
         _paragraph(why),
         _paragraph(told),
         bars,
-        "<h3>Stricter or less strict</h3>\n",
-        _box("Thresholds", _levels(found)),
+        _levels(found),
         _paragraph(
             "Of photos of something else it may be sure nonetheless: a threshold helps with doubtful photos, not with "
             "things it has never learnt.",
@@ -323,7 +325,10 @@ def _levels(found: Findings) -> str:
 
     always = ("always answers", "–", _percent(0), _percent(1 - found.wrong / found.photos))
     head = ("On validation photos", "Not sure below", "Test photos unanswered", "Test answers correct")
-    return _table(head, (always, *map(row, found.levels)))
+    if all(level["probability"] is None for level in found.levels):
+        return ""
+    table = _table(head, (always, *map(row, found.levels)))
+    return f"<h3>Stricter or less strict</h3>\n{_box('Thresholds', table)}"
 
 
 def _calibrated(found: Findings) -> str:
@@ -447,12 +452,15 @@ def _use(folder: Path) -> str:
     place = shlex.quote(str(folder))
     where = "" if folder.is_absolute() else " Commands are to be typed where it was trained."
     commands = {
-        "Ask it about photos": f"cnnhw predict {place} PHOTO_OR_FOLDER",
-        "Measure it on other labelled photos": f"cnnhw evaluate {place} --data FOLDER",
-        "Hand it to other programs": f"cnnhw export {place}",
-        "Use it in Python": f"model = cnnhw.load({str(folder)!r})",
+        "Ask it about photos": ("cnnhw predict", place, "PHOTO_OR_FOLDER"),
+        "Measure it on other labelled photos": ("cnnhw evaluate", place, "--data FOLDER"),
+        "Hand it to other programs": ("cnnhw export", place),
+        "Use it in Python": ("model =", f"cnnhw.load({str(folder)!r})"),
     }
-    items = "".join(f"<dt>{what}</dt><dd><code>{_text(command)}</code></dd>\n" for what, command in commands.items())
+    items = ""
+    for what, parts in commands.items():
+        words = " ".join(f"<span>{_text(part)}</span>" for part in parts)
+        items += f"<dt>{what}</dt><dd><code>{words}</code></dd>\n"
     return _section(
         "How to use it",
         _paragraph(f"The network lies beside this page, in <code>weights.safetensors</code>.{where}"),
