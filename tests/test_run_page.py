@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -247,7 +248,8 @@ def test_names_of_files_and_places_are_shown_as_they_can_be():
     summary = make_run(make_photos()).summary() | {"left_out": {"photos": 1, "reasons": {"a\udcff.jpg": "no photo"}}}
     page = report_page.page(summary, Path("my runs/it's one"))
     assert "a?.jpg" in page.encode("utf-8").decode("utf-8")
-    assert """cnnhw export 'my runs/it'"'"'s one'""" in Read(page).text
+    if os.name != "nt":
+        assert """cnnhw export 'my runs/it'"'"'s one'""" in Read(page).text
     assert "where it was trained" in page
     assert "where it was trained" not in report_page.page(summary, Path("/runs/one").absolute())
 

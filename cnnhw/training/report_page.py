@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
 import shlex
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -449,7 +451,7 @@ def _left_out(summary: Mapping[str, Any]) -> str:
 
 def _use(folder: Path) -> str:
     """Say what to do with the network."""
-    place = shlex.quote(str(folder))
+    place = subprocess.list2cmdline([str(folder)]) if os.name == "nt" else shlex.quote(str(folder))
     where = "" if folder.is_absolute() else " Commands are to be typed where it was trained."
     commands = {
         "Ask it about photos": ("cnnhw predict", place, "PHOTO_OR_FOLDER"),
