@@ -20,30 +20,6 @@ from cnnhw_docs.verdicts import NOT_RUN, Said, measured, said
 
 _ANSWER = "The short answer."  # before which a chapter offers to guess
 
-ASKED = {
-    "q1-final": "the accuracy of the network that the search ends with, compared with the report's deeper one",
-    "q1-report": "the accuracy of the report's deeper network at 64 pixels, compared with its other one",
-    "q2-depth": "the gain in accuracy from residual connections at depth 20, compared with the gain at depth 8",
-    "q2-deep": "the accuracy of Q1's deeper network with residual connections, compared with that network without them",
-    "q3-training": "the correlation of a 7x7 first layer's maps with edges after training, compared with before it",
-    "q3-bank": "the accuracy with a frozen bank of edge and colour filters, compared with a first layer that learns",
-    "q3-random": "the accuracy with a frozen random 7x7 first layer, compared with one that learns",
-    "q4-modules": "the accuracy of the fast network with Inception modules of as many channels, compared with 3x3",
-    "q4-modules-macs": "the accuracy of the fast network with modules of as many multiply-adds, compared with 3x3",
-    "q4-mixture": "the gain from kernels of several sides where sizes are mixed, compared with where they are alike",
-    "q5-head-first": "the accuracy of a transfer whose head learns first, compared with all at once, in equal steps",
-    "q5-in-turn": "the accuracy of a transfer tuned from the end, compared with the beginning, in equal steps a layer",
-    "q6-pays": "the accuracy of a transfer, compared with training from scratch, at equal computing in all",
-    "q6-few": "the accuracy of a transfer with a tenth of the photos, compared with from scratch, in as many steps",
-    "q6-hidden": "the accuracy of a head with a hidden layer on frozen features, compared with a linear head",
-    "i-span": "the accuracy of 24 convolutions with residual connections over two, compared with none",
-    "i-harder": "the gain of connections over six convolutions rather than two on harder scenes, compared with easier",
-    "ii-average": "the accuracy with transitions that average, compared with transitions that take the maximum",
-    "ii-shifts": "the share of predictions that survive a shift with averaging transitions, compared with the maximum",
-    "iii-together": "the gain of widening kernels over 3x3 if the head flattens, compared with if it averages",
-}
-"""What the effect of each question is, in words that do not give the authors' prediction away: "how high is" them."""
-
 
 def place(one: Said) -> list[nodes.Node]:
     """Return the place where a question may be guessed; none of a claim, or of a question without a finding."""
@@ -51,7 +27,7 @@ def place(one: Said) -> list[nodes.Node]:
 
 
 def _place(one: Said) -> str:
-    asked = f"How high is {ASKED[one.id]}?" if one.id in ASKED else f"{one.rule[0].partition('. ')[0]}."
+    asked = f"How high is {one.asked}?" if one.asked else f"{one.rule[0].partition('. ')[0]}."
     run = one.finding != NOT_RUN
     data = {
         "question": one.id,

@@ -52,6 +52,7 @@ class Said:
     rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
     registered: str
     role: str = ""  # of a question
+    asked: str = ""  # its effect, in words that do not give the prediction away
     known: str = ""  # what a question's badge says if the outcome was known beforehand
     note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
@@ -131,6 +132,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         ),
         registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
         role=asked.role,
+        asked=asked.asked,
         known={"no": "", "in part": "known in part", "yes": "known"}[answer.known],
         note=note,
     )  # fmt: skip
