@@ -38,6 +38,7 @@ extensions = [
     "cnnhw_docs.cards",
     "cnnhw_docs.explorer",
     "cnnhw_docs.tested",
+    "cnnhw_docs.trained",
     "cnnhw_docs.exercises",
     "cnnhw_docs.accessible",
     "cnnhw_docs.house_picture",

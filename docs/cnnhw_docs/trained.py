@@ -1,7 +1,7 @@
-"""``.. trained:: STUDY``: for each trained network of a study, in one folded place, what the homework asks for.
+"""``.. trained:: STUDY``: of each network of a study, in one folded place, what the homework asks for.
 
-That is loss and accuracy by epoch, the diagram, the confusion matrix and the time. Each line of the content names an arm
-and says it in words, as in ``plain: depth 20, without shortcuts``; arms without a line are left out.
+That is loss and accuracy by epoch, the diagram, the confusion matrix and the time. Each line of the content names an
+arm and says it in words, as in ``plain: depth 20, without shortcuts``; arms without a line are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cnnhw.studies.study import Arm, Study
 from cnnhw_docs import records
 from cnnhw_docs.live import compact
 
+_TITLE = "Each network: curves, diagram, confusion matrix, time"
 _FOLDER = "_static/generated/trained"
 
 
@@ -42,7 +43,13 @@ class Trained(SphinxDirective):
                 raise CnnhwError(f"study {study.name} has no arm {', '.join(unknown)}; it has {', '.join(arms)}")
         except (CnnhwError, ValueError) as error:
             raise self.error(f"trained: {error}") from error
-        out: list[nodes.Node] = [nodes.raw("", '<details class="trained"><summary>Each network: curves, diagram, confusion matrix, time</summary>', format="html")]
+        out: list[nodes.Node] = [
+            nodes.raw(
+                "",
+                '<details class="trained"><summary>Each network: curves, diagram, confusion matrix, time</summary>',
+                format="html",
+            )
+        ]
         for name, said in words.items():
             runs = [one for one in records.every() if (one.study, one.arm) == (study.name, name)]
             out.append(nodes.rubric("", said))
@@ -88,7 +95,7 @@ def _diagram(study: Study, arm: Arm, run: Record) -> str:
     """Return the folded diagram of an arm's network."""
     model = models.create(arm.model, len(run.classes), size=arm.size or study.size, **arm.options)
     name = html.escape(arm.model)
-    return f"<details><summary>Diagram of {name}</summary><div class=\"diagram\">{plots.diagram(model)}</div></details>"
+    return f'<details><summary>Diagram of {name}</summary><div class="diagram">{plots.diagram(model)}</div></details>'
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
