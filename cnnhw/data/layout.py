@@ -15,7 +15,7 @@ from cnnhw.data.sources import Photo, Selection
 from cnnhw.data.splits import PARTS, natural
 from cnnhw.errors import DataError, UnknownNameError
 
-__all__ = ["LAYOUTS", "part_of", "read"]
+__all__ = ["LAYOUTS", "part_of", "places", "read"]
 
 LAYOUTS = ("class", "part/class", "class/part")
 """What the folders may stand for, from above: classes; parts and in each the classes; classes and in each the parts."""
@@ -69,6 +69,13 @@ def read(folder: Folder, layout: str | None = None, known: Collection[str] | Non
     if known is None:
         _check(tree, tops, classes, places, photos)
     return Selection(tuple(classes), photos, _note(tree, base, tops, layout, places), tuple(skipped))
+
+
+def places(folder: Folder, layout: str | None = None) -> Places:
+    """Return class and part that each folder stands for, as `read` reads them; of nested ones, the inner counts."""
+    tree = _Tree(folder)
+    tops = tree.kids[tree.unwrapped("", ())]
+    return _places(tree, tops, layout or _told(tree, tops, ()), ())
 
 
 class _Tree:
