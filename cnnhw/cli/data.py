@@ -135,8 +135,8 @@ def data_audit(
         as_json = _write(lambda path: files.write_json(path, result), as_json)
         click.echo(f"All findings: {as_json}")
     if out and page:
-        folder = None if name_or_folder in data.names() or not Path(name_or_folder).is_dir() else name_or_folder
-        _page(result, photos, folder, layout, other, out)
+        own = name_or_folder not in data.names() and Path(name_or_folder).expanduser().is_dir()
+        _page(result, photos, name_or_folder if own else None, layout, other, out)
     elif out and result["suspicious"]:
         out = _write(lambda path: _sheet(photos, result["suspicious"], path), out)
         click.echo(f"Contact sheet: {out}")

@@ -195,8 +195,9 @@ def undo(folder: str | Path | None = None, marks: str | Path | None = None) -> O
             with contextlib.suppress(OSError):  # it holds something
                 path.rmdir()
         _write(steps, aside)
-        if not steps and [path.name for path in aside.iterdir()] == [_JOURNAL]:
-            (aside / _JOURNAL).unlink()
+        if not steps and not _others(aside):
+            for path in aside.iterdir():
+                path.unlink()
             aside.rmdir()
     return Outcome(root, aside, moved, 0, left)
 
@@ -273,7 +274,7 @@ def _steps(aside: Path) -> list[_Step]:
     if aside.is_symlink() or (os.path.lexists(aside) and not aside.is_dir()):
         raise OccupiedError(f"{aside} is no folder, and photos would be put aside there: rename it")
     if not path.is_file() or path.is_symlink():
-        if aside.is_dir() and any(aside.iterdir()):
+        if aside.is_dir() and _others(aside):
             raise OccupiedError(f"{aside} holds something else, and photos would be put aside there: rename it")
         return []
     try:
@@ -285,6 +286,11 @@ def _steps(aside: Path) -> list[_Step]:
         raise TypeError
     except (KeyError, TypeError):
         raise DataError(f"{path} is damaged: what was moved cannot be told. Move it away to go on") from None
+
+
+def _others(aside: Path) -> list[Path]:
+    """Return what there is beside the journal, and what is left of one that a kill interrupted."""
+    return [path for path in aside.iterdir() if _JOURNAL not in (path.name, files.temporary_for(path.name))]
 
 
 def _write(steps: list[_Step], aside: Path) -> None:

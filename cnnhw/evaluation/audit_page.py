@@ -26,21 +26,19 @@ _SIDES = {320: 120, 256: 300, 192: 600, 128: 1200}
 
 _QUALITY = 78  # of JPEG
 _ORIENTATION = 0x0112  # in EXIF: 5 to 8 are held sideways
-_LEAD = """<p>Look at each photo: <strong>keep</strong> it as it is, <strong>move</strong> it to another class, or put it
-<strong>aside</strong>. Nothing happens to the photos yet: save what you marked, and in the folder in which you made this
-page,</p>
-<pre><code>cnnhw data apply marks.json</code></pre>
-<p>moves them. Nothing is deleted, and <code>cnnhw data apply marks.json --undo</code> takes it back.</p>
+_LEAD = """
+<p>Look at each photo: <strong>keep</strong> it as it is, <strong>move</strong> it to another class, or put it
+<strong>aside</strong>. Nothing happens to the photos yet. When you are done, save your marks, and run
+<code>cnnhw data apply marks.json</code> in the folder in which you made this page. Nothing is deleted, and
+<code>cnnhw data apply marks.json --undo</code> takes it back.</p>
 <p id="no-storage" hidden>This browser keeps nothing here: save your marks before you close the page.</p>
 <details id="shortcuts"><summary>Keyboard shortcuts</summary>
-<p><kbd>K</kbd> keeps a photo, <kbd>M</kbd> moves it to the class beside the button, and <kbd>A</kbd> puts it aside; then
-the next photo has the focus. Numbers move it to a class: CLASSES. <kbd>C</kbd> goes to the choice of the class,
+<p><kbd>K</kbd> keeps a photo, <kbd>M</kbd> moves it to the class beside the button, and <kbd>A</kbd> puts it aside;
+then the next photo has the focus. Numbers move it to a class: CLASSES. <kbd>C</kbd> goes to the choice of the class,
 <kbd>N</kbd> to the next photo, <kbd>B</kbd> back, and <kbd>U</kbd> undoes.</p>
+<label class="switch"><input type="checkbox" id="keys" checked> Use them</label>
 </details>
-<div class="switches">
-<label><input type="checkbox" id="hide"> Hide what is marked</label>
-<label><input type="checkbox" id="keys" checked> Keyboard shortcuts</label>
-</div>
+<label class="switch"><input type="checkbox" id="hide"> Hide what is marked</label>
 """
 Key = tuple[int, str]  # of a photo: 0 for the set that was audited, 1 for the one it was compared with; its name
 
@@ -105,14 +103,18 @@ def page(
         small = _thumbnails(photo_set, names, None if of else folder, side)
         images |= {(of, name): found for name, found in zip(names, small, strict=True)}
     alone = [keys[0] for keys in shown if len(keys) == 1]
-    copies = [keys for keys in shown if len(keys) > 1]
+    listed = [facts[key] | images[key] for key in numbers]
+    copies = [
+        sorted(keys, key=lambda number: -listed[number]["pixels"][0] * listed[number]["pixels"][1])
+        for keys in shown if len(keys) > 1
+    ]  # fmt: skip
     held = {
         "id": hashlib.sha256(f"{result['data']['fingerprint']} {folder}".encode()).hexdigest()[:16],
         "format": marks.FORMAT,
         "folder": None if folder is None else str(folder),
         "layout": layout,
         "classes": list(photos.classes),
-        "photos": [facts[key] | images[key] for key in numbers],
+        "photos": listed,
         "suspicious": alone,
         "copies": copies,
     }
@@ -162,7 +164,7 @@ def _copies(section: Mapping[str, Any]) -> list[list[Key]]:
 def _thumbnails(
     photos: PhotoSet, names: Sequence[str], folder: str | Path | None, side: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield digest, picture and its size for each of some photos, from its file, or as it was loaded."""
+    """Yield digest, picture and sizes for each of some photos, from its file, or as it was loaded."""
     everything = join(*photos.splits)
     rows = {name: row for row, name in enumerate(everything.names)}
     listing = Folder(Path(folder).expanduser()) if folder is not None else None
@@ -170,26 +172,29 @@ def _thumbnails(
     for name in names:
         content = next(listing.read([name]))[1] if listing and name in there else None
         try:
-            image = _small(content, side) if isinstance(content, bytes) else None
-        except DataError:  # it has changed since it was loaded
-            image = None
-        if image is None:
+            image, pixels = _small(content if isinstance(content, bytes) else b"", side)
+        except DataError:  # there is no file, or it has changed since it was loaded
             image = Image.fromarray(everything.batch([rows[name]])[0].permute(1, 2, 0).numpy())
             image.thumbnail((side, side))
+            pixels = (0, 0)
         file = BytesIO()
         image.save(file, "JPEG", quality=_QUALITY, optimize=True)
         source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-        yield {"digest": everything.digests[rows[name]], "src": source, "width": image.width, "height": image.height}
+        yield {
+            "digest": everything.digests[rows[name]], "src": source, "width": image.width, "height": image.height,
+            "pixels": pixels,
+        }  # fmt: skip
 
 
-def _small(content: bytes, side: int) -> Image.Image:
-    """Return a photo upright and in its own proportions, with a longer side of so many pixels at most."""
+def _small(content: bytes, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a photo upright, with a longer side of so many pixels at most, and the width and height it has."""
     square, (width, height) = Image.fromarray(decode.decode(content, side)), (side, side)
     with contextlib.suppress(Exception), Image.open(BytesIO(content), formats=decode.FORMATS) as image:
         sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         width, height = image.size[::-1] if sideways else image.size
     scale = min(1, side / max(width, height))
-    return square.resize((max(1, round(scale * width)), max(1, round(scale * height))), Image.Resampling.BICUBIC)
+    sides = max(1, round(scale * width)), max(1, round(scale * height))
+    return square.resize(sides, Image.Resampling.BICUBIC), (width, height)
 
 
 def _body(title: str, result: Mapping[str, Any], marking: bool, labels: int, copies: int, left_off: int) -> str:
@@ -223,13 +228,13 @@ def _body(title: str, result: Mapping[str, Any], marking: bool, labels: int, cop
 <noscript><p>This page needs JavaScript, which is in the file: allow it to run.</p></noscript>
 <section id="suspicious" aria-labelledby="suspicious-title"{"" if labels else " hidden"}>
 <h2 id="suspicious-title">Suspicious labels <span class="quiet">({labels:,})</span></h2>
-<p>The network takes these photos for another class, the most suspicious first. It is not always right.</p>
+<p>The network takes these photos for another class, and says how probable it is. It is not always right.</p>
 <div class="photos"></div>
 </section>
 <section id="copies" aria-labelledby="copies-title"{"" if copies else " hidden"}>
 <h2 id="copies-title">Copies <span class="quiet">({copies:,})</span></h2>
 <p>These photos look the same. Copies in training and test make a test accuracy too high; with two labels, one is
-wrong.</p>
+wrong. The largest one comes first.</p>
 <div class="groups"></div>
 </section>
 </main>

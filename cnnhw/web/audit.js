@@ -16,6 +16,7 @@
  * @property {string} src
  * @property {number} width
  * @property {number} height
+ * @property {[number, number]} pixels width and height of the file, or zeros
  *
  * @typedef {{do: "keep" | "move" | "aside", to?: string}} Mark
  */
@@ -83,14 +84,15 @@ function make(tag, attributes, ...children) {
 /** @param {number} share */
 function percent(share) {
   const whole = Math.round(100 * share);
-  return whole === 100 && share < 1 ? "over 99 %" : whole === 0 && share > 0 ? "under 1 %" : `${whole} %`;
+  return whole === 100 ? "over\u00a099\u00a0%" : whole === 0 ? "under\u00a01\u00a0%" : `${whole}\u00a0%`;
 }
 
-/** @param {string} lead @param {string} name @param {?number} [share] */
-function fact(lead, name, share) {
-  const line = make("p", {}, `${lead} `, make("strong", {}, name));
-  if (share != null) line.append(" ", make("span", { class: "quiet share" }, percent(share)));
-  return line;
+/** What the network thinks, in words. @param {Photo} photo */
+function opinion(photo) {
+  const said = make("p", {}, photo.predicted === photo.label ? "The network agrees: " : "Looks like ");
+  said.append(make("strong", {}, photo.predicted), ` ${percent(photo.share)}`);
+  if (photo.given !== undefined) said.append(make("span", { class: "quiet" }, `, ${photo.label} ${percent(photo.given)}`));
+  return said;
 }
 
 const allClasses = make("select", { "aria-label": "Class to move to" });
@@ -109,11 +111,12 @@ function card(number, hint = "") {
   const picture = make("img", { src: photo.src, width: photo.width, height: photo.height, decoding: "async" });
   picture.alt = `The photo, labelled ${photo.label}.`;
   picture.classList.toggle("tiny", Math.max(photo.width, photo.height) < 100);
-  const facts = make("div", { class: "facts", id }, fact("Labelled", photo.label, photo.given));
-  if (photo.predicted && photo.predicted === photo.label) facts.append(fact("The network agrees:", photo.label, photo.share));
-  else if (photo.predicted) facts.append(fact("Looks like", photo.predicted, photo.share));
-  const where = photo.own ? PARTS[photo.part] : `${PARTS[photo.part]}, in ${photo.set}`;
-  facts.append(make("p", { class: "quiet small" }, `${photo.name} (${where})`));
+  const facts = make("div", { class: "facts", id }, make("p", {}, "Labelled ", make("strong", {}, photo.label)));
+  if (photo.predicted) facts.append(opinion(photo));
+  const more = [PARTS[photo.part]];
+  if (photo.pixels[0]) more.push(photo.pixels.join(" × "));
+  if (!photo.own) more.push(`in ${photo.set}`);
+  facts.append(make("p", { class: "quiet small" }, `${photo.name} (${more.join(", ")})`));
   if (photo.credit) facts.append(make("p", { class: "quiet small" }, photo.credit));
   const made = make("div", { class: "photo", role: "group", tabindex: -1, "aria-labelledby": id, "data-number": number });
   made.append(make("div", { class: "picture" }, picture), facts);
@@ -126,9 +129,11 @@ function card(number, hint = "") {
 function choices(number, hint) {
   const photo = photos[number];
   const select = allClasses.cloneNode(true);
+  const others = classes.filter((name) => name !== photo.label);
   select.options[classes.indexOf(photo.label)]?.remove();
-  const likely = [photo.predicted, hint].find((name) => name && name !== photo.label && classes.includes(name));
-  select.value = String(classes.indexOf(likely ?? classes.find((name) => name !== photo.label)));
+  const likely = [photo.predicted, hint, ...(others.length === 1 ? others : [])].find((name) => others.includes(name));
+  if (likely === undefined) select.prepend(make("option", { value: "", disabled: "" }, "class …"));
+  select.value = likely === undefined ? "" : String(classes.indexOf(likely));
   const chosen = () => ({ do: "move", to: classes[Number(select.value)] });
   const buttons = {
     keep: make("button", { type: "button", "data-do": "keep" }, "Keep"),
@@ -137,7 +142,10 @@ function choices(number, hint) {
   };
   buttons.keep.addEventListener("click", () => toggle(number, { do: "keep" }));
   buttons.aside.addEventListener("click", () => toggle(number, { do: "aside" }));
-  buttons.move.addEventListener("click", () => toggle(number, chosen()));
+  buttons.move.addEventListener("click", () => {
+    if (select.value) toggle(number, chosen());
+    else select.focus(); // nobody knows where to yet
+  });
   select.addEventListener("change", () => change([[number, chosen()]]));
   return make("div", { class: "choices" }, ...Object.values(buttons), select);
 }
@@ -148,10 +156,11 @@ function group(numbers) {
   const own = numbers.filter((number) => canMark(photos[number]));
   const parts = new Set(found.map((photo) => photo.part));
   const labels = [...new Set(found.map((photo) => photo.label))];
-  const said = [found.every((photo) => photo.digest === found[0].digest) ? "the same file" : "look the same"];
+  const same = found.every((photo) => photo.digest === found[0].digest);
+  const said = [same ? "that are the same file" : "that look the same"];
   if (parts.has("train") && parts.has("test")) said.push("in training and test");
-  if (labels.length > 1) said.push("labels differ");
-  const head = make("div", { class: "head" }, make("h3", {}, `${found.length} photos: ${said.join(", ")}`));
+  if (labels.length > 1) said.push("with different labels");
+  const head = make("div", { class: "head" }, make("h3", {}, `${found.length} photos ${said.join(", ")}`));
   if (own.length > 1) {
     const first = make("button", { type: "button" }, "Keep the first, put the rest aside");
     first.addEventListener("click", () => {
@@ -218,9 +227,9 @@ function progress() {
 const status = make("p", { role: "status", class: "visually-hidden" });
 const line = make("p", { id: "progress" });
 const bar = {
-  next: make("button", { type: "button" }, "Next unmarked"),
+  next: make("button", { type: "button" }, "Next"),
   undo: make("button", { type: "button" }, "Undo"),
-  save: make("button", { type: "button", class: "main" }, "Save marks.json"),
+  save: make("button", { type: "button", class: "main" }, "Save marks"),
 };
 const hide = document.getElementById("hide");
 const keys = document.getElementById("keys");
@@ -305,10 +314,9 @@ function press(event) {
   const to = /^[1-9]$/.test(key) ? classes[Number(key) - 1] : undefined;
   if (button || (to !== undefined && photo?.querySelector("select"))) {
     const next = following(photo, 1);
-    const already = button ? marks.get(number)?.do === button.dataset.do : false;
-    if (button && !already) button.click();
-    else if (!button) change([[number, to === photos[number].label ? { do: "keep" } : { do: "move", to }]]);
-    goTo(next ?? photo);
+    if (!button) change([[number, to === photos[number].label ? { do: "keep" } : { do: "move", to }]]);
+    else if (button.getAttribute("aria-pressed") === "false") button.click();
+    if (document.activeElement?.tagName !== "SELECT") goTo(next ?? photo); // where a class is to be chosen first
   } else if (key === "n") goTo(following(photo, 1) ?? photo);
   else if (key === "b") goTo(following(photo, -1) ?? photo);
   else if (key === "u") undo();
