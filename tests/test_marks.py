@@ -337,7 +337,7 @@ def test_other_marks_wait_for_what_was_interrupted(zoo, monkeypatch):
 
 
 @needs_fork
-@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("links", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_kill_at_any_step_loses_nothing(zoo, monkeypatch, links):
     """Killed at each step of applying, and then at each step of taking back; gone on with, or taken back."""
     path = save(
