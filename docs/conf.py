@@ -32,6 +32,7 @@ extensions = [
     "cnnhw_docs.sound",
     "cnnhw_docs.provenance",
     "cnnhw_docs.claim_pages",
+    "cnnhw_docs.guess",
     "cnnhw_docs.prose",
     "cnnhw_docs.live",
     "cnnhw_docs.cards",
@@ -84,9 +85,10 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cnnhw"
-html_static_path = ["_static"]
-html_css_files = ["custom.css"]
-html_js_files = [("site.js", {"defer": "defer"})]
+html_static_path = ["_static", "../cnnhw/web/cnn.js", "../cnnhw/web/photos.js"]
+html_css_files = ["custom.css", "guess.css"]
+# guesses at once, so that no finding is seen before it is covered
+html_js_files = [("site.js", {"defer": "defer"}), "guess.js"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False

@@ -35,6 +35,21 @@ def test_each_photo_keeps_its_label_and_pixels(name):
     assert len(set(everything(changed))) == len(everything(changed))
 
 
+def test_what_protocols_leave_aside_is_in_no_part():
+    photos = make_photos(train=300)  # 100 more to validate with
+    changed = subsets.prepare(photos, ["own_cut", "half_train"], seed=3)
+    aside = subsets.left_out(photos, changed)
+    assert len(aside) == 150
+    pool = {*photos.train.index.tolist(), *photos.validation.index.tolist()}
+    used = {*changed.train.index.tolist(), *changed.validation.index.tolist()}
+    assert {*aside.index.tolist()} == pool - used
+    assert len(subsets.left_out(photos, photos)) == 0
+    folded = subsets.prepare(photos, ["fold", "half_train"], seed=3)
+    aside = {*subsets.left_out(photos, folded).index.tolist()}
+    assert aside.isdisjoint(folded.test.index.tolist())
+    assert aside
+
+
 def test_last_tenth_is_of_the_last_class_in_order():
     photos = make_photos(train=300)  # 100 more to validate with
     changed = subsets.last_tenth(photos)

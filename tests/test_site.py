@@ -550,6 +550,21 @@ def test_the_card_of_a_verdict_opens_by_a_tap_and_without_scripts(server, launch
         browser.close()
 
 
+def test_every_chapter_with_questions_offers_to_guess(page, server, site):
+    from cnnhw.book.registry import QUESTIONS
+    from cnnhw_docs import order
+
+    chapters = {one.chapter for one in QUESTIONS if one.role != "exploratory"}
+    names = [f"auto_examples/{order.page(chapter)}.html" for chapter in chapters]
+    for name in [*names, "claims.html"]:
+        page.goto(server + name)
+        switch = page.get_by_role("switch", name="Guess first")
+        switch.click()
+        assert page.locator(".guess:visible").count()
+        switch.click()
+        assert not page.locator(".guess:visible, .guess-covered:visible").count()
+
+
 class Links(HTMLParser):
     """Addresses and targets of one page."""
 

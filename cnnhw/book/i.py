@@ -166,6 +166,7 @@ _SPAN = Study(
         base.question(
             "i-span", ("span2", "span0"),
             "In 24 convolutions with batch norm, connections over two raise the accuracy over none.",
+            asked="the accuracy of 24 convolutions with residual connections over two, compared with none",
             chapter="i", study="i_span", role="primary", prediction="higher", delta=2.5, known="in part",
             held="photos, recipe, convolutions and parameters",
         ),
@@ -200,6 +201,7 @@ _HARDER = Study(
         base.question(
             "i-harder", ("45_span6", "45_span2", "33_span6", "33_span2"),
             "Connections over six convolutions, compared with two, gain no more on harder scenes than on easier ones.",
+            asked="the gain of connections over six convolutions, not two, on hard scenes, compared with easy ones",
             chapter="i", study="i_harder", prediction="no difference that matters", delta=5.0, known="in part",
             held="recipe, convolutions, parameters and the number of scenes", varied=("data", "options.span"),
         ),

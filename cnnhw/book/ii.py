@@ -106,6 +106,7 @@ _POOLING = Study(
         base.question(
             "ii-average", ("average", "max"),
             "Transitions that average and transitions that take the maximum are as accurate.",
+            asked="the accuracy with transitions that average, compared with transitions that take the maximum",
             chapter="ii", study="ii_pooling", role="primary", prediction="no difference that matters", delta=2.5,
             known="in part", held="photos, recipe and all other layers",
         ),
@@ -113,6 +114,7 @@ _POOLING = Study(
             "ii-shifts", ("average", "max"),
             "With averaging transitions, more predictions stay as they are when the photo shifts.",
             # about what blurring before the pooling gains in DenseNet-121 (Zhang 2019)
+            asked="the share of predictions that survive a shift with averaging transitions, compared with the maximum",
             chapter="ii", study="ii_pooling", prediction="higher", delta=1.5, known="in part", measure=_CONSISTENCY,
             held="photos, recipe and all other layers",
         ),

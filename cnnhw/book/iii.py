@@ -105,6 +105,7 @@ _TOGETHER = Study(
             "iii-together", ("widening_flatten", "threes_flatten", "widening_average", "threes_average"),
             "What widening kernels gain over 3x3 does not depend on whether the head flattens or averages the map.",
             # an interaction of four networks on 2,000 photos cannot be had to 1.25 points with the most seeds
+            asked="the gain of widening kernels over 3x3 if the head flattens, compared with if it averages",
             chapter="iii", study="iii_together", role="primary", prediction="no difference that matters", delta=5.0,
             held="photos, recipe, stages and all parameters together",
             varied=("options.kernels", "options.head", "options.widths"),

@@ -154,6 +154,7 @@ _FINAL = Study(
         base.question(
             "q1-final", ("final", "deep"),
             "The network that the search ends with is more accurate than the better one of the report.",
+            asked="the accuracy of the network that the search ends with, compared with the report's deeper one",
             chapter="q1", study="q1_final", role="primary", prediction="higher", delta=5.0, known="in part",
             held="photos", varied=("model", "options", "recipe", "size"),
         ),
@@ -161,6 +162,7 @@ _FINAL = Study(
             "q1-report", ("deep", "shallow"),
             "At 64 pixels, and at a rate tuned for each, the report's deeper network is less accurate than its other "
             "one.",
+            asked="the accuracy of the report's deeper network at 64 pixels, compared with its other one",
             chapter="q1", study="q1_final", prediction="lower", delta=2.5, known="in part",
             held="photos, recipe and the number of epochs",
         ),

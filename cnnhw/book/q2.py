@@ -90,6 +90,7 @@ _DEPTH = Study(
         base.question(
             "q2-depth", ("d20_residual", "d20_plain", "d8_residual", "d8_plain"),
             "Residual connections gain more at depth 20 than at depth 8.",
+            asked="the gain in accuracy from residual connections at depth 20, compared with the gain at depth 8",
             chapter="q2", study="q2_depth", role="primary", prediction="higher", delta=5.0, known="in part",
             held="photos, recipe, width, batch norm and the number of epochs",
             varied=("options.shortcuts", "options.depth"),
@@ -121,6 +122,7 @@ _DEEP = Study(
         base.question(
             "q2-deep", ("residual", "plain"),
             "In Q1's deeper network, trained to convergence, residual connections change less than matters.",
+            asked="the accuracy of Q1's deeper network with residual connections, compared with it without",
             chapter="q2", study="q2_deep", role="secondary", prediction="no difference that matters", delta=2.5,
             held="photos, recipe and layers", known="in part",
         ),

@@ -128,18 +128,21 @@ _EDGE = Study(
         base.question(
             "q3-training", ("learnt_7",),
             "Training raises the correlation of a 7x7 first layer's maps with a photo's edges.",
+            asked="the correlation of a 7x7 first layer's maps with edges after training, compared with before it",
             chapter="q3", study="q3_edges", role="primary", prediction="higher", delta=0.05, known="in part",
             held="the network, compared with itself as it was drawn", measure=_EDGES, against=_EDGES_AT_START,
         ),
         base.question(
             "q3-bank", ("bank_7", "learnt_7"),
             "A frozen bank of edge and colour filters is as accurate as a 7x7 first layer that learns.",
+            asked="the accuracy with a frozen bank of edge and colour filters, compared with a first layer that learns",
             chapter="q3", study="q3_edges", prediction="no difference that matters", delta=2.5, known="in part",
             held="photos, recipe and all other layers",
         ),
         base.question(
             "q3-random", ("random_7", "learnt_7"),
             "A frozen random 7x7 first layer is less accurate than one that learns.",
+            asked="the accuracy with a frozen random 7x7 first layer, compared with one that learns",
             chapter="q3", study="q3_edges", prediction="lower", delta=2.5, known="in part",
             held="photos, recipe and all other layers",
         ),

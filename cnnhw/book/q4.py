@@ -190,12 +190,14 @@ _MODULES = Study(
         base.question(
             "q4-modules", ("channels", "threes"),
             "With each 3x3 convolution an Inception module of as many channels, the fast network is less accurate.",
+            asked="the accuracy of the fast network with Inception modules of as many channels, compared with 3x3",
             chapter="q4", study="q4_modules", role="primary", prediction="lower", delta=2.5, known="in part",
             held="photos, recipe, stages and channels",
         ),
         base.question(
             "q4-modules-macs", ("macs", "threes"),
             "With modules of as many multiply-adds, the fast network's accuracy changes less than matters.",
+            asked="the accuracy of the fast network with modules of as many multiply-adds, compared with 3x3",
             chapter="q4", study="q4_modules", prediction="no difference that matters", delta=2.5,
             held="photos, recipe, stages and multiply-adds", varied=("model", "options.widths"),
         ),
@@ -230,6 +232,7 @@ _MIXTURE = Study(
         base.question(
             "q4-mixture", ("mixed_on_wide", "narrow_on_wide", "mixed_on_narrow", "narrow_on_narrow"),
             "Kernels of several sides gain more over 3x3 where sizes are mixed than where they are alike.",
+            asked="the gain from kernels of several sides where sizes are mixed, compared with where they are alike",
             chapter="q4", study="q4_mixture", prediction="higher", delta=2.5,
             held="recipe, topology, multiply-adds and the number of scenes",
             varied=("options.kernels", "options.widths", "data"),

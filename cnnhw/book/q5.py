@@ -315,6 +315,7 @@ _FIRST = Study(
         base.question(
             "q5-head-first", ("head_first", "at_once"),
             "With a tenth of the photos and equal steps of tuning, a head that learns first changes less than matters.",
+            asked="the accuracy of a transfer whose head learns first, compared with all at once, in equal steps",
             chapter="q5", study="q5_first", role="primary", prediction="no difference that matters", delta=2.5,
             known="in part", pooled=True, held="photos, source, head, and the steps in which all layers learn",
             varied=("recipe.-2",),
@@ -344,6 +345,7 @@ _IN_TURN = Study(
         base.question(
             "q5-in-turn", ("end", "start"),
             "With equal steps a layer, tuning from the end and tuning from the beginning are as accurate.",
+            asked="the accuracy of a transfer tuned from the end, compared with the beginning, in equal steps a layer",
             chapter="q5", study="q5_in_turn", prediction="no difference that matters", delta=2.5, known="in part",
             pooled=True, held="photos, source, head, and the steps of each layer", varied=("recipe.-1", "recipe.-3"),
         ),

@@ -220,6 +220,7 @@ _PAYS = Study(
         base.question(
             "q6-pays", ("transfer", "scratch"),
             "At equal computing in all, a transfer from our own network and training from scratch are as accurate.",
+            asked="the accuracy of a transfer, compared with training from scratch, at equal computing in all",
             chapter="q6", study="q6_pays", role="primary", prediction="no difference that matters", delta=2.5,
             known="in part", pooled=True,
             held="photos, recipe, network, head, first layer, and computing in all",
@@ -254,6 +255,7 @@ _FEW = Study(
             "q6-few", ("transfer_10", "scratch_10"),
             "With a tenth of the photos and as many steps, a transfer is more accurate than training from scratch.",
             # a large effect is expected: the first edition saw five points
+            asked="the accuracy of a transfer with a tenth of the photos, compared with from scratch, in as many steps",
             chapter="q6", study="q6_few", prediction="higher", delta=5.0, known="in part", pooled=True,
             held="photos, recipe, network, head, first layer, and steps",
         ),
@@ -277,6 +279,7 @@ _FROZEN = Study(
         base.question(
             "q6-hidden", ("hidden256_100", "linear_100"),
             "On frozen features, with all photos, a hidden layer of 256 is more accurate than a linear head.",
+            asked="the accuracy of a head with a hidden layer on frozen features, compared with a linear head",
             chapter="q6", study="q6_frozen", prediction="higher", delta=2.5, known="in part", pooled=True,
             held="photos, source, features and recipe",
         ),

@@ -231,7 +231,7 @@ def _elsewhere(jobs: Sequence[Job]) -> None:
 @click.option("--processes", type=click.IntRange(1), help="Threads at a time [default: one a processor].")
 @_folder(_RECORDS, "--records", "where")
 def study_tune(names: Sequence[str], processes: int | None, where: Path | None) -> None:
-    """Choose the learning rate of every arm of the studies NAMES, on validation photos. Stop and start it as you like.
+    """Choose the learning rate of every arm of the studies NAMES, on held-out photos. Stop and start it as you like.
 
     Five rates with one seed and a third of the epochs; the best two with three seeds and all epochs, which are the
     pilot of `study plan`; last, the better of these with twice the epochs. A best rate at an edge widens the grid.

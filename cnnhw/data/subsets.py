@@ -25,6 +25,7 @@ __all__ = [
     "function",
     "half_train",
     "last_tenth",
+    "left_out",
     "names",
     "own_cut",
     "prepare",
@@ -145,6 +146,26 @@ def prepare(photos: PhotoSet, protocols: Sequence[str], seed: int = 0) -> PhotoS
     for name in protocols:
         photos = function(name)(photos, seed)
     return photos
+
+
+def left_out(whole: PhotoSet, photos: PhotoSet) -> Split:
+    """Return the photos that protocols leave aside: those for training and validation that no part holds any more.
+
+    Parameters
+    ----------
+    whole : PhotoSet
+        The data set as loaded.
+    photos : PhotoSet
+        The same after protocols.
+
+    Returns
+    -------
+    Split
+        In the order of ``whole``; none if the protocols use all photos.
+    """
+    pool = join(whole.train, whole.validation)
+    used = torch.cat([split.index for split in photos.splits])
+    return _take(pool, (~torch.isin(pool.index, used)).nonzero().flatten())
 
 
 def _with(photos: PhotoSet, train: Split, validation: Split, test: Split) -> PhotoSet:

@@ -123,7 +123,7 @@ def spread(question: Question, runs: Sequence[Sequence[Record]]) -> Spread:
     size = FOLDS if question.pooled else 1  # a repeat is the mean of its folds
     signs = (1, -1, -1, 1)[: len(runs)]
     effects, noise = [], []
-    for row in zip(*(map(Record.on_validation, arm) for arm in runs), strict=True):
+    for row in zip(*(map(Record.on_held_out, arm) for arm in runs), strict=True):
         values = [measure(run) for run in row]
         own = isinstance(against, Measure)
         start = against(row[0]) if isinstance(against, Measure) else 0.0
@@ -137,7 +137,7 @@ def spread(question: Question, runs: Sequence[Sequence[Record]]) -> Spread:
     photos = statistics.fmean(noise) if noise else 0.0
     between = max(0.0, statistics.variance(effects) - photos)
     first = runs[0][0]
-    ratio = len(first.on_validation().labels) / first.content["data"]["photos"]["test"] if noise else 0.0
+    ratio = len(first.on_held_out().labels) / first.content["data"]["photos"]["test"] if noise else 0.0
     return Spread(math.sqrt(between / size), math.sqrt(photos * ratio / size))
 
 

@@ -91,6 +91,8 @@ class Question:
     - ``against`` (float or Measure): of one arm: a fixed value in the measure's unit, or the measure of its own start.
     - ``pooled`` (bool): whether the arms are cross-validated by the protocol ``"fold"``: then a repeat, in whose five
       folds every photo is tested once, counts as one seed.
+    - ``asked`` (str): the effect in words that do not give the prediction away, as an end to "How high is", for readers
+      who guess first; primary and secondary questions of the book have it.
     - ``varied`` (tuple of str): the fields of a run's configuration, by dotted name or what that begins with, in which
       two arms may differ beside their tuned rates, as ``cnnhw study check`` prints them (``"recipe.-1"`` is a
       transfer's last stage); by default any single one.
@@ -122,6 +124,7 @@ class Question:
     measure: Measure = ACCURACY
     against: float | Measure | None = None
     pooled: bool = False
+    asked: str = ""
     varied: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -175,7 +178,7 @@ class Question:
         said = {field.name: getattr(self, field.name) for field in fields(self)} | {"measure": self.measure.name}
         if isinstance(self.against, Measure):
             said["against"] = self.against.name
-        del said["known"]  # a note on the question, which decides nothing
+        del said["known"], said["asked"]  # notes on the question, which decide nothing
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -55,7 +55,7 @@ def check(study: Study, records: Sequence[Record]) -> list[Check]:
     Returns
     -------
     list of Check
-        For each arm, whether twice the epochs change validation by less than half the effect that matters, whether no
+        For each arm, whether twice the epochs change its accuracy by less than half the effect that matters, whether no
         run is at guessing level, and how its rate was chosen; for each question, in what its arms' configurations
         differ.
     """
@@ -94,7 +94,7 @@ def _learnt(choice: tuning.Choice, rate: float, margin: float) -> tuple[str, boo
     if choice.double is None or choice.rate != rate:
         return "not run with twice the epochs at this rate", None
     change = 100 * (choice.double - choice.whole[rate])
-    return f"twice the epochs change validation by {change:+.1f} points (less than {margin:g})", abs(change) < margin
+    return f"twice the epochs change the accuracy by {change:+.1f} points (less than {margin:g})", abs(change) < margin
 
 
 def _guessing(runs: Sequence[Record], allowed: bool) -> tuple[str, bool | None]:

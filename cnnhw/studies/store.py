@@ -93,15 +93,15 @@ class Record:
         """Return the test confusion matrix, Tensor of shape (K, K), after `epoch` (by default the best)."""
         return evaluation.confusion_matrix(self.predictions(epoch), self.labels, len(self.classes))
 
-    def on_validation(self) -> Record:
-        """Return a record without test predictions as if its validation photos were the test photos: for planning."""
+    def on_held_out(self) -> Record:
+        """Return a record without test predictions as if its held-out photos were the test photos: for planning."""
         said = self.content
         return Record(
             said
             | {
-                "data": said["data"] | {"test_fingerprint": said["validation_fingerprint"]},
-                "test_labels": said["validation_labels"],
-                "test_predictions": {str(self.best_epoch): said["validation_predictions"]},
+                "data": said["data"] | {"test_fingerprint": said["held_fingerprint"]},
+                "test_labels": said["held_labels"],
+                "test_predictions": {str(self.best_epoch): said["held_predictions"]},
             },
             self.path,
         )
@@ -196,15 +196,15 @@ def from_runs(runs: Sequence[Run], *, study: str, arm: str, configuration: dict[
     }
 
 
-def blind(content: dict[str, Any], validation: Split, predictions: Sequence[int]) -> dict[str, Any]:
-    """Return a record's content without test predictions, but with those of the validation photos at the best epoch."""
+def blind(content: dict[str, Any], held: Split, predictions: Sequence[int]) -> dict[str, Any]:
+    """Return a record's content without test predictions, but with those of other held-out photos at the best epoch."""
     count = len(content["data"]["classes"])
     return content | {
         "test_labels": "",
         "test_predictions": {},
-        "validation_fingerprint": validation.fingerprint,
-        "validation_labels": _to_text(validation.labels.tolist(), count),
-        "validation_predictions": _to_text(predictions, count),
+        "held_fingerprint": held.fingerprint,
+        "held_labels": _to_text(held.labels.tolist(), count),
+        "held_predictions": _to_text(predictions, count),
     }
 
 

@@ -1,8 +1,9 @@
-"""Learning rates: chosen for every arm of a study alike, on validation photos alone, before the study is run.
+"""Learning rates: chosen for every arm of a study alike, before it is run, and never on test photos.
 
 Five rates with one seed and a third of the epochs; then the best two with three seeds and all epochs, which are the
 study's pilot; last the better of these with twice the epochs, to see whether the arm has learnt. A best rate at the
-edge of the grid widens it. The runs are a study of their own, `STUDY-tune`; its records hold no test predictions.
+edge of the grid widens it. The runs are a study of their own, `STUDY-tune`; its records hold no test predictions but
+those of the training photos that the protocols leave aside, or else of the validation photos.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnhw.studies import queue, store
-from cnnhw.studies.measures import MEASURES
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Job, Study
 from cnnhw.training.recipe import Recipe
@@ -39,8 +39,8 @@ class Choice:
 
     - ``arm`` (str): which.
     - ``rate`` (float or None): the rate that did best with all epochs; None until it is known.
-    - ``tried`` (dict of float to float): validation accuracy after a third of the epochs, by rate, in ascending order.
-    - ``whole`` (dict of float to float): mean validation accuracy of the pilot, by rate.
+    - ``tried`` (dict of float to float): accuracy on held-out photos after a third of the epochs, by rate, ascending.
+    - ``whole`` (dict of float to float): mean accuracy of the pilot, by rate.
     - ``double`` (float or None): that of the chosen rate with twice the epochs.
     """
 
@@ -68,7 +68,7 @@ def of(study: Study) -> Study:
         study,
         name=f"{study.name}{SUFFIX}",
         question=f"At which learning rate does each arm of {study.name} do best on validation photos?",
-        observation="it chooses learning rates on validation photos; its runs at full length are the pilot",
+        observation="it chooses learning rates on held-out photos; its runs at full length are the pilot",
         arms=tuple(arms),
         every_epoch=False,
         questions=(),
@@ -116,14 +116,14 @@ def _at(study: Study, arm: Arm, rate: float, length: str) -> Arm:
     )
 
 
-def _validation(tuning: Study, records: Sequence[Record]) -> dict[str, list[float]]:
-    """Return the validation accuracy at the best epoch of each run that the study still has, by arm."""
+def _accuracies(tuning: Study, records: Sequence[Record]) -> dict[str, list[float]]:
+    """Return the accuracy on held-out photos at the best epoch of each run that the study still has, by arm."""
     own = [record for record in records if record.study == tuning.name]
     keys = {job.key for job in tuning.jobs()} if own else set()
     found: dict[str, list[float]] = {}
     for record in own:
         if record.key in keys:
-            found.setdefault(record.arm, []).append(MEASURES["validation"](record))
+            found.setdefault(record.arm, []).append(record.on_held_out().accuracy())
     return found
 
 
@@ -162,14 +162,14 @@ def _wider(grid: Sequence[float], tried: dict[float, float], best: float) -> lis
 
 def choices(study: Study, records: Sequence[Record]) -> dict[str, Choice]:
     """Return what the tuning records of a study say, by arm; other records are left aside."""
-    seen = _validation(of(study), records)
+    seen = _accuracies(of(study), records)
     return {arm.name: _state(study, arm, seen)[0] for arm in study.arms}
 
 
 def missing(study: Study, records: Sequence[Record]) -> list[Job]:
     """Return the runs that are to be done next to tune a study; none if it is tuned."""
     tuning = of(study)
-    seen = _validation(tuning, records)
+    seen = _accuracies(tuning, records)
     done = {record.key for record in records if record.study == tuning.name}
     names = [_name(arm.name, *what) for arm in study.arms for what in _state(study, arm, seen)[1]]
     return [job for job in tuning.jobs() if job.arm.name in names and job.key not in done]

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SOURCES", "page", "source"]
-
 SOURCES = Path(__file__).parent
 """The folder with the scripts and styles, which the documentation uses, too."""
 

@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw.book import registry
-from cnnhw_docs import forest, order, records
+from cnnhw_docs import forest, guess, order, records
 from cnnhw_docs.marks import INDEX, mark
 from cnnhw_docs.verdicts import (
     EXPLORATORY,
@@ -54,7 +54,7 @@ def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
     drawn = nodes.raw("", forest.draw(one), format="html")
     study = _study_link(one.study, docname)
     if one.kind == "question":
-        shown += [nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
+        shown += [*guess.place(one), nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
         notes = [note for note in (*one.rule, one.note, one.registered) if note]
         lines = [nodes.line("", note) for note in notes[:-1]]
         shown += nodes.line_block("", *lines, nodes.line("", f"{notes[-1]} ", study), classes=["claim-notes"])
@@ -187,7 +187,9 @@ class _Index(SphinxDirective):
         listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or kind == "claim")
         number = f"{len(found)} {kind}{'' if len(found) == 1 else 's'}"
         out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.")] if found else []
-        return out + (self.by_chapter(found) if kind == "question" else self.by_study(found))
+        if kind == "claim":
+            return out + self.by_study(found)
+        return [*out, *guess.board(found), *self.by_chapter(found)]
 
     def by_chapter(self, found: Sequence[Said]) -> list[nodes.Node]:
         """Return a section for each chapter, in the order of reading."""

@@ -37,13 +37,15 @@ def mark(one: Said, env: BuildEnvironment, *, word: bool = False) -> Mark:
     """Return the mark of a question or a claim, a sign or a word, with its card."""
     target = f"said-{env.new_serialno('said')}"
     kind, shown = (f"verdict {one.colour}", escape(one.badge)) if word else ("mark", sign(one))
+    tells = one.decides and one.effect is not None  # what a reader who guesses is not to see before
+    named = f'data-said="{one.id}" ' if tells else ""
     html = (
         f'<button type="button" class="{kind}" popovertarget="{target}" popovertargetaction="show" '
-        f'aria-label="{escape(one.badge)}: show the {one.kind}">{shown}</button>'
+        f'{named}aria-label="{escape(one.badge)}: show the {one.kind}">{shown}</button>'
         f'<span class="said-card" popover id="{target}" role="group" aria-label="{one.kind.capitalize()} '
         f'{escape(one.id)}">{card(one)}</span>'
     )
-    return Mark("", html=html)
+    return Mark("", html=html, tells=tells)
 
 
 def sign(one: Said) -> str:

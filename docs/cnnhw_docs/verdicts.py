@@ -51,6 +51,8 @@ class Said:
     shaded: tuple[float, float]  # of a forest plot
     rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
     registered: str
+    role: str = ""  # of a question
+    asked: str = ""  # its effect, in words that do not give the prediction away
     known: str = ""  # what a question's badge says if the outcome was known beforehand
     note: str = ""  # why there is no verdict; of a claim, why the correction decides
 
@@ -58,6 +60,11 @@ class Said:
     def anchor(self) -> str:
         """Where it is on the page of all claims."""
         return f"{self.kind}-{self.id}"
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a question that has a finding, or will have one."""
+        return self.role in ("primary", "secondary") and self.finding is not None
 
     @property
     def badge(self) -> str:
@@ -124,6 +131,8 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
             f"What would refute it: {asked.refuted_by}.",
         ),
         registered=f"Registered {asked.registered}, {_BEFORE[answer.known]}.",
+        role=asked.role,
+        asked=asked.asked,
         known={"no": "", "in part": "known in part", "yes": "known"}[answer.known],
         note=note,
     )  # fmt: skip
