@@ -88,6 +88,22 @@ def test_photos_go_where_the_marks_say_and_come_back(zoo):
         marks.undo("zoo")
 
 
+def test_marks_that_grew_are_applied_again(zoo):
+    """The page keeps what was marked, and saves it all again with what came to it."""
+    first = [mark(zoo, "cats/a.jpg", to="dogs"), mark(zoo, "cats/b.jpg", "aside")]
+    marks.apply(save(*first))
+    more = mark(zoo, "cows/f.jpg", to="dogs")
+    done = marks.apply(save(*first, more))
+    assert (done.moved, done.earlier) == (((zoo / "cows" / "f.jpg", zoo / "dogs" / "f.jpg"),), 2)
+    other = mark(zoo, "cats/d.jpg", "keep")
+    for change in ({"do": "aside", "to": ""}, {"to": "cows"}, {"digest": "0" * 16}):
+        with pytest.raises(DataError, match=r"1 is not in .* \(cats/a.jpg\)"):
+            marks.apply(save(first[0] | change, first[1], other))
+    marks.undo("zoo")
+    marks.undo("zoo")
+    assert (zoo / "cats" / "a.jpg").is_file()
+
+
 def test_what_is_put_aside_is_not_loaded(pets):
     """Neither with the folder nor with the one above it."""
     marks.apply(save(mark(pets, "cats/7.png", "aside"), folder="pets"))

@@ -198,6 +198,8 @@ def data_apply(marks: Path | None, data: Path | None, undo: bool, dry_run: bool)
         click.echo(f"warning: {photo.relative_to(above)} was left: {reason}", err=True)
     aside = sum(now.is_relative_to(done.aside) for _, now in done.moved)
     said = f"{len(done.moved) - aside:,} moved to another class, {aside:,} put aside, {done.kept:,} kept"
+    if done.earlier:
+        said += f", {done.earlier:,} moved before"
     if undo:
         said = f"{len(done.moved):,} moved back"
     click.echo(f"{done.folder}: {said}.{' Nothing has been moved yet.' if dry_run else ''}")

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from cnnhw import files, system
 from cnnhw.data import layout as layouts
-from cnnhw.data.archives import ASIDE, Folder, leads_out
+from cnnhw.data.archives import ASIDE, Folder, leads_out, portable
 from cnnhw.errors import DataError, OccupiedError
 
 __all__ = ["FORMAT", "Outcome", "apply", "undo"]
@@ -55,6 +55,7 @@ class _Move:
     to: str  # where it goes, below the folder or that for photos put aside
     aside: bool
     digest: str
+    label: str  # its new class, or ""
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Outcome:
     aside: Path  # that of photos put aside
     moved: tuple[tuple[Path, Path], ...]  # from and to
     kept: int
+    earlier: int  # that were moved by marks applied before
     left: tuple[tuple[Path, str], ...]  # photos that were not moved, and why
 
 
@@ -141,16 +143,17 @@ def apply(marks: str | Path, folder: str | Path | None = None, *, dry_run: bool 
             raise DataError(f"these marks have been applied to {root} already: --undo takes them back")
         if last and last.state == "applying" and last.marks != read.key:
             raise DataError(f"applying other marks was interrupted in {root}: apply them again, or give --undo, first")
+        earlier = 0
         if last is None or last.state == "applied":
-            last = _plan(read, root, aside)
+            earlier, last = _plan(read, root, aside, steps)
             steps.append(last)
         if dry_run or not last.moves:
             moved = tuple(_ends(move, root, aside) for move in last.moves)
-            return Outcome(root, aside, moved, kept, ())
+            return Outcome(root, aside, moved, kept, earlier, ())
         moved, left = _carry_out(steps, root, aside)
         last.state = "applied"
         _write(steps, aside)
-    return Outcome(root, aside, moved, kept, left)
+    return Outcome(root, aside, moved, kept, earlier, left)
 
 
 def undo(folder: str | Path | None = None, marks: str | Path | None = None) -> Outcome:
@@ -199,7 +202,7 @@ def undo(folder: str | Path | None = None, marks: str | Path | None = None) -> O
             for path in aside.iterdir():
                 path.unlink()
             aside.rmdir()
-    return Outcome(root, aside, moved, 0, left)
+    return Outcome(root, aside, moved, 0, 0, left)
 
 
 def _read(path: Path) -> _Marks:
@@ -280,7 +283,9 @@ def _steps(aside: Path) -> list[_Step]:
     try:
         steps = [_Step(**(step | {"moves": [_Move(**one) for one in step["moves"]]})) for step in _json(path)["steps"]]
         texts = [text for step in steps for text in (step.marks, step.state, *step.made)]
-        texts += [text for step in steps for move in step.moves for text in (move.photo, move.to, move.digest)]
+        texts += [
+            text for step in steps for move in step.moves for text in (move.photo, move.to, move.digest, move.label)
+        ]
         if all(isinstance(text, str) for text in texts):
             return steps
         raise TypeError
@@ -308,11 +313,13 @@ def _below(base: Path, name: str) -> Path:
     return path
 
 
-def _plan(read: _Marks, root: Path, aside: Path) -> _Step:
-    """Check that all marks fit, and decide where each photo goes."""
+def _plan(read: _Marks, root: Path, aside: Path, steps: Sequence[_Step]) -> tuple[int, _Step]:
+    """Check that all marks fit, and decide where each photo goes; return also how many were done before."""
     listing = Folder(root)
     there, spots = dict.fromkeys(listing.photos()), layouts.places(listing, read.layout)
-    acted = [mark for mark in read.marks if mark.do != "keep"]
+    before = {(portable(move.photo), move.digest, move.label) for step in steps for move in step.moves}
+    wanted = [mark for mark in read.marks if mark.do != "keep"]
+    acted = [mark for mark in wanted if mark.photo in there or (mark.photo, mark.digest, mark.to) not in before]
     if lost := [mark.photo for mark in acted if mark.photo not in there]:
         raise DataError(
             f"of {len(acted)} photos to move, {len(lost)} {'is' if len(lost) == 1 else 'are'} not in {root} "
@@ -329,7 +336,7 @@ def _plan(read: _Marks, root: Path, aside: Path) -> _Step:
         name = paths[mark.photo].relative_to(root).as_posix()
         if _below(root, name).is_symlink():
             raise DataError(f"{mark.photo} in {root} is a link: put the photo itself there, or mark it to be kept")
-        base, wanted = aside, name
+        base, place = aside, name
         if mark.do == "move":
             spot = next((str(above) for above in PurePosixPath(mark.photo).parents if str(above) in spots), None)
             if spot is None:
@@ -340,14 +347,14 @@ def _plan(read: _Marks, root: Path, aside: Path) -> _Step:
             depth = goal.count("/") + 1
             spelt = next((paths[one] for one in there if one.startswith(f"{goal}/")), root / goal / "x")
             below = PurePosixPath(name).parts[spot.count("/") + 1 :]
-            base, wanted = root, "/".join((*spelt.relative_to(root).parts[:depth], *below))
-        path = _free(_below(base, wanted), taken)
+            base, place = root, "/".join((*spelt.relative_to(root).parts[:depth], *below))
+        path = _free(_below(base, place), taken)
         taken.add(_folded(path))
         free = path.relative_to(base).as_posix()
         if base == root:
             step.made += [str(up) for up in PurePosixPath(free).parents if not os.path.lexists(root / up)]
-        step.moves.append(_Move(name, free, base == aside, mark.digest))
-    return step
+        step.moves.append(_Move(name, free, base == aside, mark.digest, mark.to))
+    return len(wanted) - len(acted), step
 
 
 def _goal(spots: layouts.Places, spot: str, label: str) -> str:
