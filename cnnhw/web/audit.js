@@ -114,7 +114,7 @@ function card(number, hint = "") {
   const facts = make("div", { class: "facts", id }, make("p", {}, "Labelled ", make("strong", {}, photo.label)));
   if (photo.predicted) facts.append(opinion(photo));
   const more = [PARTS[photo.part]];
-  if (photo.pixels[0]) more.push(photo.pixels.join(" × "));
+  if (photo.pixels[0]) more.push(photo.pixels.join("\u00a0×\u00a0"));
   if (!photo.own) more.push(`in ${photo.set}`);
   facts.append(make("p", { class: "quiet small" }, `${photo.name} (${more.join(", ")})`));
   if (photo.credit) facts.append(make("p", { class: "quiet small" }, photo.credit));
