@@ -41,6 +41,7 @@ extensions = [
     "cnnhw_docs.exercises",
     "cnnhw_docs.accessible",
     "cnnhw_docs.house_picture",
+    "cnnhw_docs.widgets",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
