@@ -18,12 +18,15 @@
  * @property {number} height
  * @property {[number, number]} pixels width and height of the file, or zeros
  *
- * @typedef {{do: "keep" | "move" | "aside", to?: string}} Mark
+ * @typedef {{do: string, to?: string}} Mark "keep", "move" or "aside"
  */
+
+/** The document, whose elements are known by what the page has written. @type {any} */
+const page = document;
 
 /** @type {{id: string, format: string, folder: ?string, layout: ?string, classes: string[], photos: Photo[],
  *   suspicious: number[], copies: number[][]}} */
-const audit = JSON.parse(document.getElementById("data").textContent);
+const audit = JSON.parse(page.getElementById("data").textContent);
 const { photos, classes } = audit;
 const PARTS = { train: "training", validation: "validation", test: "test" };
 
@@ -31,7 +34,7 @@ const PARTS = { train: "training", validation: "validation", test: "test" };
 const marks = new Map();
 /** What was there before each change, for undoing. @type {[number, Mark | undefined][][]} */
 const before = [];
-/** The cards of each photo, which may be suspicious and a copy. @type {HTMLElement[][]} */
+/** The cards of each photo, which may be suspicious and a copy. @type {any[][]} */
 const cards = photos.map(() => []);
 
 // ---- what the browser keeps: it may refuse, and what it gives back may be of anybody
@@ -75,7 +78,7 @@ function canMark(photo) {
  * @param {...(Node | string)} children
  */
 function make(tag, attributes, ...children) {
-  const made = document.createElement(tag);
+  const made = page.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   made.append(...children);
   return made;
@@ -224,24 +227,24 @@ function progress() {
 
 // ---- showing
 
-const status = make("p", { role: "status", class: "visually-hidden" });
+const told = make("p", { role: "status", class: "visually-hidden" });
 const line = make("p", { id: "progress" });
 const bar = {
   next: make("button", { type: "button" }, "Next"),
   undo: make("button", { type: "button" }, "Undo"),
   save: make("button", { type: "button", class: "main" }, "Save marks"),
 };
-const hide = document.getElementById("hide");
-const keys = document.getElementById("keys");
+const hide = page.getElementById("hide");
+const keys = page.getElementById("keys");
 
 /** @param {string} text */
 function say(text) {
-  status.textContent = text;
+  told.textContent = text;
 }
 
 /** Show the marks of some photos, and what follows from them. @param {Iterable<number>} numbers */
 function show(numbers) {
-  const focused = document.activeElement?.closest(".photo");
+  const focused = page.activeElement?.closest(".photo");
   const after = focused ? following(focused, 1) : null;
   for (const number of numbers) {
     const mark = marks.get(number);
@@ -254,10 +257,10 @@ function show(numbers) {
       if (mark?.to) one.querySelector("select").value = String(classes.indexOf(mark.to));
     }
   }
-  for (const one of document.querySelectorAll(".photo")) {
+  for (const one of page.querySelectorAll(".photo")) {
     one.hidden = hide.checked && (marks.has(Number(one.dataset.number)) || !canMark(photos[one.dataset.number]));
   }
-  for (const one of document.querySelectorAll(".group")) {
+  for (const one of page.querySelectorAll(".group")) {
     const all = [...one.querySelectorAll(".photo")];
     const open = all.some((photo) => !photo.hidden);
     for (const photo of all) photo.hidden = !open; // copies are told by each other
@@ -272,9 +275,9 @@ function show(numbers) {
 
 // ---- going from photo to photo
 
-/** @param {?Element} from @param {1 | -1} step @param {(one: HTMLElement) => boolean} [wanted] */
+/** @param {any} from @param {1 | -1} step @param {(one: HTMLElement) => boolean} [wanted] */
 function following(from, step, wanted = () => true) {
-  const all = [...document.querySelectorAll(".photo:has(.choices)")].filter((one) => one.checkVisibility());
+  const all = [...page.querySelectorAll(".photo:has(.choices)")].filter((one) => one.checkVisibility());
   const at = from ? all.indexOf(from) : step > 0 ? -1 : all.length;
   for (let next = at + step; next >= 0 && next < all.length; next += step) {
     if (wanted(all[next])) return all[next];
@@ -294,16 +297,16 @@ function nextUnmarked() {
 }
 
 let lately = null;
-document.addEventListener("focusin", (event) => {
+page.addEventListener("focusin", (event) => {
   lately = event.target.closest?.(".photo") ?? lately;
 });
 
 /** The photo that has the focus, or had it last. */
 function current() {
-  return document.activeElement?.closest(".photo") ?? (lately?.checkVisibility() ? lately : null);
+  return page.activeElement?.closest(".photo") ?? (lately?.checkVisibility() ? lately : null);
 }
 
-/** @param {KeyboardEvent} event */
+/** @param {any} event */
 function press(event) {
   if (!keys.checked || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
   if (event.target.closest("select, summary, input, a")) return;
@@ -316,7 +319,7 @@ function press(event) {
     const next = following(photo, 1);
     if (!button) change([[number, to === photos[number].label ? { do: "keep" } : { do: "move", to }]]);
     else if (button.getAttribute("aria-pressed") === "false") button.click();
-    if (document.activeElement?.tagName !== "SELECT") goTo(next ?? photo); // where a class is to be chosen first
+    if (page.activeElement?.tagName !== "SELECT") goTo(next ?? photo); // where a class is to be chosen first
   } else if (key === "n") goTo(following(photo, 1) ?? photo);
   else if (key === "b") goTo(following(photo, -1) ?? photo);
   else if (key === "u") undo();
@@ -347,22 +350,22 @@ function save() {
 // ---- all together
 
 function start() {
-  document.querySelector("#suspicious .photos").append(...audit.suspicious.map((number) => card(number)));
-  document.querySelector("#copies .groups").append(...audit.copies.map(group));
+  page.querySelector("#suspicious .photos").append(...audit.suspicious.map((number) => card(number)));
+  page.querySelector("#copies .groups").append(...audit.copies.map(group));
   if (audit.folder === null) return;
   const buttons = make("div", { class: "buttons" }, bar.next, bar.undo, bar.save);
-  document.body.append(make("footer", { class: "bar" }, status, line, buttons));
+  page.body.append(make("footer", { class: "bar" }, told, line, buttons));
   bar.next.addEventListener("click", nextUnmarked);
   bar.undo.addEventListener("click", undo);
   bar.save.addEventListener("click", save);
   hide.addEventListener("change", () => show([]));
-  document.addEventListener("keydown", press);
+  page.addEventListener("keydown", press);
   window.addEventListener("beforeunload", (event) => {
     if (!keeps && !saved) event.preventDefault(); // marks would be lost
   });
   recall();
   show(photos.keys());
-  if (!keeps) document.getElementById("no-storage").hidden = false;
+  if (!keeps) page.getElementById("no-storage").hidden = false;
 }
 
 start();
