@@ -152,12 +152,13 @@
       const [found, maps] = [{}, {}];
       for (const version of versions()) {
         const key = keyOf(network.name, version);
+        const [photo, scale] = [`${key} ${state.photo}`, `${key} ${layer.name} ${place.value} ${state.photo}`];
+        if (!whole.has(photo) || !limits.has(scale)) {
+          whole.set(photo, await ask("run", key, pixels, network.size, null));
+          limits.set(scale, (await ask("maps", key, layer, place)).limit);
+        }
         found[version] = await ask("run", key, pixels, network.size, covered);
-        if (!covered) whole.set(`${key} ${state.photo}`, found[version]);
-        maps[version] = await ask("maps", key, layer, place);
-        const scale = `${key} ${layer.name} ${place.value} ${state.photo}`;
-        if (!covered || !limits.has(scale)) limits.set(scale, maps[version].limit);
-        maps[version].limit = limits.get(scale);
+        maps[version] = { data: (await ask("maps", key, layer, place)).data, limit: limits.get(scale) };
       }
       keepPlace(place);
       const same = shown?.network === network && shown.layer === layer;
@@ -209,7 +210,7 @@
 
     function drawControls() {
       networkSelect.value = state.network;
-      for (const input of all("input[type=radio]")) {
+      for (const input of all("input[type=radio]:not([name=explorer-side])")) {
         const group = input.name.slice("explorer-".length);
         input.checked = input.value === (group === "relu" ? (state.relu ? "after" : "before") : state[group]);
       }
@@ -335,12 +336,12 @@
         for (const version of shownVersions) {
           const [now, before] = [found[version], whole.get(`${keyOf(shown.network.name, version)} ${state.photo}`)];
           const place = line.insertCell();
-          place.style.setProperty("--now", percent(now[k]));
+          place.style.setProperty("--now", `${100 * now[k]}%`);
           place.dataset.probability = String(now[k]);
           if (now[k] === Math.max(...now)) place.className = "explorer-top";
           place.append(Object.assign(document.createElement("span"), { textContent: percent(now[k]) }));
           if (state.covered && before) {
-            place.style.setProperty("--before", percent(before[k]));
+            place.style.setProperty("--before", `${100 * before[k]}%`);
             place.append(Object.assign(document.createElement("small"), { textContent: ` was ${percent(before[k])}` }));
           }
         }

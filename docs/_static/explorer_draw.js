@@ -60,10 +60,10 @@ function explorerDraw() {
   /** A number with four decimals, as sums are shown. */
   const exact = (value) => minus(Math.abs(value) < 5e-5 ? "0" : value.toFixed(4));
 
-  /** A number with two digits that count, as terms are shown. */
-  const short = (value) => {
-    if (Math.abs(value) < 5e-4) return "0";
-    return minus(String(Math.abs(value) < 10 ? Number(value.toPrecision(2)) : Math.round(value)));
+  /** A number of a term, with so many decimals at most; where there is little room, without the zero before them. */
+  const short = (value, places) => {
+    const text = minus(String(Number(value.toFixed(places))));
+    return places > 3 || Math.abs(value) >= 1 ? text : text.replace("0.", ".");
   };
 
   /** The letter colour that can be read on a colour of the palette. */

@@ -66,6 +66,7 @@ function explorerSum(figure, draw) {
 
   function drawTerms({ cell, layer }, input) {
     const [high, wide] = layer.kernel;
+    const places = wide > 3 ? 3 : 4;
     const at = (k) => input * high * wide + k;
     const products = Array.from({ length: high * wide }, (_, k) => cell.patch[at(k)] * cell.kernel[at(k)]);
     const [colours, most] = [draw.palette(figure), largest(products)];
@@ -81,8 +82,8 @@ function explorerSum(figure, draw) {
         const shade = draw.colour(colours, products[k], most);
         const place = line.insertCell();
         Object.assign(place.style, { background: draw.css(shade), color: draw.ink(shade) });
-        const value = cell.inside[k] ? draw.short(cell.patch[at(k)]) : "edge";
-        for (const text of [value, `× ${draw.short(cell.kernel[at(k)])}`, `= ${draw.short(products[k])}`]) {
+        const value = cell.inside[k] ? draw.short(cell.patch[at(k)], places) : "edge";
+        for (const text of [value, `×${draw.short(cell.kernel[at(k)], places)}`, `=${draw.short(products[k], places)}`]) {
           place.append(Object.assign(document.createElement("span"), { textContent: text }), " ");
         }
       }
