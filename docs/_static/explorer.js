@@ -84,7 +84,7 @@
     /** @type {Blob | null} the reader's own photo */
     let own = null;
     /** @type {{network: Network, layer: Layer, place: Place, pixels: Uint8ClampedArray,
-        maps: Record<Version, Maps>} | null} what is drawn, and belongs together */
+        maps: Record<Version, {data: Float32Array, limit: number}>} | null} what is drawn, and belongs together */
     let shown = null;
     let opened = false; // until then the address is the reader's
     const limits = new Map(); // of colours: kept while a part of the photo is covered
@@ -155,10 +155,11 @@
         const [photo, scale] = [`${key} ${state.photo}`, `${key} ${layer.name} ${place.value} ${state.photo}`];
         if (!whole.has(photo) || !limits.has(scale)) {
           whole.set(photo, await ask("run", key, pixels, network.size, null));
-          limits.set(scale, (await ask("maps", key, layer, place)).limit);
+          limits.set(scale, await ask("limit", key, layer, place));
+          found[version] = whole.get(photo);
         }
-        found[version] = await ask("run", key, pixels, network.size, covered);
-        maps[version] = { data: (await ask("maps", key, layer, place)).data, limit: limits.get(scale) };
+        if (covered || !found[version]) found[version] = await ask("run", key, pixels, network.size, covered);
+        maps[version] = { data: await ask("maps", key, layer, place), limit: limits.get(scale) };
       }
       keepPlace(place);
       const same = shown?.network === network && shown.layer === layer;

@@ -10,7 +10,6 @@
  * @typedef {{name: string, words: string, step: number, channels: number, inputs: number, kernel: number[],
  *   colours: boolean, learnt: boolean, before: Place, after: Place | null}} Layer
  * @typedef {{x: number, y: number, side: number, size: number}} Square in pixels of a photo of so many a side
- * @typedef {{data: Float32Array, limit: number}} Maps all channels, row by row; and where colours end
  * @typedef {{row: number, column: number, patch: Float32Array, inside: boolean[], kernel: Float32Array,
  *   sums: number[], bias: number, sum: number}} Cell what each input adds to a cell, and the cell
  */
@@ -21,7 +20,7 @@
  */
 function explorerWorker(engine, tools) {
   const GREY = 0.45; // as in cnnhw.features.occlusion
-  const LIMIT = 0.995; // of all cells lie within the colours, so that a few extremes do not make all others pale
+  const WITHIN = 0.995; // of all cells lie within the colours, so that a few extremes do not make all others pale
   /** @type {Record<string, Program>} */
   const programs = {};
   /** @type {Record<string, Tensor[]>} what the steps of each network gave last */
@@ -54,11 +53,15 @@ function explorerWorker(engine, tools) {
     return engine.probabilities(values[key].at(-1))[0];
   }
 
-  /** @param {string} key @param {Layer} layer @param {Place} place @returns {Maps} */
+  /** @param {string} key @param {Layer} layer @param {Place} place @returns {Float32Array} channels, row by row */
   function maps(key, { channels }, { value, first, side }) {
-    const data = values[key][value].data.slice(first * side * side, (first + channels) * side * side);
-    const sizes = data.map(Math.abs).sort();
-    return { data, limit: sizes[Math.ceil(LIMIT * sizes.length) - 1] };
+    return values[key][value].data.slice(first * side * side, (first + channels) * side * side);
+  }
+
+  /** @param {string} key @param {Layer} layer @param {Place} place @returns {number} where the colours of maps end */
+  function limit(key, layer, place) {
+    const sizes = maps(key, layer, place).map(Math.abs).sort();
+    return sizes[Math.ceil(WITHIN * sizes.length) - 1];
   }
 
   /** Where the layer's cell is that a cell behind a pooling stands for: the largest of its window, or the first. */
@@ -106,5 +109,5 @@ function explorerWorker(engine, tools) {
     return { row: i, column: j, patch, inside, kernel, sums, bias, sum: sums.reduce((a, c) => a + c, bias) };
   }
 
-  return { load, photo, run, maps, cell };
+  return { load, photo, run, maps, limit, cell };
 }

@@ -29,7 +29,12 @@ LIMIT = 1_490_000
 OPENING = {"network": "first_layer", "layer": "conv1", "photo": "flower.jpg", "channel": 10, "row": 17, "column": 25}
 """What is shown first."""
 
-SCRIPTS = ("cnn.js", "photos.js", *(f"explorer_{part}.js" for part in ("worker", "draw", "sum", "photo")), "explorer.js")
+SCRIPTS = (
+    "cnn.js",
+    "photos.js",
+    *(f"explorer_{part}.js" for part in ("worker", "draw", "sum", "photo")),
+    "explorer.js",
+)
 
 _FOLDER = "_static/generated/networks"
 _PAGE = "feature_explorer"

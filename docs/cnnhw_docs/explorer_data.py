@@ -107,8 +107,7 @@ def photos() -> dict[str, tuple[str, NDArray[Any]]]:
     found = {name: (alt, decode((folder / name).read_bytes(), SIDE, crop=True)) for name, alt in alts.items()}
     drawn = scenes.draw(len(scenes.CLASSES), size=SIDE, first=_FIRST).images.permute(0, 2, 3, 1).numpy()
     return found | {
-        name: (f"Generated scene of the class {name}", image)
-        for name, image in zip(scenes.CLASSES, drawn, strict=True)
+        name: (f"Generated scene of the class {name}", image) for name, image in zip(scenes.CLASSES, drawn, strict=True)
     }
 
 
@@ -262,7 +261,9 @@ def write(folder: Path, shown: Iterable[Shown] | None = None) -> dict[str, Any]:
         for key, model in ((one.name, one.trained), (f"{one.name}-untrained", one.untrained)):
             found = program(model)
             held = {"layers": layers(one, found), "program": found.described()}
-            put(f"{key}.js", _script("Networks", key, json.dumps(held, allow_nan=False, separators=(",", ":"))).encode())
+            put(
+                f"{key}.js", _script("Networks", key, json.dumps(held, allow_nan=False, separators=(",", ":"))).encode()
+            )
         described.append(
             {
                 "name": one.name,
