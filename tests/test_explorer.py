@@ -633,7 +633,7 @@ class TestInTheBrowser:
                   const data = new DataTransfer();
                   data.items.add(new File([bytes], 'own.png', {type: 'image/png'}));
                   const settings = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
-                  const event = way === 'drop' ? new DragEvent('drop', settings) : new ClipboardEvent('paste', settings);
+                  const event = way === 'drop' ? new DragEvent(way, settings) : new ClipboardEvent(way, settings);
                   document.querySelector('figure.explorer').dispatchEvent(event);
                 }""",
                 [way, base64.b64encode(data).decode()],
@@ -743,15 +743,16 @@ class TestInTheBrowser:
 
         def focused():
             return page.evaluate(
-                "(e => e.id || e.name || e.getAttribute('aria-label') || [...e.classList].join())(document.activeElement)"
+                "(e => e.id || e.name || e.getAttribute('aria-label') || [...e.classList].join())"
+                "(document.activeElement)"
             )
 
         def tab_to(wanted):
             for _ in range(20):
                 page.keyboard.press("Tab")
                 style = page.evaluate(
-                    "(e => [e, e.nextElementSibling || e].some(x => parseFloat(getComputedStyle(x).outlineWidth) >= 2 && "
-                    "getComputedStyle(x).outlineStyle !== 'none'))(document.activeElement)"
+                    "[document.activeElement, document.activeElement.nextElementSibling].some(e => e && "
+                    "parseFloat(getComputedStyle(e).outlineWidth) >= 2 && getComputedStyle(e).outlineStyle !== 'none')"
                 )
                 assert style, f"{focused()} does not show that it has the focus"
                 if focused() == wanted:

@@ -116,8 +116,8 @@ itself, and sends nothing.</span></fieldset>
 </div>
 <p class="explorer-channel"><label for="explorer-channel">Channel</label>
 <input type="range" id="explorer-channel" min="0" value="0" step="1"><output for="explorer-channel"></output></p>
-<p class="explorer-about"><span class="explorer-layer-is"></span> <span class="explorer-frozen">This layer was not learnt:
-it was set before the first step, and is the same in both.</span> <span class="explorer-network-is"></span></p>
+<p class="explorer-about"><span class="explorer-layer-is"></span> <span class="explorer-frozen">This layer was not
+learnt: it was set before the first step, and is the same in both.</span> <span class="explorer-network-is"></span></p>
 <section class="explorer-sum" aria-labelledby="explorer-sum-title">
 <h2 id="explorer-sum-title">How this cell comes about</h2>
 <div class="explorer-chosen"><p class="explorer-said" id="explorer-said" aria-live="polite"></p>
@@ -156,7 +156,7 @@ class FeatureExplorer(SphinxDirective):
 
 
 class Explore(ReferenceRole):
-    """``:explore:`text <network=NAME&layer=NAME&untrained>```: opens the figure there; a warning if there is no such."""
+    """``:explore:`text <network=NAME&layer=NAME&untrained>```: opens the figure there; a warning where it cannot."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         if wrong := unknown(self.target):
@@ -191,7 +191,7 @@ def add_assets(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 
 def loaded(page: Path, site: Path, more: list[str]) -> int:
-    """Return the bytes of a page, of scripts and styles that it names, of fonts whose family it names, and of `more`."""
+    """Return the bytes of a page, of the scripts, styles and families of fonts that it names, and of `more`."""
     text = page.read_text(encoding="utf-8")
     found = {path for path in site.rglob("*.woff2") if path.stem.rpartition("-")[0] in text}
     named = re.findall(r'<script[^>]* src="([^"]+)"|<link[^>]* href="([^"]+\.css[^"]*)"', text)
