@@ -7,6 +7,7 @@ they are asked for: unlike pictures and data, scripts can be read by a page that
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import re
@@ -95,6 +96,7 @@ def networks() -> Iterator[Shown]:
         yield Shown(name, cnnhw.load(name), untrained(name), model_cards.get(name).description)
 
 
+@functools.cache
 def photos() -> dict[str, tuple[str, NDArray[Any]]]:
     """Return what is seen, and pixels of shape (S, S, 3), by name: scenes of all classes, and scikit-learn's photos."""
     import sklearn.datasets
@@ -234,7 +236,7 @@ def layers(shown: Shown, found: Program) -> list[dict[str, Any]]:
 
 def _webp(image: NDArray[Any], side: int, **settings: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR).save(file, "webp", method=6, **settings)
+    Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR).save(file, "webp", **settings)
     return file.getvalue()
 
 
@@ -254,7 +256,7 @@ def write(folder: Path, shown: Iterable[Shown] | None = None) -> dict[str, Any]:
     pictures = photos()
     for name, (_, image) in pictures.items():
         put(f"{name}.webp", _webp(image, _THUMB, quality=80))
-        exact = base64.b64encode(_webp(image, SIDE, lossless=True, exact=True, quality=100)).decode()
+        exact = base64.b64encode(_webp(image, SIDE, lossless=True, exact=True, quality=70)).decode()
         put(f"{name}-photo.js", _script("Photos", name, json.dumps(exact)).encode())
     described = []
     for one in networks() if shown is None else shown:
