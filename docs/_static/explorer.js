@@ -144,7 +144,6 @@
       if (!network.layers) say(`Loading ${network.name}, ${(network.bytes / 1e6).toFixed(1)} MB …`);
       await Promise.all(versions().map((version) => ready(network, version)));
       const pixels = await pixelsOf(state.photo, network.size);
-      if (networkOf(state.network) !== network) return; // chosen otherwise meanwhile
       const layer = network.layers.find(({ name }) => name === state.layer) ?? network.layers[0];
       const place = (state.relu && layer.after) || layer.before;
       if (state.covered) state.covered = fit(state.covered, network.size);
@@ -161,6 +160,8 @@
         if (covered || !found[version]) found[version] = await ask("run", key, pixels, network.size, covered);
         maps[version] = { data: await ask("maps", key, layer, place), limit: limits.get(scale) };
       }
+      const other = networkOf(state.network) !== network || state.layer !== layer.name;
+      if (again && other) return; // chosen otherwise meanwhile: the next turn draws that
       keepPlace(place);
       const same = shown?.network === network && shown.layer === layer;
       shown = { network, layer, place, pixels, maps };
@@ -258,7 +259,7 @@
           const from = k * side * side;
           draw.paint(button.firstChild, side, side, (i) => draw.colour(colours, data[from + i], limit));
         });
-        const end = draw.exact(limit).replace(/(\.\d\d)\d+$/, "$1");
+        const end = draw.exact(limit, limit < 0.1 ? 4 : 2);
         const ends = panels[version].panel.querySelectorAll(".explorer-ends > span");
         [`≤ −${end}`, "0", `≥ ${end}`].forEach((text, i) => { ends[i].textContent = text; });
       }
@@ -515,7 +516,7 @@
       const asked = new URLSearchParams(location.hash.slice(1));
       if (!networkOf(asked.get("network"))) return false;
       const change = { network: asked.get("network"), layer: asked.get("layer") ?? "", relu: asked.has("relu") };
-      change.channel = Number.parseInt(asked.get("channel"), 10) || 0;
+      change.channel = Math.max(0, Number.parseInt(asked.get("channel"), 10) || 0);
       change.view = ["trained", "untrained"].find((view) => asked.has(view)) ?? "both";
       if (all("input[name=explorer-photo]").some(({ value }) => value !== "own" && value === asked.get("photo"))) {
         change.photo = asked.get("photo");

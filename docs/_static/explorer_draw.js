@@ -57,8 +57,8 @@ function explorerDraw() {
 
   const minus = (text) => text.replace("-", "−");
 
-  /** A number with four decimals, as sums are shown. */
-  const exact = (value) => minus(Math.abs(value) < 5e-5 ? "0" : value.toFixed(4));
+  /** A number with so many decimals, as sums are shown. */
+  const exact = (value, places = 4) => minus(Math.abs(value) < 5e-5 ? "0" : value.toFixed(places));
 
   /** A number of a term, with so many decimals at most; where there is little room, without the zero before them. */
   const short = (value, places) => {
