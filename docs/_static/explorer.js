@@ -3,7 +3,8 @@
 "use strict";
 
 /**
- * @typedef {{name: string, size: number, classes: string[], described: string, bytes: number, layers?: Layer[]}} Network
+ * @typedef {{name: string, size: number, classes: string[], described: string, bytes: number,
+ *   layers?: Layer[]}} Network its layers are known once it is loaded
  * @typedef {"trained" | "untrained"} Version
  */
 
@@ -20,7 +21,8 @@
     const text =
       `const work = (${explorerWorker})((${cnn})(), (${photoTools})());\n` +
       "onmessage = async ({ data: [id, name, ...given] }) => {\n" +
-      "  try { postMessage([id, '', await work[name](...given)]); } catch (error) { postMessage([id, error.message]); }\n" +
+      "  try { postMessage([id, '', await work[name](...given)]); }\n" +
+      "  catch (error) { postMessage([id, error.message]); }\n" +
       "};";
     const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
     const waiting = new Map();
@@ -64,7 +66,8 @@
     const ask = startWorker();
     const sum = explorerSum(figure, draw);
     const [networkSelect, layerSelect] = [find("#explorer-network"), find("#explorer-layer")];
-    const [photoCanvas, square, slider] = [find(".explorer-photo"), find(".explorer-square"), find("#explorer-channel")];
+    const [photoCanvas, square] = [find(".explorer-photo"), find(".explorer-square")];
+    const slider = find("#explorer-channel");
     /** @type {Record<Version, {panel: HTMLElement, canvas: HTMLCanvasElement, grid: HTMLElement}>} */
     const panels = Object.fromEntries(
       all(".explorer-version").map((panel) => {
@@ -225,15 +228,17 @@
     /** What depends on network and layer alone. */
     function drawChoices() {
       const { network, layer } = shown;
+      const { channels: many, inputs, kernel } = layer;
       const title = ({ words, channels, before }) => `${words}: ${channels} maps of ${before.side} × ${before.side}`;
       layerSelect.replaceChildren(...network.layers.map((one) => new Option(title(one), one.name)));
       layerSelect.value = layer.name;
       for (const input of all("input[name=explorer-relu]")) input.disabled = !layer.after;
-      find(".explorer-network-is").textContent = `${network.described} Photos of ${network.size} × ${network.size} pixels.`;
+      const { described, size } = network;
+      find(".explorer-network-is").textContent = `${described} Photos of ${size} × ${size} pixels.`;
       const after = layer.after ? ` After it: ${layer.after.between.join(", ")}.` : "";
       find(".explorer-layer-is").replaceChildren(
         Object.assign(document.createElement("code"), { textContent: layer.name }),
-        `: ${layer.channels} filters of ${layer.kernel.join(" × ")} weights for each of ${layer.inputs} inputs.${after}`,
+        `: ${many} filters of ${kernel.join(" × ")} weights for each of ${inputs} inputs.${after}`,
       );
       find(".explorer-frozen").hidden = layer.learnt;
       slider.max = String(layer.channels - 1);
@@ -270,7 +275,7 @@
       slider.value = String(state.channel);
       find("output").textContent = `${state.channel} of 0–${slider.max}`;
       for (const { grid, panel } of Object.values(panels)) {
-        panel.querySelector("h2 > span").textContent = `, channel ${state.channel}`;
+        panel.querySelector("h2 > span").textContent = ` channel ${state.channel}`;
         [...grid.children].forEach((button, k) => {
           button.setAttribute("aria-checked", String(k === state.channel));
           button.tabIndex = k === state.channel ? 0 : -1;
@@ -317,10 +322,11 @@
       const found = await ask("cell", keyOf(network.name, version), layer, place, channel, row, column);
       if (number !== asked) return; // another cell meanwhile
       const value = maps[version].data[(channel * place.side + row) * place.side + column];
-      const pooled = place.pool ? ` Of the cells pooled here it is the ${place.pool === "max_pool" ? "largest" : "first"}.` : "";
+      const which = place.pool === "max_pool" ? "largest" : "first";
+      const pooled = place.pool ? ` Of the cells pooled here it is the ${which}.` : "";
       const end = place === layer.before ? "" : `${pooled} After ${place.between.join(", ")}: ${draw.exact(value)}.`;
-      find(".explorer-whose").textContent =
-        `${version === "trained" ? "Trained" : "Untrained"}, channel ${channel}, row ${found.row}, column ${found.column}`;
+      const whose = version === "trained" ? "Trained" : "Untrained";
+      find(".explorer-whose").textContent = `${whose}, channel ${channel}, row ${found.row}, column ${found.column}`;
       sum.show(found, layer, end.trim());
     }
 

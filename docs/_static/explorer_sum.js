@@ -15,7 +15,7 @@ function explorerSum(figure, draw) {
   /** @type {number | null} the input that the reader has chosen, if any */
   let chosen = null;
 
-  const nameOf = (layer, input) => (layer.inputs === 3 && layer.colours ? ["Red", "Green", "Blue"][input] : `Input ${input}`);
+  const nameOf = (layer, input) => (layer.colours ? ["Red", "Green", "Blue"][input] : `Input ${input}`);
   const strongest = ({ sums }) => sums.map((_, i) => i).sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]));
   const largest = (data) => data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
@@ -34,13 +34,13 @@ function explorerSum(figure, draw) {
 
   function drawList({ cell, layer, end }) {
     const order = strongest(cell);
-    const named = (layer.inputs <= LISTED ? order.sort((a, b) => a - b) : order.slice(0, LISTED));
+    const named = layer.inputs <= LISTED ? order.sort((a, b) => a - b) : order.slice(0, LISTED);
     const others = order.filter((input) => !named.includes(input));
     const rest = others.reduce((sum, input) => sum + cell.sums[input], 0);
     const most = Math.max(largest(cell.sums), Math.abs(rest), Math.abs(cell.bias), Math.abs(cell.sum));
     list.replaceChildren(
       ...named.map((input) => part(nameOf(layer, input), cell.sums[input], most)),
-      ...(others.length ? [part(`The other ${others.length} inputs`, rest, most)] : []),
+      ...(others.length ? [part(`${others.length} other inputs`, rest, most)] : []),
       part("Bias", cell.bias, most),
       part("Sum: the cell", cell.sum, most, "explorer-total"),
     );
@@ -53,12 +53,12 @@ function explorerSum(figure, draw) {
     const [long, colours] = [high * wide, draw.palette(figure)];
     for (const [name, canvas] of Object.entries(pictures)) {
       const data = cell[name];
-      const [low, top] = data.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [0, 0]);
-      const ends = name === "patch" ? [low < 0 ? -Math.max(-low, top) : 0, Math.max(-low, top)] : [-Math.max(-low, top), Math.max(-low, top)];
-      const grey = (value) => Math.round((255 * (value - ends[0])) / (ends[1] - ends[0] || 1));
+      const [own, most] = [data.subarray(input * long, (input + 1) * long), largest(data)];
+      const low = data.some((value) => value < 0) ? -most : 0; // photos that are not shifted begin at black
+      const shade = (value) => Math.round((255 * (value - low)) / (most - low || 1));
       draw.paint(canvas, wide, high, (k) => {
-        if (!layer.colours) return draw.colour(colours, data[input * long + k], largest(data.subarray(input * long, (input + 1) * long)));
-        const [r, g, b] = [0, 1, 2].map((c) => grey(data[c * long + k]));
+        if (!layer.colours) return draw.colour(colours, own[k], largest(own));
+        const [r, g, b] = [0, 1, 2].map((c) => shade(data[c * long + k]));
         return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
       });
     }
@@ -83,7 +83,8 @@ function explorerSum(figure, draw) {
         const place = line.insertCell();
         Object.assign(place.style, { background: draw.css(shade), color: draw.ink(shade) });
         const value = cell.inside[k] ? draw.short(cell.patch[at(k)], places) : "edge";
-        for (const text of [value, `×${draw.short(cell.kernel[at(k)], places)}`, `=${draw.short(products[k], places)}`]) {
+        const [weight, product] = [cell.kernel[at(k)], products[k]].map((one) => draw.short(one, places));
+        for (const text of [value, `×${weight}`, `=${product}`]) {
           place.append(Object.assign(document.createElement("span"), { textContent: text }), " ");
         }
       }
