@@ -16,58 +16,17 @@
   /** The browser's own keys are not ours. */
   const moveOf = (event) => (event.altKey || event.ctrlKey || event.metaKey ? undefined : MOVES[event.key]);
 
-  /** Start the worker; return a function that asks it: its name, then what it takes. */
-  function startWorker() {
-    const text =
-      `const work = (${explorerWorker})((${cnn})(), (${photoTools})());\n` +
-      "onmessage = async ({ data: [id, name, ...given] }) => {\n" +
-      "  try { postMessage([id, '', await work[name](...given)]); }\n" +
-      "  catch (error) { postMessage([id, error.message]); }\n" +
-      "};";
-    const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-    const waiting = new Map();
-    let count = 0;
-    worker.onmessage = ({ data: [id, error, result] }) => {
-      const [resolve, reject] = waiting.get(id);
-      waiting.delete(id);
-      if (error) reject(new Error(error));
-      else resolve(result);
-    };
-    return (name, ...given) =>
-      new Promise((resolve, reject) => {
-        waiting.set(++count, [resolve, reject]);
-        worker.postMessage([count, name, ...given]);
-      });
-  }
-
-  const loading = new Map();
-  /** What a script of this site enters under a key: unlike data, scripts are read by pages from a folder. */
-  function load(address, kind, key) {
-    if (!loading.has(address)) {
-      const promise = new Promise((resolve, reject) => {
-        const script = document.createElement("script");
-        script.src = address;
-        script.onload = () => resolve(window[kind][key]);
-        script.onerror = () => reject(new Error(`A file of this figure cannot be read: ${address}`));
-        document.head.append(script);
-      });
-      promise.catch(() => loading.delete(address)); // so that a later choice tries again
-      loading.set(address, promise);
-    }
-    return loading.get(address);
-  }
-
   /** @param {HTMLElement} figure */
   function start(figure) {
     const find = (name) => figure.querySelector(name);
     const all = (name) => [...figure.querySelectorAll(name)];
     const { networks, opening } = JSON.parse(find("script").textContent);
-    const base = figure.dataset.base;
-    const ask = startWorker();
+    const load = explorerLoad(figure.dataset.base);
     const sum = explorerSum(figure, draw);
+    const side = () => networkOf(state.network).size;
+    const cover = explorerCover(figure, { size: side, move: moveOf, changed: () => refresh() });
     const [networkSelect, layerSelect] = [find("#explorer-network"), find("#explorer-layer")];
-    const [photoCanvas, square] = [find(".explorer-photo"), find(".explorer-square")];
-    const slider = find("#explorer-channel");
+    const [photoCanvas, slider] = [find(".explorer-photo"), find("#explorer-channel")];
     /** @type {Record<Version, {panel: HTMLElement, canvas: HTMLCanvasElement, grid: HTMLElement}>} */
     const panels = Object.fromEntries(
       all(".explorer-version").map((panel) => {
@@ -79,7 +38,7 @@
     const state = {
       network: opening.network, layer: opening.layer, photo: opening.photo, channel: opening.channel,
       row: opening.row, column: opening.column, // the cell that is pinned, or null for the one in the middle
-      view: "both", relu: false, /** @type {Square | null} */ covered: null,
+      view: "both", relu: false,
       active: /** @type {Version} */ ("trained"), // whose arithmetic is shown
     };
     /** @type {{row: number, column: number} | null} the cell under the pointer */
@@ -101,28 +60,6 @@
 
     // ---- what is chosen, and what follows ------------------------------------------------------------------------
 
-    /** Have a network in the worker; its layers are known then. */
-    async function ready(network, version) {
-      const key = keyOf(network.name, version);
-      const entry = `worker ${key}`;
-      if (!loading.has(entry)) {
-        const promise = load(`${base}${key}.js`, "cnnhwNetworks", key).then(({ layers, program }) => {
-          network.layers ??= layers;
-          return ask("load", key, program);
-        });
-        promise.catch(() => loading.delete(entry));
-        loading.set(entry, promise);
-      }
-      await loading.get(entry);
-    }
-
-    /** A photo as the network sees it. */
-    async function pixelsOf(name, size) {
-      if (name === "own") return ask("photo", own, size);
-      const text = await load(`${base}${name}-photo.js`, "cnnhwPhotos", name);
-      return ask("photo", new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]), size);
-    }
-
     let [running, again] = [false, false];
     /** Compute and draw what is chosen now; of what is chosen meanwhile, only the last. */
     async function refresh() {
@@ -143,25 +80,27 @@
     }
 
     async function compute() {
-      const network = networkOf(state.network);
+      const [network, name, wanted] = [networkOf(state.network), state.photo, versions()];
       if (!network.layers) say(`Loading ${network.name}, ${(network.bytes / 1e6).toFixed(1)} MB …`);
-      await Promise.all(versions().map((version) => ready(network, version)));
-      const pixels = await pixelsOf(state.photo, network.size);
-      const layer = network.layers.find(({ name }) => name === state.layer) ?? network.layers[0];
+      const keys = wanted.map((version) => keyOf(network.name, version));
+      [network.layers] = await Promise.all(keys.map(load.network));
+      const pixels = await load.photo(name === "own" ? own : name, network.size);
+      const layer = network.layers.find((one) => one.name === state.layer) ?? network.layers[0];
       const place = (state.relu && layer.after) || layer.before;
-      if (state.covered) state.covered = fit(state.covered, network.size);
-      const covered = state.covered;
+      const covered = cover.at(network.size);
       const [found, maps] = [{}, {}];
-      for (const version of versions()) {
+      for (const version of wanted) {
         const key = keyOf(network.name, version);
-        const [photo, scale] = [`${key} ${state.photo}`, `${key} ${layer.name} ${place.value} ${state.photo}`];
-        if (!whole.has(photo) || !limits.has(scale)) {
-          whole.set(photo, await ask("run", key, pixels, network.size, null));
-          limits.set(scale, await ask("limit", key, layer, place));
-          found[version] = whole.get(photo);
+        const [photo, scale] = [`${key} ${name}`, `${key} ${layer.name} ${place.value} ${name}`];
+        const first = !whole.has(photo) || !limits.has(scale);
+        if (first) {
+          whole.set(photo, await load.ask("run", key, pixels, network.size, null));
+          limits.set(scale, await load.ask("limit", key, layer, place));
         }
-        if (covered || !found[version]) found[version] = await ask("run", key, pixels, network.size, covered);
-        maps[version] = { data: await ask("maps", key, layer, place), limit: limits.get(scale) };
+        const known = first && !covered && whole.get(photo);
+        const now = known || (await load.ask("run", key, pixels, network.size, covered));
+        found[version] = { now, before: covered && whole.get(photo) };
+        maps[version] = { data: await load.ask("maps", key, layer, place), limit: limits.get(scale) };
       }
       const other = networkOf(state.network) !== network || state.layer !== layer.name;
       if (again && other) return; // chosen otherwise meanwhile: the next turn draws that
@@ -173,15 +112,7 @@
       if (!same) drawChoices();
       drawGrids();
       drawChannel();
-      drawProbabilities(found);
-    }
-
-    /** @param {Square} square @param {number} size @returns {Square} the same square of a photo of another size */
-    function fit(square, size) {
-      if (square.size === size) return square;
-      const to = (value) => Math.round((value * size) / square.size);
-      const side = Math.max(1, to(square.side));
-      return { size, side, x: clamp(to(square.x), 0, size - side), y: clamp(to(square.y), 0, size - side) };
+      explorerClasses(find(".explorer-classes"), network.classes, found);
     }
 
     /** The cell at the same place of the photo, where maps have another side. */
@@ -221,8 +152,6 @@
       }
       for (const [version, { panel }] of Object.entries(panels)) panel.hidden = !versions().includes(version);
       find(".explorer-panels").dataset.view = state.view;
-      find("#explorer-cover").setAttribute("aria-pressed", String(Boolean(state.covered)));
-      find(".explorer-sides").hidden = square.hidden = !state.covered;
     }
 
     /** What depends on network and layer alone. */
@@ -309,7 +238,6 @@
         `Channel ${state.channel}, row ${row}, column ${column}: ${told.join(", ")}. ` +
           `It sees pixels ${left} to ${right} across and ${top} to ${bottom} down.`,
       );
-      drawSquare();
       drawSum();
     }
 
@@ -319,7 +247,7 @@
       const [{ row, column }, version, number] = [cell(), state.active, ++asked];
       if (!maps[version]) return;
       const { channel } = state;
-      const found = await ask("cell", keyOf(network.name, version), layer, place, channel, row, column);
+      const found = await load.ask("cell", keyOf(network.name, version), layer, place, channel, row, column);
       if (number !== asked) return; // another cell meanwhile
       const value = maps[version].data[(channel * place.side + row) * place.side + column];
       const which = place.pool === "max_pool" ? "largest" : "first";
@@ -330,40 +258,6 @@
       sum.show(found, layer, end.trim());
     }
 
-    /** @param {Record<Version, number[]>} found */
-    function drawProbabilities(found) {
-      const body = find(".explorer-classes").tBodies[0];
-      body.replaceChildren();
-      const shownVersions = Object.keys(found);
-      const heads = find(".explorer-classes").tHead.rows[0].cells;
-      ["trained", "untrained"].forEach((version, i) => { heads[i + 1].hidden = !shownVersions.includes(version); });
-      const percent = (share) => `${Math.round(100 * share)} %`;
-      shown.network.classes.forEach((name, k) => {
-        const line = body.insertRow();
-        line.append(Object.assign(document.createElement("th"), { scope: "row", textContent: name }));
-        for (const version of shownVersions) {
-          const [now, before] = [found[version], whole.get(`${keyOf(shown.network.name, version)} ${state.photo}`)];
-          const place = line.insertCell();
-          place.style.setProperty("--now", `${100 * now[k]}%`);
-          place.dataset.probability = String(now[k]);
-          if (now[k] === Math.max(...now)) place.className = "explorer-top";
-          place.append(Object.assign(document.createElement("span"), { textContent: percent(now[k]) }));
-          if (state.covered && before) {
-            place.style.setProperty("--before", `${100 * before[k]}%`);
-            place.append(Object.assign(document.createElement("small"), { textContent: ` was ${percent(before[k])}` }));
-          }
-        }
-      });
-    }
-
-    function drawSquare() {
-      if (!state.covered) return;
-      const { x, y, side } = state.covered;
-      const share = (value) => `${(100 * value) / shown.network.size}%`;
-      Object.assign(square.style, { left: share(x), top: share(y), width: share(side), height: share(side) });
-      square.setAttribute("aria-label", `Grey square of ${side} pixels, at row ${y}, column ${x}; arrow keys move it`);
-    }
-
     // ---- choosing ------------------------------------------------------------------------------------------------
 
     networkSelect.addEventListener("change", () => choose({ network: networkSelect.value, layer: "", channel: 0 }));
@@ -371,8 +265,7 @@
     figure.addEventListener("change", ({ target }) => {
       if (target.type !== "radio") return;
       const group = target.name.slice("explorer-".length);
-      if (group === "side") cover(Number(target.value));
-      else choose(group === "relu" ? { relu: target.value === "after" } : { [group]: target.value });
+      if (group !== "side") choose(group === "relu" ? { relu: target.value === "after" } : { [group]: target.value });
     });
 
     function chooseChannel(channel) {
@@ -452,45 +345,6 @@
       });
     }
 
-    // ---- covering a part -----------------------------------------------------------------------------------------
-
-    /** Cover a square whose side is a share of the photo's, about the same middle. */
-    function cover(share) {
-      const { size } = networkOf(state.network);
-      const side = Math.round(share * size);
-      const { x, y, side: before } = state.covered ?? { x: size / 2, y: size / 2, side: 0 };
-      const to = (start) => clamp(Math.round(start + (before - side) / 2), 0, size - side);
-      choose({ covered: { size, x: to(x), y: to(y), side } });
-    }
-    function moveSquare(x, y) {
-      const { size } = shown.network;
-      const { side } = state.covered;
-      state.covered = { size, side, x: clamp(Math.round(x), 0, size - side), y: clamp(Math.round(y), 0, size - side) };
-      drawSquare();
-      refresh();
-    }
-    find("#explorer-cover").addEventListener("click", () => {
-      if (state.covered) return choose({ covered: null });
-      cover(Number(find("input[name=explorer-side]:checked").value));
-      square.focus();
-    });
-    square.addEventListener("keydown", (event) => {
-      const by = moveOf(event);
-      if (!by) return;
-      event.preventDefault();
-      moveSquare(state.covered.x + by[0], state.covered.y + by[1]);
-    });
-    square.addEventListener("pointerdown", (down) => {
-      const { x, y } = state.covered;
-      const pixel = photoCanvas.getBoundingClientRect().width / shown.network.size;
-      square.setPointerCapture(down.pointerId);
-      square.onpointermove = ({ clientX, clientY }) =>
-        moveSquare(x + (clientX - down.clientX) / pixel, y + (clientY - down.clientY) / pixel);
-    });
-    for (const name of ["pointerup", "pointercancel"]) {
-      square.addEventListener(name, () => { square.onpointermove = null; });
-    }
-
     // ---- the reader's own photo ----------------------------------------------------------------------------------
 
     explorerPhoto(
@@ -498,7 +352,7 @@
       async (file) => {
         const picture = URL.createObjectURL(file);
         try {
-          await ask("photo", file, networkOf(state.network).size);
+          await load.ask("photo", file, networkOf(state.network).size);
         } catch {
           URL.revokeObjectURL(picture);
           return say("This browser cannot read that picture.");
@@ -510,7 +364,8 @@
         URL.revokeObjectURL(image.src);
         image.src = picture;
         for (const kept of [limits, whole]) [...kept.keys()].forEach((key) => key.endsWith(" own") && kept.delete(key));
-        choose({ photo: "own", covered: null });
+        cover.clear();
+        choose({ photo: "own" });
       },
       say,
     );
