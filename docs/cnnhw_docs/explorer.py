@@ -29,12 +29,8 @@ LIMIT = 1_490_000
 OPENING = {"network": "first_layer", "layer": "conv1", "photo": "flower.jpg", "channel": 10, "row": 17, "column": 25}
 """What is shown first."""
 
-SCRIPTS = (
-    "cnn.js",
-    "photos.js",
-    *(f"explorer_{part}.js" for part in ("worker", "draw", "sum", "photo")),
-    "explorer.js",
-)
+_PARTS = ("worker", "load", "draw", "classes", "cover", "photo", "sum")
+SCRIPTS = ("cnn.js", "photos.js", *(f"explorer_{part}.js" for part in _PARTS), "explorer.js")
 
 _FOLDER = "_static/generated/networks"
 _PAGE = "feature_explorer"
