@@ -53,7 +53,10 @@ function photoTools() {
     return { width: wide, height: high, data: out };
   }
 
-  /** For each of `many` cells along a side, the first pixel that it is mixed of, and the weights from there on. */
+  /**
+   * For each of `many` cells along a side, the first pixel that it is mixed of, and the weights from there on.
+   * @returns {[number, number[]][]}
+   */
   function mixtures(side, pixels, many) {
     const step = side / many;
     const reach = Math.max(step, 1); // a triangle, as wide as two cells, or two pixels where these are larger
