@@ -1,5 +1,6 @@
 /* The explorer: keeps what is chosen, asks the worker for what follows from it, and shows that. No library, no requests
    but for this site's own scripts. See docs/cnnhw_docs/explorer.py for the page's side. */
+/* global explorerClasses, explorerCover, explorerDraw, explorerLoad, explorerPhoto, explorerSum */
 "use strict";
 
 /**
@@ -18,8 +19,10 @@
 
   /** @param {HTMLElement} figure */
   function start(figure) {
-    const find = (name) => figure.querySelector(name);
-    const all = (name) => [...figure.querySelectorAll(name)];
+    /** @type {(selector: string) => any} */
+    const find = (selector) => figure.querySelector(selector);
+    /** @type {(selector: string) => any[]} */
+    const all = (selector) => [...figure.querySelectorAll(selector)];
     const { networks, opening } = JSON.parse(find("script").textContent);
     const load = explorerLoad(figure.dataset.base);
     const sum = explorerSum(figure, draw);
@@ -27,7 +30,7 @@
     const cover = explorerCover(figure, { size: side, move: moveOf, changed: () => refresh() });
     const [networkSelect, layerSelect] = [find("#explorer-network"), find("#explorer-layer")];
     const [photoCanvas, slider] = [find(".explorer-photo"), find("#explorer-channel")];
-    /** @type {Record<Version, {panel: HTMLElement, canvas: HTMLCanvasElement, grid: HTMLElement}>} */
+    /** @type {Record<Version, {panel: HTMLElement, canvas: HTMLCanvasElement, grid: any}>} */
     const panels = Object.fromEntries(
       all(".explorer-version").map((panel) => {
         const [canvas, grid] = [".explorer-map", ".explorer-grid"].map((name) => panel.querySelector(name));
@@ -88,7 +91,7 @@
       const layer = network.layers.find((one) => one.name === state.layer) ?? network.layers[0];
       const place = (state.relu && layer.after) || layer.before;
       const covered = cover.at(network.size);
-      const [found, maps] = [{}, {}];
+      const [found, maps] = [{}, /** @type {Record<Version, {data: Float32Array, limit: number}>} */ ({})];
       for (const version of wanted) {
         const key = keyOf(network.name, version);
         const [photo, scale] = [`${key} ${name}`, `${key} ${layer.name} ${place.value} ${name}`];
@@ -129,7 +132,7 @@
     /** @param {Partial<typeof state>} change */
     function choose(change) {
       Object.assign(state, change);
-      if ("view" in change && state.view !== "both") state.active = state.view;
+      if ("view" in change && state.view !== "both") state.active = /** @type {Version} */ (state.view);
       drawControls();
       writeLink();
       refresh();
@@ -150,7 +153,9 @@
         const group = input.name.slice("explorer-".length);
         input.checked = input.value === (group === "relu" ? (state.relu ? "after" : "before") : state[group]);
       }
-      for (const [version, { panel }] of Object.entries(panels)) panel.hidden = !versions().includes(version);
+      for (const [version, { panel }] of Object.entries(panels)) {
+        panel.hidden = !versions().some((one) => one === version);
+      }
       find(".explorer-panels").dataset.view = state.view;
     }
 
@@ -218,7 +223,7 @@
 
     /** What depends on the cell: frames, the sentence, the sum. */
     function drawCell() {
-      const { network, layer, place: { side }, pixels, maps } = shown;
+      const { network, place: { side }, pixels, maps } = shown;
       const { row, column } = cell();
       const unit = photoCanvas.width / network.size;
       const words = new Uint32Array(pixels.buffer, pixels.byteOffset, network.size ** 2);
@@ -262,7 +267,8 @@
 
     networkSelect.addEventListener("change", () => choose({ network: networkSelect.value, layer: "", channel: 0 }));
     layerSelect.addEventListener("change", () => choose({ layer: layerSelect.value }));
-    figure.addEventListener("change", ({ target }) => {
+    figure.addEventListener("change", (event) => {
+      const target = /** @type {HTMLInputElement} */ (event.target);
       if (target.type !== "radio") return;
       const group = target.name.slice("explorer-".length);
       if (group !== "side") choose(group === "relu" ? { relu: target.value === "after" } : { [group]: target.value });
@@ -393,7 +399,9 @@
       const flags = `${view === "both" ? "" : `&${view}`}${relu ? "&relu" : ""}`;
       try {
         if (opened) history.replaceState(null, "", `#${asked}${flags}`);
-      } catch {} // too often, or in a frame: then the address stays as it is
+      } catch {
+        return; // too often, or in a frame: the address stays as it is
+      }
     }
     addEventListener("hashchange", () => readLink() && figure.scrollIntoView());
 

@@ -1,4 +1,5 @@
 /* What the explorer loads when it is asked for: networks and photos, which are scripts of this site; and the worker. */
+/* global cnn, explorerWorker, photoTools */
 "use strict";
 
 /** @param {string} base leads to the folder with the scripts */

@@ -30,7 +30,7 @@ function explorerPhoto(figure, take, say) {
 
   // anywhere on the page, or a photo that misses the figure would take its place
   for (const name of ["dragover", "drop"]) {
-    addEventListener(name, (event) => {
+    addEventListener(name, (/** @type {DragEvent} */ event) => {
       if (![...event.dataTransfer.types].includes("Files")) return;
       event.preventDefault();
       figure.classList.toggle("explorer-over", name === "dragover");

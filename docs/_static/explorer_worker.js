@@ -50,7 +50,8 @@ function explorerWorker(engine, tools) {
       x.data.fill(GREY, from, from + square.side);
     }
     values[key] = engine.forward(programs[key], x);
-    return engine.probabilities(values[key].at(-1))[0];
+    const logits = /** @type {any} */ (values[key].at(-1));
+    return engine.probabilities(logits)[0];
   }
 
   /** @param {string} key @param {Layer} layer @param {Place} place @returns {Float32Array} channels, row by row */
@@ -64,13 +65,16 @@ function explorerWorker(engine, tools) {
     return sizes[Math.ceil(WITHIN * sizes.length) - 1];
   }
 
-  /** Where the layer's cell is that a cell behind a pooling stands for: the largest of its window, or the first. */
+  /**
+   * Where the layer's cell is that a cell behind a pooling stands for: the largest of its window, or the first.
+   * @returns {number[]}
+   */
   function origin(key, layer, place, channel, row, column) {
     if (!place.pool) return [row, column];
     const { side, value } = layer.before;
     const [wide, data] = [Math.round(side / place.side), values[key][value].data];
     let best = [wide * row, wide * column];
-    const at = ([i, j]) => data[(channel * side + i) * side + j];
+    const at = (/** @type {number[]} */ place) => data[(channel * side + place[0]) * side + place[1]];
     for (let i = 0; place.pool === "max_pool" && i < wide * wide; i++) {
       const other = [wide * row + Math.floor(i / wide), wide * column + (i % wide)];
       if (at(other) > at(best)) best = other;
