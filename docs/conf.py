@@ -100,7 +100,7 @@ html_theme_options = {
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "secondary_sidebar_items": {"**": ["page-toc", "sg_download_links"], "index": []},
+    "secondary_sidebar_items": {"**": ["page-toc", "sg_download_links"], "index": [], "feature_explorer": []},
     # both have the contrast that WCAG asks for
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",

@@ -33,7 +33,8 @@ fills the window it keeps more than the maximum does, and of a signal in a singl
 # .. math:: \tfrac14 \sum_p W x_p = W \Big( \tfrac14 \sum_p x_p \Big).
 #
 # The right-hand side does the multiplications on a quarter of the cells. No non-linearity stands between the two, and the
-# result is the same; for the maximum it is not.
+# result is the same; for the maximum it is not. :explore:`The explorer <network=dense&layer=transition2.2&photo=china.jpg>` shows
+# a trained transition's convolution, and, behind its ReLU switch, what averaging leaves of it.
 
 import torch
 from matplotlib import pyplot as plt

@@ -198,7 +198,8 @@ figure.set_label(
 plt.show()
 
 # %%
-# Both halves show the flower as a disc and petals as lines. How far did training move each filter?
+# Both halves show the flower as a disc and petals as lines. :explore:`In the explorer <network=q1_shallow&layer=conv1&photo=flower.jpg>`
+# the same maps are computed for a photo of yours, and each cell can be checked by hand. How far did training move each filter?
 
 learnt = features.filters(trained)
 moved = (learnt - random).flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1)
@@ -275,7 +276,8 @@ print(f"at the frame of a scene: {framed} of {len(crops)}")
 # driven by brightness, too. Those at the frame answer to an edge that is not in the scene at all: the convolution pads it with
 # zeros, which are black.
 #
-# A unit of the first layer sees 3x3 pixels of the photo, one of a later layer more; the package finds the box exactly:
+# A unit of the first layer sees 3x3 pixels of the photo, one of a later layer more; the package finds the box exactly, and
+# :explore:`the explorer <network=q1_shallow&layer=conv3&photo=flower.jpg&trained>` frames that of any unit:
 
 boxes = {}
 for layer in ("conv1", "conv2", "conv3"):
@@ -295,7 +297,8 @@ plt.show()
 #
 # Two questions to the whole network about the flower. *Saliency*: how strongly does each pixel move the logit of the
 # predicted class, by its gradient :cite:p:`simonyan2014deep`? :term:`Occlusion`: by how much does the class's probability drop
-# when a grey square covers a part :cite:p:`zeiler2014visualizing`? (``tiny5`` has no flowers among its classes. The network has to
+# when a grey square covers a part :cite:p:`zeiler2014visualizing`? (You can drag
+# :explore:`a square of your own <network=q1_shallow&layer=conv3&photo=flower.jpg&trained>` over the photo.) (``tiny5`` has no flowers among its classes. The network has to
 # call it something.)
 
 with torch.no_grad():
@@ -552,7 +555,9 @@ figure.set_label(
 plt.show()
 
 # %%
-# These are reduced runs, on drawings, one each, only to look at filters. The classes of the scenes differ in shape and texture and not
+# These are reduced runs, on drawings, one each, only to look at filters. Those of a network of the study, trained on photos, are
+# in the explorer, :explore:`before and after training <network=first_layer&layer=conv1>` or
+# :explore:`untrained alone <network=first_layer&layer=conv1&untrained>`. The classes of the scenes differ in shape and texture and not
 # in colour: look at what weight decay leaves of the filters' colours. And a filter that looks
 # like noise need not be useless; it may be an edge detector with the noise of its start on top.
 #
@@ -602,7 +607,7 @@ print(f"channels whose largest value is below a tenth of the strongest one's: {w
 # A network of your own
 # ---------------------
 #
-# The same pictures for any network that the package has trained, from the command line, or to try out on the page of the
+# The same pictures for any network that the package has trained, from the command line; the shipped ones also live, in the
 # :doc:`feature explorer </feature_explorer>`:
 #
 # .. code-block:: console

@@ -344,7 +344,8 @@ assert guessing.count("sevens") > 3
 # ------------------------
 #
 # Trained here and now on easy scenes, in a few seconds; then the four branches of its first module, on a new scene. One scale of
-# colours for all maps:
+# colours for all maps. (The branches of the study's network with 7x7 kernels are in
+# :explore:`the explorer <network=inception&layer=module2.branches.3.2&photo=flower.jpg&relu>`.)
 
 photos = scenes.load(
     size=32, train=2000, test=500, controls=scenes.EASY, progress=False

@@ -55,7 +55,9 @@ plots.diagram(model)
 # .. math:: w_i = v_i / \sqrt{\lambda_i + \varepsilon},
 #
 # and the responses :math:`X w_i` are uncorrelated and of equal variance (up to :math:`\varepsilon`, which keeps noise
-# from being blown up). Computing them takes a fraction of a second. These are the filters for a few hundred scenes:
+# from being blown up). Computing them takes a fraction of a second. What the filters of the shipped network, of photographs,
+# make of a photo is seen in :explore:`the explorer <network=fast&layer=stem&photo=china.jpg&channel=2>`. These are the filters
+# for a few hundred scenes:
 
 from cnnhw.data import scenes
 
