@@ -35,8 +35,13 @@ class Program:
     weights: list[Tensor]
     names: list[str]
 
-    def described(self) -> dict[str, Any]:
-        """Return what the engine unpacks, as JSON holds it: kernels in half precision, all else in single.
+    def described(self, *, half: bool = True) -> dict[str, Any]:
+        """Return what the engine unpacks, as JSON holds it.
+
+        Parameters
+        ----------
+        half : bool
+            Write kernels in half precision, which takes half the space; all else is in single precision.
 
         Returns
         -------
@@ -45,10 +50,10 @@ class Program:
         """
         listed, parts, start = [], [], 0
         for weight in self.weights:
-            half = weight.dim() > 1
-            part = weight.numpy().astype("<f2" if half else "<f4").tobytes()
+            short = half and weight.dim() > 1
+            part = weight.numpy().astype("<f2" if short else "<f4").tobytes()
             part += bytes(-len(part) % 4)  # single numbers begin at whole fours of bytes
-            listed.append({"shape": list(weight.shape), "start": start, "half": half})
+            listed.append({"shape": list(weight.shape), "start": start, "half": short})
             parts.append(part)
             start += len(part)
         return {"steps": self.steps, "weights": listed, "data": base64.b64encode(b"".join(parts)).decode()}
