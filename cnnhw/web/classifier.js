@@ -52,10 +52,11 @@ function classifierWork(engine, tools) {
 
 function classifierPage() {
   const GUESS = 0.6; // below it, where nothing is known, the page says "not sure"
-  const SHOWN = 5; // classes a photo
+  const SHOWN = 3; // classes a photo
   const NAMED = 3; // files a reason
   const at = (id) => document.getElementById(id);
-  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
+  const level = (share) => percent(share, Math.abs(100 * share - Math.round(100 * share)) < 0.05 ? 0 : 1);
   const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
   /** An element with a text, which is never read as HTML. */
@@ -77,12 +78,12 @@ function classifierPage() {
 
   function origin() {
     const { threshold: found } = about;
-    if (!found) return `${percent(GUESS, 0)} is a guess: nobody has tried it on photos. Move the slider to what suits you.`;
+    if (!found) return `${level(GUESS)} is a guess: nobody has tried it on photos. Move the slider to what suits you.`;
     const { photos, answered } = found.validation;
     const told = `on the ${plural(photos, "validation photo")}`;
-    const wanted = percent(found.accuracy, 0);
+    const wanted = level(found.accuracy);
     if (found.probability === null) {
-      return `${percent(GUESS, 0)} is a guess: ${told}, no threshold was found from which on ${wanted} of the answers are correct.`;
+      return `${level(GUESS)} is a guess: ${told}, no threshold was found from which on ${wanted} of the answers are correct.`;
     }
     return `Chosen ${told}: it answered ${answered.toLocaleString("en")} of them, and at least ${wanted} of these answers were correct.`;
   }
@@ -90,8 +91,9 @@ function classifierPage() {
   function setThreshold(value) {
     threshold = value;
     at("threshold").value = Math.round(100 * value);
-    at("threshold").setAttribute("aria-valuetext", percent(value));
-    at("level").textContent = percent(value);
+    at("threshold").setAttribute("aria-valuetext", level(value));
+    at("level").textContent = level(value);
+    at("reset").textContent = `Back to ${level(chosen)}`;
     at("reset").hidden = value === chosen;
     results.forEach(judge);
     list();
@@ -182,6 +184,7 @@ function classifierPage() {
   function clear() {
     for (const { card: gone } of results) URL.revokeObjectURL(gone.querySelector("img").src);
     results = [];
+    queue.length = 0;
     leftOut.clear();
     at("list").replaceChildren();
     list();
@@ -307,7 +310,8 @@ function classifierPage() {
 
   function summary(fresh) {
     const unsure = fresh.filter((result) => !sure(result)).length;
-    if (fresh.length !== 1) return `${plural(fresh.length, "photo")} classified, not sure of ${unsure}.`;
+    if (!fresh.length) return "";
+    if (fresh.length > 1) return `${plural(fresh.length, "photo")} classified, not sure of ${unsure}.`;
     const [{ name, order, probabilities, card: only }] = fresh;
     return `${name}: ${only.querySelector(".verdict").textContent} (${percent(probabilities[order[0]])})`;
   }
@@ -382,8 +386,9 @@ function classifierPage() {
   function describe() {
     document.querySelector("h1").textContent = document.title;
     at("origin").textContent = origin();
-    at("known").textContent = `The ${plural(about.classes.length, "class", "classes")} it knows`;
-    at("classes").append(...about.classes.map((name) => {
+    at("known").textContent = plural(about.classes.length, "class", "classes");
+    at("known").onclick = () => { at("classes").open = true; };
+    at("classes").querySelector("ul").append(...about.classes.map((name) => {
       const made = element("li", name);
       made.dir = "auto";
       return made;
@@ -391,7 +396,7 @@ function classifierPage() {
     const seen = about.crop ? "the middle square of a photo is seen" : "a photo is squashed to a square";
     at("about").textContent =
       `Network ${about.network || "of its maker's own"}: ${seen}, of ${about.size} × ${about.size} pixels. ` +
-      `On random photos its probabilities differ from the original's by ${percent(about.difference, 2)} at most. ` +
+      `On random photos its probabilities differ from the original's by ${about.difference.toPrecision(1)} at most. ` +
       `Made with cnnhw ${about.version}.`;
     at("licence").textContent = about.licence && `Licence of the weights: ${about.licence}`;
   }
@@ -399,7 +404,7 @@ function classifierPage() {
   function listen() {
     const click = { choose: () => at("files").click(), camera, shoot, save, clear, close: () => at("viewer").close() };
     for (const [id, act] of Object.entries(click)) at(id).onclick = act;
-    at("stop").onclick = () => queue.splice(0);
+    at("stop").onclick = () => { queue.length = 0; };
     at("reset").onclick = () => { setThreshold(chosen); at("threshold").focus(); };
     at("threshold").oninput = () => setThreshold(at("threshold").value / 100);
     at("show").onchange = filter;

@@ -6,20 +6,26 @@
 /** @typedef {{width: number, height: number, data: Uint8ClampedArray | Uint8Array}} Pixels four bytes a pixel */
 
 function photoTools() {
+  const AREA = 2 ** 24; // pixels: a canvas that is larger stays empty on some phones
+
   /**
-   * Read a file, upright and on white where it is transparent; colours as they are in the file.
+   * Read a file, upright and on white where it is transparent; colours as they are in the file. A very large photo is
+   * read at a half, a third, ... of its sides, as the package reads large JPEGs.
    * @param {Blob} file
    * @returns {Promise<Pixels>}
    */
   async function read(file) {
     const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
-    const canvas = new OffscreenCanvas(picture.width, picture.height);
+    const times = Math.ceil(Math.sqrt((picture.width * picture.height) / AREA));
+    const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, Math.floor(side / times)));
+    const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.imageSmoothingQuality = "high";
     context.fillStyle = "#fff";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(picture, 0, 0);
+    context.fillRect(0, 0, width, height);
+    context.drawImage(picture, 0, 0, width, height);
     picture.close();
-    return context.getImageData(0, 0, canvas.width, canvas.height);
+    return context.getImageData(0, 0, width, height);
   }
 
   /** The largest square in the middle. */
