@@ -19,9 +19,13 @@ def unpack(described: Mapping[str, Any]) -> list[Tensor]:
     """Return the weights that :meth:`cnnhw.evaluation.browser.Program.described` wrote, as float32."""
     data = base64.b64decode(described["data"])
 
-    def read(shape: list[int], start: int, half: bool) -> Tensor:
-        values = np.frombuffer(data, "<f2" if half else "<f4", math.prod(shape), start)
-        return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+    def numbers(kind: str, shape: list[int], start: int) -> Tensor:
+        return torch.from_numpy(np.frombuffer(data, kind, math.prod(shape), start).astype(np.float32)).reshape(shape)
+
+    def read(shape: list[int], start: int, half: bool, units: int | None = None) -> Tensor:
+        if units is None:
+            return numbers("<f2" if half else "<f4", shape, start)
+        return numbers("<i2", shape, start) * numbers("<f4", [shape[0]] + [1] * (len(shape) - 1), units)
 
     return [read(**one) for one in described["weights"]]
 

@@ -227,10 +227,11 @@ function classifierPage() {
     tellLeftOut();
   }
 
+  const leftOutTold = () => `${plural([...leftOut.values()].flat().length, "file")} left out`;
+
   function tellLeftOut() {
-    const count = [...leftOut.values()].flat().length;
-    at("left").hidden = !count;
-    at("left-title").textContent = `${plural(count, "file")} left out`;
+    at("left").hidden = !leftOut.size;
+    at("left-title").textContent = leftOutTold();
     at("left").querySelector("ul").replaceChildren(
       ...[...leftOut].map(([reason, names]) => {
         const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
@@ -285,6 +286,8 @@ function classifierPage() {
   async function work() {
     if (working) return count();
     working = true;
+    leftOut.clear(); // of the lot before
+    tellLeftOut();
     const before = results.length;
     at("status").textContent = "Looking …";
     await ready;
@@ -309,11 +312,13 @@ function classifierPage() {
   }
 
   function summary(fresh) {
-    const unsure = fresh.filter((result) => !sure(result)).length;
-    if (!fresh.length) return "";
-    if (fresh.length > 1) return `${plural(fresh.length, "photo")} classified, not sure of ${unsure}.`;
+    const left = leftOut.size ? ` ${leftOutTold()}.` : "";
+    if (fresh.length !== 1) {
+      const unsure = fresh.filter((result) => !sure(result)).length;
+      return `${plural(fresh.length, "photo")} classified${unsure ? `, not sure of ${unsure}` : ""}.${left}`;
+    }
     const [{ name, order, probabilities, card: only }] = fresh;
-    return `${name}: ${only.querySelector(".verdict").textContent} (${percent(probabilities[order[0]])})`;
+    return `${name}: ${only.querySelector(".verdict").textContent} (${percent(probabilities[order[0]])})${left && `.${left}`}`;
   }
 
   // ---- ways in --------------------------------------------------------------------------------------------------
