@@ -355,8 +355,9 @@ def imagenet():
 class TestInTheBrowser:
     pytestmark = in_browser
 
-    @pytest.mark.parametrize("crop", [False, True], ids=["squashed", "cropped"])
-    @pytest.mark.parametrize("make", [fast, two, hidden, imagenet])
+    @pytest.mark.parametrize(
+        ("make", "crop"), [(fast, False), (fast, True), (two, False), (hidden, True), (imagenet, False)]
+    )
     def test_it_answers_as_predict_does(self, visit, photos, run, tmp_path, make, crop, figures):
         weights.save_weights(make(), tmp_path / "own.safetensors")
         more = ["--crop"] if crop else []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["compute", "unpack"]
+__all__ = []
 
 
 def unpack(described: Mapping[str, Any]) -> list[Tensor]:
