@@ -403,7 +403,7 @@ function classifierPage() {
       `Network ${about.network || "of its maker's own"}: ${seen}, of ${about.size} × ${about.size} pixels. ` +
       `On random photos its probabilities differ from the original's by ${about.difference.toPrecision(1)} at most. ` +
       `Made with cnnhw ${about.version}.`;
-    at("licence").textContent = about.licence && `Licence of the weights: ${about.licence}`;
+    at("licence").textContent = about.licence && `Licence: ${about.licence}`;
   }
 
   function listen() {
