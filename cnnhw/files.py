@@ -31,6 +31,7 @@ __all__ = [
     "check_writable",
     "csv_rows",
     "explained",
+    "json_text",
     "load_tensors",
     "replacing",
     "replacing_all",
@@ -242,7 +243,12 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     """Write `value` to `path` as JSON, whole or not at all; values that are not finite are refused."""
-    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent))
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """Return `value` as the JSON that :func:`write_json` writes."""
+    return json.dumps(value, indent=indent, allow_nan=False) + "\n"
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

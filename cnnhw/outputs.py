@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "draw",
     "remove_checkpoints",
     "remove_stages",
+    "renew",
     "save_beside",
     "write_new",
 ]
@@ -133,8 +134,27 @@ def draw(path: Path, write: Callable[[Path], Any]) -> None:
         with files.replacing(path, new=True) as temporary:
             write(temporary)
     except Exception as error:
-        reason = " ".join((str(error) or type(error).__name__).split())
-        warnings.warn(f"{path} could not be drawn ({reason}); all else is saved", stacklevel=3)
+        _spare(path, "drawn", error)
+
+
+def renew(folder: Path, before: Mapping[str, str], make: Callable[[], Mapping[str, str]]) -> None:
+    """Replace texts that were written a moment ago by fuller ones, in the order in which they are made.
+
+    Each is replaced as a whole, unless others have changed it meanwhile. If it fails for any reason, a warning says so:
+    what was there before stays.
+    """
+    try:
+        for name, text in make().items():
+            if (folder / name).read_text(encoding="utf-8") == before[name]:
+                files.write_text(folder / name, text)
+    except Exception as error:
+        _spare(folder / [*before][-1], "completed", error)
+
+
+def _spare(path: Path, what: str, error: Exception) -> None:
+    """Warn of what failed when all that matters had been saved."""
+    reason = " ".join((str(error) or type(error).__name__).split())
+    warnings.warn(f"{path} could not be {what} ({reason}); all else is saved", stacklevel=4)
 
 
 def remove_checkpoints(folder: Path, more: Collection[str] = ()) -> None:

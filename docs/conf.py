@@ -38,9 +38,11 @@ extensions = [
     "cnnhw_docs.cards",
     "cnnhw_docs.explorer",
     "cnnhw_docs.tested",
+    "cnnhw_docs.trained",
     "cnnhw_docs.exercises",
     "cnnhw_docs.accessible",
     "cnnhw_docs.house_picture",
+    "cnnhw_docs.widgets",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]

@@ -139,6 +139,13 @@ for kind in ("average", "max"):
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little
 # more accurate, by blurring before each reduction.
 #
+# .. widget:: shift
+#    :title: Try it: shift and pool
+#
+#    A map moves to the right by a cell, and is pooled in three ways. What comes out should move, too, and not change
+#    otherwise. After an odd number of cells it cannot just move, as it has one cell for two. How much it changes
+#    depends on the signal: try the texture, whose columns take turns.
+#
 # The experiment: a DenseNet-BC with three blocks of four layers, :term:`growth <growth rate>` 12, on 32-pixel photos of ``tiny5``; five kinds of
 # transitions, six seeds; everything else the same. :term:`Consistency <shift consistency>` is the share of test photos whose predicted class stays
 # when the photo moves by one to four pixels right and down.

@@ -31,6 +31,13 @@ in different places. Then
 # cells. Parameters do not know the size of the map; multiply-adds do. So early layers, with large maps and few channels, cost
 # time; late layers, and dense ones on a flattened map, cost memory. :func:`cnnhw.theory.layers` counts them for any
 # registered network, and ``cnnhw design MODEL`` prints them. A test compares the counts with PyTorch's own counter.
+#
+# .. widget:: budget
+#    :title: Try it: a network's budget and field
+#
+#    Choose the photo's side, stages, kernels, channels and a head. The square shows how much of the photo a cell of the last
+#    map sees; the bars, how parameters and multiply-adds are shared between extractor and head. Two things to try: find a
+#    network whose field covers the photo with kernels of 3, and watch what flattening does when the photo grows.
 
 from statistics import fmean
 

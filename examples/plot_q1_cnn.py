@@ -25,8 +25,16 @@ was measured, how often, and how far the runs lie apart.
 # ----------------
 #
 # A convolutional network for classification has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a
-# non-linearity, a pooling step that halves the picture. With kernel side :math:`k`, :math:`C_{in}` channels in and
-# :math:`C_{out}` out, a convolution has
+# non-linearity, a pooling step that halves the picture.
+#
+# .. widget:: convolution
+#    :title: Try it: a convolution by hand
+#
+#    Each cell of the map is a sum of nine products: the pixels below the kernel, times the kernel's weights. A kernel with
+#    negative weights on one side and positive ones on the other answers where brightness changes across it, and gives zero
+#    where all pixels are alike. Training finds the weights; here you choose them.
+#
+# With kernel side :math:`k`, :math:`C_{in}` channels in and :math:`C_{out}` out, a convolution has
 #
 # .. math:: C_{out}\,(k^2\,C_{in} + 1)
 #

@@ -284,6 +284,14 @@ print(
 # What arrives at each layer, before training
 # -------------------------------------------
 #
+# .. widget:: gradient
+#    :title: Try it: the gradient, block by block
+#
+#    A random network of blocks, each a convolution and a ReLU, runs forwards and backwards in your browser. The line is the
+#    length of the gradient for what each block gives. Without shortcuts, each block multiplies what passes by its own gain:
+#    below one, the gradient dies out on its way to the first block, above one it explodes. With shortcuts, a path of
+#    additions leads past all blocks. Batch norm sets the gain anew at each block.
+#
 # The gradient of the loss by the weights of each convolution, live, on generated scenes of 16 pixels: networks as above of half
 # the width, with their :term:`initial weights <initialisation>`. Three seeds each.
 

@@ -349,12 +349,12 @@ class SavingRun(Saving):
                     image.load()
             elif file.suffix == ".svg":
                 ET.fromstring(file.read_text())
-            elif file.suffix == ".html" and not file.read_text().endswith("</html>\n"):
+            elif file.suffix == ".html" and not file.read_text(encoding="utf-8").endswith("</html>\n"):
                 raise ValueError(f"{file} is cut")
         if "run.json" not in names:
             return set()  # not finished, as can be seen
         summary = json.loads((path / "run.json").read_text())
-        if summary["data"] not in (path / "report.html").read_text():
+        if summary["data"] not in (path / "report.html").read_text(encoding="utf-8"):
             return {summary["seed"], -1}
         return {summary["seed"], self.version(path / weights.WEIGHTS)}
 

@@ -449,7 +449,8 @@ def read_record(data: bytes, folder: Path) -> None:
 def word_seeds() -> list[bytes]:
     lines = (
         "data list", "data show pets --size 16 --out sheet.png", "data audit pets --size 16 --weights fast --json a",
-        "data fetch flowers --root .", "train plain --data pets --size 16 --epochs 1 --batch-size 4 --out out --seed 1",
+        "data fetch flowers --root .", "data apply marks.json --data pets --dry-run", "data apply --undo --data pets",
+        "train plain --data pets --size 16 --epochs 1 --batch-size 4 --out out --seed 1",
         "train best --data pets --minutes 0.1", "train best --data pets --out run --resume", "train fast --data pets",
         "transfer fast --data pets --head hidden --hidden 8 --dropout 0.5 --head-epochs 1 --epochs 1 --out out",
         "predict fast photo.png", "predict --csv --crop weights.safetensors pets", "predict run photo.png note.txt",

@@ -418,7 +418,6 @@ def test_a_gpu_learns_in_each_number_format_and_its_weights_work_anywhere(precis
     assert (run.device, run.precision) == (device.type, precision)
     assert run.history["loss"][-1] < run.history["loss"][0]
     on_gpu = evaluation.predict(run.model, photos.test)
-    run.model.cpu()
     run.save(tmp_path / "saved")
     loaded = load(tmp_path / "saved" / "weights.safetensors")
     torch.testing.assert_close(evaluation.predict(loaded, photos.test), on_gpu.cpu(), rtol=2e-3, atol=2e-3)

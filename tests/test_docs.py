@@ -342,7 +342,7 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     assert len(set(stamps)) == 3
 
 
-EXTENSIONS = ("records", "provenance", "live", "prose", "claim_pages", "cards", "sound")
+EXTENSIONS = ("records", "provenance", "live", "prose", "claim_pages", "cards", "sound", "trained")
 SITE = """\
 T
 =
@@ -411,6 +411,25 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
     assert "no difference" not in html
     _, warnings = build(tmp_path / "none", "T\n=\n\n.. soundness:: lenght\n")
     assert "soundness: unknown study 'lenght'. Did you mean 'length'" in warnings
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
+    text = "T\n=\n\n.. trained:: q2\n\n   d8_plain: depth 8, without shortcuts\n   d8_residual: with shortcuts\n"
+    html, warnings = build(tmp_path / "fine", text)
+    assert not warnings
+    assert html.count("<details") == 3
+    runs = [one for one in studies.records("q2") if one.arm == "d8_plain"]
+    shares = [one.accuracy() for one in runs]
+    mean, low, high = sum(shares) / len(shares), min(shares), max(shares)
+    assert f"Test accuracy {mean:.3f} ({low:.3f} to {high:.3f}), {len(runs)} runs; " in html
+    assert re.search('alt="[^"]*epth 8, without shortcuts[^"]*confusion matrix', html)
+    assert len(list((tmp_path / "fine" / "docs" / "_static" / "generated" / "trained").iterdir())) == 2
+    html, warnings = build(tmp_path / "new", "T\n=\n\n.. trained:: iii_together\n\n   threes_average: 3x3\n")
+    assert not warnings
+    assert "Not run yet." in html
+    _, warnings = build(tmp_path / "none", "T\n=\n\n.. trained:: q2\n\n   dance: dance\n")
+    assert "study q2 has no arm dance; it has residual, plain," in warnings
 
 
 CLAIMING = """\

@@ -36,9 +36,10 @@ from cnnhw.book import model_cards, rerun
 from cnnhw.data import archives, cache, decode
 from cnnhw.data.archives import open_container
 from cnnhw.errors import CnnhwError, DataError, TrainingError, WeightsError
+from cnnhw.evaluation import calibration
 from cnnhw.models import weights
 from cnnhw.studies import store
-from cnnhw.training import report_page
+from cnnhw.training import findings, report_page
 
 fuzz = importlib.import_module("fuzz") if os.name == "posix" else None
 on_unix = pytest.mark.skipif(fuzz is None, reason="time and memory are limited as only Unix does")
@@ -499,13 +500,21 @@ MARKUP = st.one_of(
 def page(name: str) -> str:
     summary = {
         "accuracy": 0.5, "accuracy_interval": (0.4, 0.6), "balanced_accuracy": 0.5, "best_epoch": 1, "seconds": 1,
-        "recipe": {"epochs": 1, "stages": [{"train": name, "epochs": 1}]}, "threads": 1, "parameters": 1,
-        "history": {"loss": [1.0]}, "candidates": {name: 0.5}, "photos": {name: 1},
+        "recipe": {"epochs": 1, "stages": [{"train": name, "epochs": 1}], "members": 2, "of": name}, "threads": 1,
+        "parameters": 1, "trainable": 1, "size": 8, "seed": 0,
+        "history": {of: [1.0, 0.5] for of in ("loss", "accuracy", "validation_loss", "validation_accuracy")},
+        "candidates": {name: 0.5}, "photos": {"train": 1}, "confusion": [[1, 1], [0, 2]],
         "left_out": {"photos": 1, "reasons": {name: name}},
-        "data_note": name, "licence": name, "processor": name, "date": name, "model": name,
-        "data": name, "classes": [name, name],
+        "data_note": name, "data_fingerprint": name, "licence": name, "processor": name, "date": name, "model": name,
+        "data": name, "classes": [name, name], "device": name, "precision": name, "versions": {name: name},
     }  # fmt: skip
-    return report_page._page(summary)
+    counts = {"photos": 4, "answered": 2, "correct": 1}
+    found = findings.Findings(
+        ({"accuracy": 0.95, "probability": 0.5, "validation": counts, "test": counts},), 4, 1,
+        (findings.Mistake(name, name, name, 0.5, "data:,", name),), (calibration.Bin(0.4, 0.5, 4, 0.5, 0.75),), 0.1,
+        0.5,
+    )  # fmt: skip
+    return report_page.page(summary, Path("runs") / name, found, "data:,")
 
 
 def table(name: str) -> str:

@@ -30,6 +30,7 @@ USES = {
     "bench --json": FILE, "predict --out": FILE, "data show --out": FILE, "data audit --out": FILE,
     "data audit --json": FILE, "study tune --records": RECORDS, "study plan --records": RECORDS,
     "study check --records": READ,
+    "data apply marks": READ, "data apply --data": READ,  # it moves what is there: see test_marks
     "predict weights": READ, "predict photos": READ, "evaluate weights": READ, "export weights": READ,
     "features photo": READ, "claims --records": READ, "study weights --records": READ,
     # data fetch writes there: an archive that is not there, under the name of its publisher

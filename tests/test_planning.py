@@ -397,6 +397,22 @@ def test_arms_that_differ_in_two_things_are_found():
     assert not soundness._varied(crooked, crooked.questions[0])[1]
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "residal"}, "arm wide: unknown model 'residal'. Did you mean 'residual'"),
+        ({"options": {"kernel_size": 5}}, "arm wide: residual has no option kernel_size; it has"),
+        ({"protocols": ("half_trian",)}, "arm wide: unknown protocol 'half_trian'. Did you mean 'half_train'"),
+    ],
+)
+def test_an_arm_that_cannot_be_run_is_told_before_it_is_tuned(change, message):
+    which = study(asked())
+    wide, narrow = which.arms
+    which = dataclasses.replace(which, arms=(dataclasses.replace(wide, **change), narrow))
+    (fault, *_) = plan.make(which, which.questions, []).faults
+    assert fault.startswith(message)
+
+
 def test_the_table_of_soundness_stands_on_the_page_with_its_warning():
     sound = pytest.importorskip("cnnhw_docs.sound", reason="needs the repository")
     which, records = ready()

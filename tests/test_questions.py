@@ -262,6 +262,9 @@ def test_runs_made_for_a_question_decide_it_and_not_those_that_were_there_before
         ({"arms": ("a", "b", "c")}, "has 3 arms"),
         ({"arms": ("a",)}, "has 1 arms: it takes two, four for an interaction, or one and `against`"),
         ({"against": 5.0}, "has 2 arms"),
+        ({"arms": ("a", "a")}, "question q compares a with itself"),
+        ({"measure": "gap"}, "measure is 'gap', not a Measure, as cnnhw.studies.measures.MEASURES holds them"),
+        ({"registered": "soon"}, "registered 'soon' is no day like 2026-11-24"),
     ],
 )
 def test_impossible_questions_are_refused(change, message):

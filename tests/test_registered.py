@@ -68,7 +68,8 @@ def test_a_study_has_one_number_format_and_its_folds_are_compared_fold_by_fold(s
 
 def test_each_chapter_has_one_primary_question():
     primary = [question.chapter for question in registry.QUESTIONS if question.role == "primary"]
-    assert sorted(primary) == sorted(CHAPTERS)
+    assert len(primary) == len(set(primary))
+    assert set(CHAPTERS) <= set(primary)
     owners = {question.id: registry.chapter(question.study) for question in registry.QUESTIONS}
     assert {question.id: question.chapter for question in registry.QUESTIONS} == owners
 

@@ -35,6 +35,7 @@ def test_saved_folder_holds_everything(run, tmp_path):
     assert summary["accuracy"] == run.accuracy
     assert {"accuracy", "seconds", "model", "data", "seed"} <= set(summary)
     assert summary["confusion"] == run.confusion.tolist()
+    assert summary["threshold"]["test"]["photos"] == len(run.photos.test)
     low, high = summary["accuracy_interval"]
     assert low <= run.accuracy <= high
     for name in ("curves.png", "confusion.png"):
@@ -45,8 +46,8 @@ def test_saved_folder_holds_everything(run, tmp_path):
 
 def test_report_escapes_names(run, tmp_path):
     object.__setattr__(run.photos, "name", "<script>alert(1)</script>")
-    page = (run.save(tmp_path) / "report.html").read_text()
-    assert "<script>" not in page
+    page = (run.save(tmp_path) / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
     assert "&lt;script&gt;" in page
 
 

@@ -264,7 +264,7 @@ def test_a_new_head_may_be_for_photos_of_another_size(tmp_path):
     folder = transfer.joined(runs, stages).save(tmp_path / "run")
     loaded = cnnhw.load(folder)
     assert torch.equal(cnnhw.evaluation.predict(loaded, photos.test).argmax(1), runs[-1].predictions)
-    assert "the head for 1 epochs; all layers for 1 epochs" in (folder / "report.html").read_text()
+    assert "the head for 1 epochs; all layers for 1 epochs" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_stages_as_one_run_count_epochs_through():
@@ -510,7 +510,7 @@ def test_a_second_stage_that_makes_it_worse_is_left_out(monkeypatch, tmp_path):
     features = {name: value for name, value in run.model.state_dict().items() if name.startswith("features")}
     assert all(torch.equal(value, before[name]) for name, value in features.items())
     assert cnnhw.evaluation.predict(run.model, photos.test).argmax(1).equal(run.predictions)
-    page = (run.save(tmp_path / "run") / "report.html").read_text()
+    page = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
     assert "all layers for 1 epochs (which made it worse, and is left out)" in page
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnhw import outputs, system
-from cnnhw.book import model_cards
 from cnnhw.cli.command import cli
 from cnnhw.cli.options import _ROOT, _file, _FloatRange, _folder, _interruptible, _time, _write
 from cnnhw.errors import UnknownNameError
+from cnnhw.models.weights import shipped
 
 if TYPE_CHECKING:
     from cnnhw.studies.study import Job
@@ -371,7 +371,7 @@ def study_weights(names: Sequence[str], where: Path | None, out: Path | None) ->
 
     Each is trained as its study does, compared with its record, and written in half precision. Names: {shipped}.
     """
-    from cnnhw.book import shipping
+    from cnnhw.book import model_cards, shipping
 
     for name in names:
         model_cards.get(name)  # a misspelt name is found before anything is trained, and a file that is there
@@ -384,4 +384,4 @@ def study_weights(names: Sequence[str], where: Path | None, out: Path | None) ->
 
 
 assert study_weights.help is not None
-study_weights.help = study_weights.help.format(shipped=", ".join(model_cards.names()))
+study_weights.help = study_weights.help.format(shipped=", ".join(shipped()))

@@ -142,7 +142,6 @@ def train(
             plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, **changes))
             run = _fit(load, plan, seed=seed, folder=folder, resume=resume, device=device)
         if distributed.rank() == 0:
-            run.model.cpu()
             place = _save(run.save, folder)
             (folder / CHECKPOINT).unlink(missing_ok=True)
             outputs.remove_stages(folder)
@@ -332,7 +331,6 @@ def transfer(
         )
     if run.kept < len(run.stages):
         click.echo("Training all layers made it worse on the validation photos: the features are left as they were.")
-    model.cpu()
     place = _save(run.save, folder)
     outputs.remove_stages(folder)
     _tell_result(run, place)

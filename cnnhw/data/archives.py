@@ -30,7 +30,10 @@ from typing import Any, BinaryIO, cast
 from cnnhw.errors import DataError
 from cnnhw.files import cache_folder
 
-__all__ = ["Container", "Folder", "open_container", "portable", "unused"]
+__all__ = ["ASIDE", "Container", "Folder", "leads_out", "open_container", "portable", "unused"]
+
+ASIDE = ".aside"
+"""How the names of folders end that photos are put aside in: nothing in them is read."""
 
 MEMBER_LIMIT = 256 * 2**20
 TOTAL_LIMIT = 64 * 2**30
@@ -204,7 +207,7 @@ class _Archive(Container):
             for count, (name, size, fault) in enumerate(self._list(), start=1):
                 total += size
                 path = PurePosixPath(name.replace("\\", "/"))
-                if _leads_out(name):
+                if leads_out(name):
                     fault = "would be unpacked outside its folder"
                 elif size > MEMBER_LIMIT:
                     fault = f"is larger than {MEMBER_LIMIT // 2**20} MB"
@@ -342,7 +345,7 @@ class _Rar(_Archive):
     def _list(self) -> Iterator[tuple[str, int, str]]:
         for member in self._open():
             kind, _, target = member.file_redir or (None, 0, "")
-            copy = kind == _RAR_COPY and not _leads_out(target)
+            copy = kind == _RAR_COPY and not leads_out(target)
             unix = stat.S_IFMT(member.mode or 0) if member.host_os == _RAR_UNIX else 0
             plain = copy or (kind is None and unix in (0, stat.S_IFREG, stat.S_IFDIR))
             fault = "is encrypted" if member.needs_password() else "" if plain else _SPECIAL
@@ -413,10 +416,11 @@ def open_container(path: Path, top: str = "", only: Sequence[str] = ("",)) -> Co
 
 
 def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _IGNORED
+    return name.startswith(".") or name.lower() in _IGNORED or name.lower().endswith(ASIDE)
 
 
-def _leads_out(name: str) -> bool:
+def leads_out(name: str) -> bool:
+    """Whether a name, unpacked or opened below a folder, is outside of it, on any system."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive)
 

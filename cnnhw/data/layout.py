@@ -15,7 +15,7 @@ from cnnhw.data.sources import Photo, Selection
 from cnnhw.data.splits import PARTS, natural
 from cnnhw.errors import DataError, UnknownNameError
 
-__all__ = ["LAYOUTS", "part_of", "read"]
+__all__ = ["LAYOUTS", "part_of", "places", "read"]
 
 LAYOUTS = ("class", "part/class", "class/part")
 """What the folders may stand for, from above: classes; parts and in each the classes; classes and in each the parts."""
@@ -43,13 +43,8 @@ def read(folder: Folder, layout: str | None = None, known: Collection[str] | Non
     classes, if it has any: then some classes and some parts will do. Raises DataError if it cannot be used, or may be
     read in two ways.
     """
-    if layout not in (None, *LAYOUTS):
-        raise UnknownNameError("layout", str(layout), LAYOUTS)
-    tree = _Tree(folder)
-    base = tree.unwrapped("", known or ())
+    tree, base, layout, places = _understood(folder, layout, known or ())
     tops = tree.kids[base]
-    layout = layout or _told(tree, tops, known or ())
-    places = _places(tree, tops, layout, known or ())
     classes = sorted({label for label, _ in places.values()}, key=natural)
     if known is not None:
         there = {label for place, (label, _) in places.items() if place in tree.filled}
@@ -69,6 +64,21 @@ def read(folder: Folder, layout: str | None = None, known: Collection[str] | Non
     if known is None:
         _check(tree, tops, classes, places, photos)
     return Selection(tuple(classes), photos, _note(tree, base, tops, layout, places), tuple(skipped))
+
+
+def places(folder: Folder, layout: str | None = None) -> Places:
+    """Return class and part that each folder stands for, as `read` reads them; of nested ones, the inner counts."""
+    return _understood(folder, layout, ())[-1]
+
+
+def _understood(folder: Folder, layout: str | None, known: Collection[str]) -> tuple[_Tree, str, str, Places]:
+    """Return what lies in a folder, where in it the classes or parts begin, the layout, and what each folder is."""
+    if layout not in (None, *LAYOUTS):
+        raise UnknownNameError("layout", str(layout), LAYOUTS)
+    tree = _Tree(folder)
+    base = tree.unwrapped("", known)
+    layout = layout or _told(tree, tree.kids[base], known)
+    return tree, base, layout, _places(tree, tree.kids[base], layout, known)
 
 
 class _Tree:

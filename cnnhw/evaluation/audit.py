@@ -248,10 +248,15 @@ def run(
         }
         for row in wrong[:most]
     ]
-    duplicates = [_section((photos.name,), near_duplicates(photos), credits)]
+    shares = found.probabilities.amax(1).tolist()
+    opinions = {
+        name: (photos.classes[label], round(share, 4))
+        for name, label, share in zip(names, predicted, shares, strict=True)
+    }
+    duplicates = [_section((photos.name,), near_duplicates(photos), credits, opinions)]
     if against:
         pairs = near_duplicates(photos, against)
-        duplicates.append(_section((photos.name, against.name), pairs, credits))
+        duplicates.append(_section((photos.name, against.name), pairs, credits, opinions))
     return {
         "data": _facts(photos),
         "against": _facts(against) if against else None,
@@ -280,12 +285,16 @@ def _facts(photos: PhotoSet) -> dict[str, Any]:
     }
 
 
-def _section(sets: Sequence[str], pairs: Sequence[Pair], credits: Mapping[str, str]) -> dict[str, Any]:
+def _section(
+    sets: Sequence[str], pairs: Sequence[Pair], credits: Mapping[str, str], opinions: Mapping[str, tuple[str, float]]
+) -> dict[str, Any]:
     by_distance = Counter(pair.distance for pair in pairs)
     listed = []
     for pair in pairs[:_MOST_PAIRS]:
-        known = [credits.get(name, "") for name in pair.names[: 3 - len(sets)]]  # of the first set alone
-        listed.append(asdict(pair) | ({"credits": known} if any(known) else {}))
+        own = pair.names[: 3 - len(sets)]  # of the first set alone
+        seen = {"predicted": [opinions[name] for name in own]}
+        known = [credits.get(name, "") for name in own]
+        listed.append(asdict(pair) | seen | ({"credits": known} if any(known) else {}))
     return {
         "sets": list(sets),
         "count": len(pairs),

@@ -6,6 +6,7 @@ among the records, holds their hashes. Seeds are added block by block, looking a
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
@@ -13,10 +14,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from cnnhw import files, system
+from cnnhw import files, models, system
+from cnnhw.data import subsets
 from cnnhw.data.subsets import FOLDS
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import questions, queue, store, tuning
@@ -169,7 +173,7 @@ def make(
     Plan
         With the reasons, if there are any, why the study cannot be run like this.
     """
-    outlooks, faults = [], []
+    outlooks, faults = [], impossible(study)
     found = {arm.name: tuning.pilots(study, records, arm.name) for arm in study.arms}
     chosen = tuning.choices(study, records)
     for question in study.questions:
@@ -217,6 +221,27 @@ def make(
         spent * study.threads / _MINUTE,
         tuple(dict.fromkeys(faults)),
     )
+
+
+def impossible(study: Study) -> list[str]:
+    """Return why arms of a study cannot be run: what their model, its options or their protocols lack."""
+    found = []
+    for arm in study.arms:
+        try:
+            for protocol in arm.protocols:
+                subsets.function(protocol)
+            if not arm.pretrained and not arm.source:
+                _try(arm.model, arm.size or study.size, tuple(arm.options.items()))
+        except CnnhwError as error:
+            found.append(f"arm {arm.name}: {error}")
+    return found
+
+
+@functools.cache
+def _try(model: str, size: int, options: tuple[tuple[str, Any], ...]) -> None:
+    """Make a network without weights, once for all arms that have it."""
+    with torch.device("meta"):
+        models.create(model, size=size, **dict(options))
 
 
 def rest(study: Study, records: Sequence[Record], seconds: Mapping[str, float] | None = None) -> Plan:

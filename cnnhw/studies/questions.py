@@ -6,6 +6,7 @@ looking at the width alone. Finding and verdict are computed from that interval,
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,18 @@ class Question:
         for name, choices in allowed.items():
             if getattr(self, name) not in choices:
                 raise CnnhwError(f"question {self.id}: {name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+        for name, kinds in {"measure": Measure, "against": Measure | float | int | None}.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise CnnhwError(
+                    f"question {self.id}: {name} is {getattr(self, name)!r}, not a Measure, as "
+                    "cnnhw.studies.measures.MEASURES holds them by name"
+                )
+        if len(self.arms) == 2 and len(set(self.arms)) == 1:
+            raise CnnhwError(f"question {self.id} compares {self.arms[0]} with itself")
+        try:
+            datetime.date.fromisoformat(self.registered)
+        except ValueError:
+            raise CnnhwError(f"question {self.id}: registered {self.registered!r} is no day like 2026-11-24") from None
         if not 0 < self.delta < float("inf"):
             raise CnnhwError(f"question {self.id}: delta is {self.delta}; it is above 0, in {self.measure.unit}")
         if len(self.arms) not in (1, 2, 4) or (len(self.arms) == 1) == (self.against is None):

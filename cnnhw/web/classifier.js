@@ -4,6 +4,8 @@
    photo. All text that others chose, names of files and classes, is set as text and never read as HTML. */
 "use strict";
 
+/* global cnn, photoTools */
+
 /** What the worker does; `engine` and `tools` are cnn() and photoTools(). */
 function classifierWork(engine, tools) {
   const SIDE = 240; // pixels of a thumbnail, at most
@@ -54,6 +56,7 @@ function classifierPage() {
   const GUESS = 0.6; // below it, where nothing is known, the page says "not sure"
   const SHOWN = 3; // classes a photo
   const NAMED = 3; // files a reason
+  /** @type {(id: string) => any} */
   const at = (id) => document.getElementById(id);
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
   const level = (share) => percent(share, Math.abs(100 * share - Math.round(100 * share)) < 0.05 ? 0 : 1);
@@ -382,7 +385,8 @@ function classifierPage() {
   }
 
   function closeCamera() {
-    for (const track of video.srcObject?.getTracks() || []) track.stop();
+    const stream = /** @type {MediaStream | null} */ (video.srcObject);
+    for (const track of stream?.getTracks() || []) track.stop();
     video.srcObject = null;
   }
 

@@ -7,7 +7,7 @@
 "use strict";
 
 /**
- * @typedef {{shape: number[], data: Float32Array}} Tensor
+ * @typedef {{shape: number[], data: Float32Array, from?: Int32Array, moments?: Float64Array[]}} Tensor
  * @typedef {{op: string, name?: string, inputs: number[], weights?: number[], [setting: string]: any}} Step
  * @typedef {{steps: Step[], weights: Tensor[]}} Program
  */
@@ -85,7 +85,8 @@ function cnn() {
   ];
 
   /** The patches below every position of the kernel, as columns; or, with `back`, what lies in them added to x. */
-  function patches(x, from, [channels, height, width], g, columns, back = false) {
+  function patches(x, from, inner, g, columns, back = false) {
+    const [channels, height, width] = inner;
     const { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], out: [oh, ow] } = g;
     if (!back) columns.fill(0);
     for (let c = 0, at = 0; c < channels; c++) {
@@ -144,7 +145,8 @@ function cnn() {
   }
 
   /** One channel by one kernel, as in depthwise convolutions, where patches would cost more than they spare. */
-  function filter(x, from, [, height, width], g, kernel, out) {
+  function filter(x, from, inner, g, kernel, out) {
+    const [, height, width] = inner;
     const { kernel: [kh, kw], stride: [sh, sw], padding: [ph, pw], out: [oh, ow] } = g;
     for (let u = 0; u < kh; u++) {
       const [top, bottom] = within(height, u - ph, sh, oh);
@@ -259,7 +261,10 @@ function cnn() {
     }
   }
 
-  /** A tensor for what a pooling gives, and a function that calls act as eachWindow does, with the map's beginnings. */
+  /**
+   * A tensor for what a pooling gives, and a function that calls act as eachWindow does, with the map's beginnings.
+   * @returns {[Tensor, (act: (to: number, from: number, ...edges: number[]) => void) => void]}
+   */
   function pooling(step, x) {
     const sides = x.shape.slice(2);
     const out = sides.map((side, axis) => after(side, step.kernel[axis], step.stride[axis], step.padding[axis]));
@@ -551,9 +556,10 @@ function cnn() {
    * @param {Program} program
    * @param {Tensor[]} values of a forward pass in training
    * @param {Tensor} slope gradient for the logits
+   * @param {Tensor[]} slopes filled with the gradient for the value of every step, for those who want to see it
    */
-  function backward({ steps, weights }, values, slope) {
-    const slopes = values.map(() => null);
+  function backward({ steps, weights }, values, slope, slopes = []) {
+    values.forEach((_, i) => { slopes[i] = null; });
     const found = weights.map(() => null);
     const join = (list, i, more) => {
       list[i] = list[i] ? tensor(more.shape, list[i].data.map((value, k) => value + more.data[k])) : more;

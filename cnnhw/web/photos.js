@@ -62,7 +62,10 @@ function photoTools() {
 
   const BITS = 22; // Pillow mixes in whole numbers, of which 2 ** 22 is one
 
-  /** For each of `many` cells along a side, the first pixel that it is mixed of, and the weights from there on. */
+  /**
+   * For each of `many` cells along a side, the first pixel that it is mixed of, and the weights from there on.
+   * @returns {[number, number[]][]}
+   */
   function mixtures(side, pixels, many) {
     const step = Math.fround(side) / many;
     const reach = Math.max(step, 1); // a triangle, as wide as two cells, or two pixels where these are larger

@@ -2,7 +2,8 @@
 "use strict";
 
 // each file of maps enters itself here, as text; see docs/cnnhw_docs/explorer_maps.py
-window.cnnhwMaps = window.cnnhwMaps || {};
+const own = /** @type {any} */ (window);
+own.cnnhwMaps = own.cnnhwMaps || {};
 
 (() => {
   const ZERO = 127; // the code of the value 0
@@ -27,7 +28,7 @@ window.cnnhwMaps = window.cnnhwMaps || {};
     return once(key, (resolve, reject) => {
       const script = document.createElement("script");
       script.src = `${base}${key}.js`;
-      script.onload = () => resolve(bytes(window.cnnhwMaps[key]));
+      script.onload = () => resolve(bytes(own.cnnhwMaps[key]));
       script.onerror = () => reject(new Error(script.src));
       document.head.append(script);
     });

@@ -19,10 +19,15 @@
     let kept = null;
     try {
       kept = JSON.parse(localStorage.getItem(KEY) ?? "null");
-    } catch {} // guesses then last as long as the page
+    } catch {
+      // guesses then last as long as the page
+    }
     const said = Object.entries(kept?.said ?? {}).filter(([, one]) => one === "" || CHOICES.includes(one));
     return { on: kept?.on === true, said: Object.fromEntries(said), early: [kept?.early ?? []].flat() };
   }
+
+  /** @type {(selector: string, within?: ParentNode) => HTMLElement[]} */
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)].map((one) => /** @type {any} */ (one));
 
   let state = read();
   root.dataset.guess = state.on ? "waits" : "off"; // the style hides findings until `draw` has covered some
@@ -35,7 +40,9 @@
     state = { ...state, ...news };
     try {
       localStorage.setItem(KEY, JSON.stringify(state));
-    } catch {} // as above
+    } catch {
+      // as above
+    }
     draw();
   }
 
@@ -43,6 +50,7 @@
    * @param {string} name of the element
    * @param {string} className
    * @param {string} [text]
+   * @returns {any} an element of that name
    */
   const make = (name, className, text = "") =>
     Object.assign(document.createElement(name), { className, textContent: text });
@@ -53,7 +61,7 @@
    */
   function fill(place) {
     const { question, asked, matters, finding } = place.dataset;
-    const stop = place.closest(".claim") ?? place; // takes the focus, as the button that had it goes
+    const stop = /** @type {HTMLElement} */ (place.closest(".claim") ?? place); // takes the focus, as the button that had it goes
     const choices = make("div", "guess-choices");
     for (const said of [...CHOICES, ""]) {
       const words = said === NONE ? `No difference that matters (less than ${matters})` : said || "Just show it";
@@ -114,26 +122,26 @@
       const box = place.closest(".claim"), asks = unsaid(place.dataset.question);
       const [word, text] = outcome(place.dataset, Boolean(box));
       box?.classList.toggle("guess-closed", asks);
-      place.querySelector(".guess-asked").hidden = !asks && Boolean(box); // there, the statement is beside it
-      place.querySelector(".guess-choices").hidden = !asks;
+      for (const one of all(".guess-asked", place)) one.hidden = !asks && Boolean(box); // there, it is beside it
+      for (const one of all(".guess-choices", place)) one.hidden = !asks;
       place.querySelector(".guess-outcome").textContent = text;
       place.dataset.outcome = word;
     }
     const passages = new Map(); // whether one tells what is not to be seen yet
-    for (const mark of document.querySelectorAll("[data-said]")) {
+    for (const mark of all("[data-said]")) {
       const passage = mark.closest("p, li, td") ?? mark.parentElement;
       passages.set(passage, passages.get(passage) || unsaid(mark.dataset.said));
     }
     passages.forEach((tells, passage) => passage.classList.toggle("guess-covered", tells));
-    for (const one of document.querySelectorAll(".guess-offer > button")) one.ariaChecked = `${state.on}`;
-    for (const one of document.querySelectorAll(".guess-score")) one.textContent = score();
+    for (const one of all(".guess-offer > button")) one.ariaChecked = `${state.on}`;
+    for (const one of all(".guess-score")) one.textContent = score();
     root.dataset.guess = state.on ? "on" : "off";
   }
 
   addEventListener("DOMContentLoaded", () => {
-    places = [...document.querySelectorAll(".guess")];
+    places = all(".guess");
     places.forEach(fill);
-    for (const offer of document.querySelectorAll(".guess-offer")) {
+    for (const offer of all(".guess-offer")) {
       offer.hidden = false;
       offer.querySelector("button").addEventListener("click", () => change({ on: !state.on }));
       offer.querySelector(".guess-forget")?.addEventListener("click", () => {

@@ -4,9 +4,12 @@
 (() => {
   const root = document.documentElement;
 
+  /** @type {(selector: string) => any[]} */
+  const all = (selector) => [...document.querySelectorAll(selector)];
+
   // wide figures scroll on a phone; only those that do are stops for the Tab key
   function markScrolling() {
-    for (const frame of document.querySelectorAll(".sheet-frame, .diagram")) {
+    for (const frame of all(".sheet-frame, .diagram")) {
       if (frame.scrollWidth > frame.clientWidth + 1) {
         frame.tabIndex = 0;
         frame.setAttribute("role", "group");
@@ -20,7 +23,7 @@
   addEventListener("resize", markScrolling);
 
   // a click opens the card of a mark without this; to point at the mark, or to reach it by keyboard, does, too
-  for (const mark of document.querySelectorAll("button[popovertarget^=said-]")) {
+  for (const mark of all("button[popovertarget^=said-]")) {
     const card = mark.popoverTargetElement;
     if (!card) continue;
     let waiting, pinned = false;

@@ -28,7 +28,7 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|list-table|figure):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
+    r"^\.\. (claim|question|provenance|list-table|figure|widget):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
 
@@ -100,6 +100,9 @@ def _directive(name: str, argument: str, body: str) -> str:
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
         return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"
+    if name == "widget":
+        title, _, said = body.partition("\n")
+        return f"*To be tried on the page:* {title.partition(':title: ')[2]}. {' '.join(said.split())}\n\n"
     rows = [
         [" ".join(cell.split()) for cell in re.split(r"^ +- ?", f"     - {row}", flags=re.MULTILINE)[1:]]
         for row in re.split(r"^ +\* - ?", body, flags=re.MULTILINE)[1:]
