@@ -8,6 +8,7 @@ import json
 import shutil
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from cnnhw import models, web
 from cnnhw.data import scenes
 from cnnhw.data.decode import decode
 from cnnhw.errors import ModelError
+from cnnhw.evaluation import interpreter
 from cnnhw.evaluation.browser import program
 from cnnhw.models import imagenet, weights
 from cnnhw.models.blocks import Classifier, linear_head
@@ -99,7 +101,11 @@ def test_every_network_is_a_list_of_steps(make):
     assert sum(one.numel() for one in found.weights) >= sum(one.numel() for one in model.parameters())
     names = {name for name, _ in model.named_modules()}
     assert {step["name"] for step in found.steps} <= names
-    json.dumps(found.described(), allow_nan=False)
+    described = found.described("single")
+    json.dumps(described, allow_nan=False)
+    photo = torch.rand(1, 3, model.size, model.size)
+    with torch.inference_mode():
+        torch.testing.assert_close(interpreter.compute(described, photo), model.eval()(photo), rtol=1e-4, atol=1e-5)
 
 
 def test_a_step_that_the_engine_lacks_is_named():
@@ -157,7 +163,9 @@ class TestInTheBrowser:
 
     def test_photos_are_resized_as_the_package_does(self, page):
         rng = np.random.default_rng(0)
-        for width, height, size in ((50, 40, 64), (640, 480, 64), (333, 1000, 32), (64, 64, 64), (129, 257, 64)):
+        old = int(PIL.__version__.split(".")[0]) < 13  # it rounds high photos between other steps
+        sides = ((50, 40, 64), (640, 480, 64), (333, 1000, 32), (64, 64, 64), (129, 257, 64), (901, 777, 64))
+        for width, height, size in sides:
             coarse = Image.fromarray(rng.integers(0, 256, (13, 17, 3), dtype=np.uint8)).resize((width, height))
             noisy = np.asarray(coarse).astype(int) + rng.integers(-20, 21, (height, width, 3))
             pixels = np.clip(noisy, 0, 255).astype(np.uint8)
@@ -175,7 +183,8 @@ class TestInTheBrowser:
                     told,
                 )
                 ours = np.array(found).reshape(size, size, 4)[:, :, :3]
-                assert np.abs(ours - decode(file.getvalue(), size, crop).astype(int)).max() <= 1
+                worst = np.abs(ours - decode(file.getvalue(), size, crop).astype(int)).max()
+                assert worst <= (1 if old and height > width and not crop else 0)
 
     def test_speed(self, page, figures):
         """A photo through `fast`, and a small network's training, as the page on testing shows them."""

@@ -14,6 +14,7 @@ from cnnhw import files, models, outputs
 from cnnhw.cli.command import cli
 from cnnhw.cli.options import _DEVICE, _LAYOUT, _PHOTO_LIMIT, _ROOT, _file, _folder, _printed_csv, _save, _value, _write
 from cnnhw.errors import CnnhwError, DataError
+from cnnhw.models.blocks import Classifier
 from cnnhw.models.weights import load, shipped
 from cnnhw.training import distributed
 
@@ -145,17 +146,35 @@ def evaluate(
 
 @cli.command()
 @click.argument("weights", type=click.Path(path_type=Path))
-@_file("The ONNX file.", default="model.onnx", show_default=True)
-def export(weights: Path, out: Path) -> None:
-    """Write a trained network to an ONNX file, for other programs.
+@_file("The file, whose name ends in .onnx or .html.", default="model.onnx", show_default=True)
+@click.option("--crop", is_flag=True, help="Of a page: cut the middle square out instead of squashing photos.")
+def export(weights: Path, out: Path, crop: bool) -> None:
+    """Write a trained network to one file, for other programs or other people.
 
-    It is compared with the original on random photos before it is written. WEIGHTS is as for predict. It needs
+    With --out classifier.html it is a page that classifies photos in a browser: send it to anybody. Nothing has to be
+    installed, and no photo leaves the reader's device. Otherwise it is an ONNX file, which needs
     `pip install "cnnhw[onnx]"`.
+
+    It is compared with the original on random photos before it is written. WEIGHTS is as for predict.
     """
+    outputs.check_file(out)
+    kinds = {".onnx": _to_onnx, ".html": _to_html}
+    kind = out.suffix.lower()
+    if kind not in kinds:
+        raise click.UsageError(
+            f"--out {out} is of no kind that can be written: let its name end in {' or '.join(kinds)}."
+        )
+    if crop and kind == ".onnx":
+        raise click.UsageError("--crop is for pages (.html): an ONNX file takes photos that are square already.")
+    model = load(weights)
+    kinds[kind](model, weights, out, crop)
+    if licence := vars(model)["licence"]:
+        click.echo(f"Licence of the weights: {licence}")
+
+
+def _to_onnx(model: Classifier, weights: Path, out: Path, crop: bool) -> None:
     from cnnhw.evaluation.export import to_onnx
 
-    outputs.check_file(out)
-    model = load(weights)
     checks = []
     out = _write(lambda path: checks.append(to_onnx(model, path)), out)
     check = checks[-1]
@@ -166,8 +185,26 @@ def export(weights: Path, out: Path) -> None:
     click.echo(
         f"Checked with {check.runtime}: logits of up to {check.largest:.3g} differ by {check.difference:.1e} at most."
     )
-    if licence := vars(model)["licence"]:
-        click.echo(f"Licence of the weights: {licence}")
+
+
+def _to_html(model: Classifier, weights: Path, out: Path, crop: bool) -> None:
+    from cnnhw.evaluation.export import read_threshold, to_html
+
+    threshold = read_threshold(weights)
+    differences = []
+    out = _write(lambda path: differences.append(to_html(model, path, crop=crop, threshold=threshold)), out)
+    shown = "middle square of a photo" if crop else "photo, squashed to a square"
+    click.echo(
+        f"{out}: the {shown}, of {model.size}x{model.size} pixels, to {model.num_classes:,} classes; "
+        f"{out.stat().st_size / 1000:,.0f} kB. Any browser opens it."
+    )
+    click.echo(
+        f"Checked: on random photos its probabilities differ from the network's by {differences[-1]:.1e} at most."
+    )
+    if threshold and threshold["probability"] is not None:
+        click.echo(f'It says "not sure" below {threshold["probability"]:.1%}, as the validation photos had it.')
+    else:
+        click.echo('Below which probability it says "not sure" is a guess: the run has chosen none.')
 
 
 @cli.command()

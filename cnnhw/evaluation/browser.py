@@ -6,8 +6,9 @@ import base64
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -35,23 +36,40 @@ class Program:
     weights: list[Tensor]
     names: list[str]
 
-    def described(self) -> dict[str, Any]:
-        """Return what the engine unpacks, as JSON holds it: kernels in half precision, all else in single.
+    def described(self, kernels: Literal["half", "whole", "single"] = "half") -> dict[str, Any]:
+        """Return what the engine unpacks, as JSON holds it.
+
+        Parameters
+        ----------
+        kernels : {"half", "whole", "single"}
+            How kernels and matrices are written: in half precision; as whole numbers of 16 bits with a unit for each
+            row, ten times as exact in the same space; or in single precision, as all else is.
 
         Returns
         -------
         dict
-            ``steps``; ``weights``, each with ``shape``, ``start`` (in bytes) and ``half``; ``data``, in base64.
+            ``steps``; ``weights``, each with ``shape``, ``start`` (in bytes), ``half`` and, for whole numbers, where
+            their ``units`` start; ``data``, in base64.
         """
-        listed, parts, start = [], [], 0
+        listed, data = [], bytearray()
+
+        def add(values: Tensor, kind: str) -> int:
+            start = len(data)
+            with np.errstate(over="ignore", invalid="ignore"):  # whoever relies on it compares what is computed
+                data.extend(values.numpy().astype(kind).tobytes())
+            data.extend(bytes(-len(data) % 4))  # single numbers begin at whole fours of bytes
+            return start
+
         for weight in self.weights:
-            half = weight.dim() > 1
-            part = weight.numpy().astype("<f2" if half else "<f4").tobytes()
-            part += bytes(-len(part) % 4)  # single numbers begin at whole fours of bytes
-            listed.append({"shape": list(weight.shape), "start": start, "half": half})
-            parts.append(part)
-            start += len(part)
-        return {"steps": self.steps, "weights": listed, "data": base64.b64encode(b"".join(parts)).decode()}
+            kind = kernels if weight.dim() > 1 else "single"
+            found: dict[str, Any] = {"shape": list(weight.shape), "half": kind == "half"}
+            if kind == "whole":
+                units = weight.flatten(1).abs().amax(1, keepdim=True).clamp_min(1e-30) / (2**15 - 1)
+                found |= {"start": add((weight.flatten(1) / units).round(), "<i2"), "units": add(units, "<f4")}
+            else:
+                found["start"] = add(weight, "<f2" if kind == "half" else "<f4")
+            listed.append(found)
+        return {"steps": self.steps, "weights": listed, "data": base64.b64encode(data).decode()}
 
 
 def program(model: Classifier) -> Program:

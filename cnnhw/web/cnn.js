@@ -524,7 +524,12 @@ function cnn() {
    */
   function unpack({ steps, weights, data }) {
     const { buffer } = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-    const read = ({ shape, start, half }) => {
+    const read = ({ shape, start, half, units }) => {
+      if (units !== undefined) { // whole numbers, of a unit of its own for each row
+        const [many, unit] = [size(shape), new Float32Array(buffer, units, shape[0])];
+        const value = (whole, i) => whole * unit[Math.floor((i * shape[0]) / many)];
+        return tensor(shape, Float32Array.from(new Int16Array(buffer, start, many), value));
+      }
       if (!half) return tensor(shape, new Float32Array(buffer, start, size(shape)));
       return tensor(shape, Float32Array.from(new Uint16Array(buffer, start, size(shape)), single));
     };

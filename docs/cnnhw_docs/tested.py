@@ -54,6 +54,8 @@ NAMES = {
     "names_of_members": "Hostile names in archives",
     "onnx_networks": "Networks exported to ONNX",
     "worst_onnx_difference": "Their greatest difference, relative to the greatest logit",
+    "photos_classified_in_the_browser": "Photos classified by exported pages as by `cnnhw predict`",
+    "worst_probability_in_the_browser": "Greatest difference of a probability in an exported page",
     "blocks_of_code_run": "Blocks of code of pages that were run",
     "commands_run": "Commands of pages that were run",
     "photos": "Photos",
