@@ -159,7 +159,7 @@ class Run:
         Then pictures are drawn, and the network predicts the validation and test photos once more. ``run.json`` gets
         its ``threshold``, and the page what these predictions show: each is replaced as a whole, or stays as it was.
         ``threshold`` says from which top probability on the network is correct on 95 % of the validation photos, and
-        what that does on the test photos (:mod:`cnnhw.evaluation.selective`).
+        what that does on the test photos (``cnnhw.evaluation.selective``).
 
         Parameters
         ----------
