@@ -96,7 +96,7 @@ function trainLoop(engine, net) {
     const looked = own.slice(0, 100); // enough to know the training accuracy
     const perEpoch = Math.ceil(own.length / batch);
     const steps = perEpoch * epochs;
-    const every = Math.max(perEpoch, Math.ceil(300 / batch)); // an evaluation costs as much as a hundred photos trained on
+    const every = Math.ceil(400 / batch); // an evaluation costs as much as a hundred photos trained on
     const kept = [];
     const learnt = program.steps.flatMap(({ op, weights = [] }) => (op === "batch_norm" ? weights.slice(2) : []));
     const frozen = new Set(learnt); // mean and variance of batch norm are kept, not learnt

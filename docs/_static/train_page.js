@@ -35,6 +35,7 @@
   }
 
   const percent = (share) => `${Math.round(100 * share)} %`;
+  const length = (share) => `${(100 * share).toFixed(1)}%`; // for the style
   const colour = (name) => getComputedStyle(figure).getPropertyValue(`--tr-${name}`).trim();
   const say = (text) => { find(".train-said").textContent = text; };
 
@@ -60,7 +61,7 @@
     ["mirror", "Mirror them at random", true, true],
     ["shift", "Shift at random, up to", [0, 1, 2, 4], 0],
   ];
-  const WORDS = { cycle: "up, then down", sgd: "SGD, momentum 0.9", adam: "Adam" };
+  const WORDS = { constant: "steady", cycle: "up, down", sgd: "SGD", adam: "Adam" };
 
   // ---- lanes: A, and B in a comparison ------------------------------------------------------------------------------
 
@@ -307,9 +308,9 @@
 
   // ---- looking inside -------------------------------------------------------------------------------------------------
 
-  /** Draw tiles of pixels side by side; `pixel` gives the colour of a place. */
-  function tiles(canvas, many, side, columns, pixel) {
-    const [gap, rows] = [Math.max(1, Math.round(side / 10)), Math.ceil(many / columns)];
+  /** Draw tiles of 32 pixels a side, side by side; `pixel` gives the colour of a place. */
+  function tiles(canvas, many, columns, pixel) {
+    const [side, gap, rows] = [SIDE, 3, Math.ceil(many / columns)];
     canvas.width = columns * (side + gap) - gap;
     canvas.height = rows * (side + gap) - gap;
     const context = canvas.getContext("2d");
@@ -330,24 +331,24 @@
   function showFilters({ filters, maps }) {
     const [many, , side] = filters.shape;
     const columns = Math.min(many, 8);
-    tiles(find(".train-filters"), many, side, columns, (tile, row, column) => {
+    const cell = (i) => Math.floor((i * side) / SIDE);
+    tiles(find(".train-filters"), many, columns, (tile, row, column) => {
       const own = filters.data.subarray(tile * 3 * side * side, (tile + 1) * 3 * side * side);
       const most = own.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
-      return [0, 1, 2].map((c) => 127.5 * (1 + own[(c * side + row) * side + column] / most));
+      return [0, 1, 2].map((c) => 127.5 * (1 + own[(c * side + cell(row)) * side + cell(column)] / most));
     });
     if (!maps) return;
-    const cells = maps.shape[2];
     const [low, zero, high] = ["low", "zero", "high"].map((name) => parsed(colour(name)));
     const most = maps.data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
-    tiles(find(".train-maps"), many, cells, columns, (tile, row, column) => {
-      const value = maps.data[(tile * cells + row) * cells + column] / most;
+    tiles(find(".train-maps"), many, columns, (tile, row, column) => {
+      const value = maps.data[(tile * SIDE + row) * SIDE + column] / most;
       const share = Math.sqrt(Math.abs(value)) || 0;
       return zero.map((from, c) => from + share * ((value < 0 ? low : high)[c] - from));
     });
   }
 
   function paintPhoto(photo) {
-    tiles(find(".train-photo"), 1, SIDE, 1, (_, row, column) => photo.subarray(3 * (row * SIDE + column), 3 * (row * SIDE + column) + 3));
+    tiles(find(".train-photo"), 1, 1, (_, row, column) => photo.subarray(3 * (row * SIDE + column), 3 * (row * SIDE + column) + 3));
   }
 
   function showChances({ chances }) {
@@ -356,7 +357,7 @@
     find(".train-chances").replaceChildren(...chances.map((chance, k) => {
       const share = Number.isFinite(chance) ? chance : 0;
       const bar = make("span", { className: "train-bar" });
-      bar.style.setProperty("--share", percent(share));
+      bar.style.setProperty("--share", length(share));
       return make("li", { className: k === truth ? "train-truth" : "" }, make("span", {}, data.classes[k]), bar, make("span", {}, percent(share)));
     }));
   }
@@ -367,7 +368,7 @@
       const sum = row.reduce((a, b) => a + b, 0) || 1;
       const cells = row.map((count, j) => {
         const cell = make("td", { className: j === k ? "right" : "wrong" }, String(count));
-        cell.style.setProperty("--share", percent((0.6 * count) / sum));
+        cell.style.setProperty("--share", length((0.6 * count) / sum));
         return cell;
       });
       return make("tr", {}, make("th", { scope: "row" }, data.classes[k]), ...cells);

@@ -1,6 +1,7 @@
 """``.. train-here::``: a small network learns the package's scenes in the reader's browser.
 
-The scenes are drawn while the site is built, and loaded when the reader starts. ``docs/_static/train_*.js`` do the rest.
+The scenes are drawn while the site is built, and loaded when the reader starts.
+``docs/_static/train_*.js`` do the rest.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ SPLITS = ((0, 600), (10**6, 200))
 """The first scene and how many, to train on and held out: the second from those that the package tests with."""
 LEVELS = 3
 """Pixels are rounded to multiples of it, so by 1 at most, which halves what a reader has to load."""
-SCRIPTS = ("cnn.js", "photos.js", "train_net.js", "train_loop.js", "train_worker.js", "train_challenges.js", "train_page.js")
+SCRIPTS = (
+    "cnn.js",
+    "photos.js",
+    "train_net.js",
+    "train_loop.js",
+    "train_worker.js",
+    "train_challenges.js",
+    "train_page.js",
+)
 
 _ACROSS = 20
 _FILE = "_static/generated/train/scenes.js"
@@ -52,8 +61,8 @@ def packed(images: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def write(path: Path) -> None:
-    """Write the script that holds the scenes, if it is not there."""
-    told = {"classes": scenes.CLASSES, "levels": LEVELS, "across": _ACROSS}
+    """Write the script that holds the scenes."""
+    told: dict[str, Any] = {"classes": scenes.CLASSES, "levels": LEVELS, "across": _ACROSS}
     told["splits"] = [packed(drawn(first, count)) for first, count in SPLITS]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"window.trainScenes = {json.dumps(told)};\n")
@@ -70,9 +79,9 @@ _KEY = "".join(
 def markup(base: str) -> str:
     """Return the figure's HTML; `base` leads from the page to the site's root."""
     return f"""
-<noscript><p class="train-plain">With JavaScript, a network would learn here, before your eyes: knobs for its design and its
-training, curves of loss and accuracy on photos it learns from and on photos held out, its first filters and what they make
-of a photo, and a confusion matrix. All of it is computed in your browser. Without it, the text of this page
+<noscript><p class="train-plain">With JavaScript, a network would learn here, before your eyes: knobs for its design and
+its training, curves of loss and accuracy on photos it learns from and on photos held out, its first filters and what
+they make of a photo, and a confusion matrix. All of it is computed in your browser. Without it, the text of this page
 still says what there is to see, and what comes of it.</p></noscript>
 <figure class="train" data-scenes="{base}{_FILE}" aria-label="Train it here" hidden>
 <div class="train-buttons">
@@ -86,9 +95,9 @@ still says what there is to see, and what comes of it.</p></noscript>
 <div class="train-columns">
 <div class="train-knobs" role="group" aria-label="Settings"></div>
 <div class="train-charts">
-<div class="train-frame"><table class="train-numbers"><thead><tr><th scope="col">Network</th><th scope="col">Epochs</th>
-<th scope="col">Photos a second</th><th scope="col">Loss of the batch</th><th scope="col">Training accuracy</th>
-<th scope="col">Held-out accuracy</th></tr></thead><tbody></tbody></table></div>
+<div class="train-frame"><table class="train-numbers"><thead><tr><th scope="col">Net</th><th scope="col">Epoch</th>
+<th scope="col">Photos a second</th><th scope="col">Loss</th><th scope="col">Accuracy, training</th>
+<th scope="col">Accuracy, held out</th></tr></thead><tbody></tbody></table></div>
 <div><h2 id="train-loss-title">Loss</h2>
 <svg class="train-loss" role="img" aria-labelledby="train-loss-title"></svg></div>
 <div><h2 id="train-accuracy-title">Accuracy</h2>
@@ -102,22 +111,24 @@ still says what there is to see, and what comes of it.</p></noscript>
 <div><h2 class="train-true" aria-live="off">Held-out photo</h2>
 <div class="train-tested"><canvas class="train-photo" role="img" aria-label="The photo that is looked at"></canvas>
 <ul class="train-chances" aria-label="What the network takes it for"></ul></div>
-<p class="train-buttons"><button type="button" class="train-another">Another photo</button>
-<label>Try a photo of yours <input type="file" class="train-try" accept="image/*"></label></p></div>
+<p class="train-buttons"><button type="button" class="train-another">Another photo</button></p>
+<label class="train-file">Try a photo of yours: <input type="file" class="train-try" accept="image/*"></label></div>
 <div><h2>Confusion on held-out photos (true class by row)</h2>
-<div class="train-frame" role="group" tabindex="0" aria-label="Confusion matrix"><table class="train-confusion"></table></div>
+<div class="train-frame" role="group" tabindex="0" aria-label="Confusion matrix">
+<table class="train-confusion"></table></div>
 </div>
-<div><h2 id="train-filters-title">First-layer filters</h2>
+<div class="train-wide"><h2 id="train-filters-title">First-layer filters</h2>
 <canvas class="train-filters" role="img" aria-labelledby="train-filters-title"></canvas>
 <p class="train-note">Weights for red, green and blue; mid grey is zero, and each filter has its own scale.</p></div>
-<div><h2 id="train-maps-title">Their maps of the photo</h2>
+<div class="train-wide"><h2 id="train-maps-title">Their maps of the photo</h2>
 <canvas class="train-maps" role="img" aria-labelledby="train-maps-title"></canvas>
-<p class="train-note">In the order of the filters: orange where a filter answers, blue where it does so negatively.</p></div>
+<p class="train-note">Each below its filter: orange where the filter answers, blue where it does so negatively.
+</p></div>
 </div>
 <div class="train-more-parts"><h2>Challenges</h2><ol class="train-challenges"></ol></div>
 <details class="train-more-parts"><summary>Train on your own pictures</summary>
-<p class="train-note">Name two to six classes and give at least five pictures of each, better thirty. Every fourth is held out.
-They stay in this page's memory and are sent nowhere; they are gone when you close it.</p>
+<p class="train-note">Name two to six classes and give at least five pictures of each, better thirty. Every fourth is
+held out. They stay in this page's memory and are sent nowhere; they are gone when you close it.</p>
 <div class="train-classes"></div>
 <p class="train-buttons"><button type="button" class="train-more">Another class</button>
 <button type="button" class="train-use">Use these pictures</button>
