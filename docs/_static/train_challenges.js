@@ -71,8 +71,8 @@ const trainChallenges = (() => {
       name: "rescue",
       asks: "Rescue a deep one: 15 convolutions or more that hardly learn, then the same with shortcuts, 20 points better "
         + "on held-out photos after as many photos (1,500 at least).",
-      hint: "Switch on the comparison, give both three stages with three or four pairs, and B the shortcuts. If both learn, "
-        + "go deeper.",
+      hint: "Three stages, three pairs after each, Adam at 0.003, and no batch norm, as that is a rescue of its own. "
+        + "Switch on the comparison and give B the shortcuts.",
       met: (runs) => pair(runs, rescued),
       why: "On its way back through many layers the gradient is multiplied by each of them, and little of use arrives. A "
         + "shortcut passes it on as it is, so the first layers learn from the first step on.",

@@ -119,6 +119,7 @@
   function take(photos) {
     data = photos;
     [held, given] = [0, null];
+    for (const lane of lanes) lane.seen = null;
     toAll({ act: "data", data });
     look();
   }
@@ -293,7 +294,7 @@
   }
 
   function showNumbers() {
-    const rows = lanes.filter(({ seen, run }) => seen && run).map(({ name, seen, run }) => {
+    const rows = lanes.filter(({ seen, run }) => seen && run?.points.length).map(({ name, seen, run }) => {
       const point = run.points.at(-1);
       const perEpoch = seen.steps / run.settings.epochs;
       const loss = run.losses.length ? run.losses.at(-1).toFixed(2) : "–";

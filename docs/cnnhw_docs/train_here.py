@@ -95,7 +95,8 @@ still says what there is to see, and what comes of it.</p></noscript>
 <div class="train-columns">
 <div class="train-knobs" role="group" aria-label="Settings"></div>
 <div class="train-charts">
-<div class="train-frame"><table class="train-numbers"><thead><tr><th scope="col">Net</th><th scope="col">Epoch</th>
+<div class="train-frame" role="group" tabindex="0" aria-label="Numbers"><table class="train-numbers"><thead><tr>
+<th scope="col">Net</th><th scope="col">Epoch</th>
 <th scope="col">Photos a second</th><th scope="col">Loss</th><th scope="col">Accuracy, training</th>
 <th scope="col">Accuracy, held out</th></tr></thead><tbody></tbody></table></div>
 <div><h2 id="train-loss-title">Loss</h2>
