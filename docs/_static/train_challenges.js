@@ -31,7 +31,7 @@ const trainChallenges = (() => {
     const deep = stages * (1 + 2 * blocks) >= 15;
     if (!deep || shortcuts || differences(plain, short).join() !== "shortcuts") return false;
     const seen = Math.min(last(plain).seen, last(short).seen);
-    return seen >= 1500 && after(short, seen).heldAccuracy - after(plain, seen).heldAccuracy >= 0.2;
+    return seen >= 1000 && after(short, seen).heldAccuracy - after(plain, seen).heldAccuracy >= 0.2;
   }
 
   /** Whether the second run has the network of the first, which overfits, and names more photos that it never saw. */
@@ -70,9 +70,9 @@ const trainChallenges = (() => {
     {
       name: "rescue",
       asks: "Rescue a deep one: 15 convolutions or more that hardly learn, then the same with shortcuts, 20 points better "
-        + "on held-out photos after as many photos (1,500 at least).",
-      hint: "Three stages, three pairs after each, Adam at 0.003, and no batch norm, as that is a rescue of its own. "
-        + "Switch on the comparison and give B the shortcuts.",
+        + "on held-out photos after as many photos (1,000 at least).",
+      hint: "Three stages with two pairs after each; no batch norm, as it is a rescue of its own; Adam at a steady 0.003; "
+        + "batches of 8, for more steps. Switch on the comparison and give B the shortcuts.",
       met: (runs) => pair(runs, rescued),
       why: "On its way back through many layers the gradient is multiplied by each of them, and little of use arrives. A "
         + "shortcut passes it on as it is, so the first layers learn from the first step on.",

@@ -61,7 +61,7 @@
     ["mirror", "Mirror them at random", true, true],
     ["shift", "Shift at random, up to", [0, 1, 2, 4], 0],
   ];
-  const WORDS = { constant: "steady", cycle: "up, down", sgd: "SGD", adam: "Adam" };
+  const WORDS = { constant: "steady", sgd: "SGD", adam: "Adam" };
 
   // ---- lanes: A, and B in a comparison ------------------------------------------------------------------------------
 
@@ -314,6 +314,7 @@
     const [side, gap, rows] = [SIDE, 3, Math.ceil(many / columns)];
     canvas.width = columns * (side + gap) - gap;
     canvas.height = rows * (side + gap) - gap;
+    canvas.style.maxWidth = `${6 * columns}rem`;
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
     for (let tile = 0; tile < many; tile++) {
