@@ -2,7 +2,8 @@
 "use strict";
 
 /**
- * @typedef {{settings: Settings, classes: number, losses: number[], points: Point[], state: string}} Run as the page knows it
+ * A run as the page knows it.
+ * @typedef {{settings: Settings, classes: number, losses: number[], points: Point[], state: string}} Run
  * @typedef {{name: string, asks: string, hint: string, met: (runs: Run[]) => boolean, why: string}} Challenge
  */
 
@@ -10,14 +11,16 @@ const trainChallenges = (() => {
   const last = (run) => run.points.at(-1);
 
   /** Whether a run names its training photos and not those held out. */
-  const overfit = ({ points }) => points.some(({ accuracy, heldAccuracy }) => accuracy > 0.95 && accuracy - heldAccuracy >= 0.2);
+  const overfit = ({ points }) =>
+    points.some(({ accuracy, heldAccuracy }) => accuracy > 0.95 && accuracy - heldAccuracy >= 0.2);
 
   /** Whether the loss of a batch was three times that of a guess, or no number any more. */
   const diverged = ({ losses, classes, state }) =>
     state === "diverged" || losses.some((loss) => loss > 3 * Math.log(classes));
 
   /** Names of the settings in which two runs differ. */
-  const differences = (one, other) => Object.keys(one.settings).filter((name) => one.settings[name] !== other.settings[name]);
+  const differences = (one, other) =>
+    Object.keys(one.settings).filter((name) => one.settings[name] !== other.settings[name]);
 
   /** Whether two of the runs, in this order, meet a condition. */
   const pair = (runs, condition) => runs.some((one) => runs.some((other) => one !== other && condition(one, other)));
@@ -62,7 +65,8 @@ const trainChallenges = (() => {
     {
       name: "diverge",
       asks: "Make it diverge: a training loss three times that of a guess.",
-      hint: "Each step goes downhill by the learning rate. What if it is longer than the valley is wide? Batch norm hides it.",
+      hint: "Each step goes downhill by the learning rate. What if it is longer than the valley is wide? "
+        + "Batch norm hides it.",
       met: (runs) => runs.some(diverged),
       why: "The steps were too long: each overshot the valley and ended where the slope is steeper, so the next was longer "
         + "still. A network whose ReLUs all died on the way gives the same answer for every photo afterwards.",

@@ -1,4 +1,4 @@
-/* The training of "Train it here": batches, augmentation, rates, steps, evaluation. It is the loop of the package in small.
+/* The training of "Train it here": batches, augmentation, rates, steps, evaluation: the package's loop in small.
 
    A function of its own, as the engine is, so that a page can hand it to a worker. */
 "use strict";
@@ -98,13 +98,15 @@ function trainLoop(engine, net) {
     const steps = perEpoch * epochs;
     const every = Math.ceil(400 / batch); // an evaluation costs as much as a hundred photos trained on
     const kept = [];
-    const learnt = program.steps.flatMap(({ op, weights = [] }) => (op === "batch_norm" ? weights.slice(2) : []));
-    const frozen = new Set(learnt); // mean and variance of batch norm are kept, not learnt
+    const moments = program.steps.flatMap(({ op, weights }) => (op === "batch_norm" ? weights.slice(2) : []));
+    const frozen = new Set(moments); // mean and variance of batch norm are kept, not learnt
     const between = (most) => Math.floor(roll() * (2 * most + 1)) - most;
     const change = () => ({ mirror: mirror && roll() < 0.5, right: between(shift), down: between(shift) });
-    /** @type {{settings: Settings, program: Program, steps: number, step: number, seen: number, perEpoch: number,
-     *   losses: number[], points: Point[], confusion: number[][], state: string}} */
-    const run = { settings, program, steps, step: 0, seen: 0, perEpoch, losses: [], points: [], confusion: [], state: "ready" };
+    /** @type {{settings: Settings, program: Program, steps: number, step: number, seen: number, losses: number[],
+     *   points: Point[], confusion: number[][], state: string}} */
+    const run = {
+      settings, program, steps, step: 0, seen: 0, losses: [], points: [], confusion: [], state: "ready",
+    };
     let order = [];
     look();
 

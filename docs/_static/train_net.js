@@ -65,13 +65,14 @@ function trainNet() {
       const pad = (kernel - 1) / 2;
       add({ op: "convolution", name, weights: own, stride: [1, 1], padding: [pad, pad], groups: 1 });
       channels = out;
-      if (pool) add({ op: "max_pool", kernel: [2, 2], stride: [2, 2], padding: [0, 0] }); // first, as what follows is then cheaper
+      // before batch norm, which is cheaper on the small map
+      if (pool) add({ op: "max_pool", kernel: [2, 2], stride: [2, 2], padding: [0, 0] });
       if (!norm) return;
       const numbers = [zero ? 0 : 1, 0, 0, 1].map((value) => keep([out], () => value)); // gamma, beta, mean, variance
       add({ op: "batch_norm", weights: numbers, eps: 1e-5, momentum: 0.2 });
     }
 
-    /** Two convolutions. With shortcuts they give zeros at first, so that a block begins by passing on what enters it. */
+    /** Two convolutions. With shortcuts they give zeros at first: a block begins by passing on what enters it. */
     function block(name) {
       const entered = last;
       convolution(`${name} a`, channels);

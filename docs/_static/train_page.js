@@ -105,7 +105,8 @@
     playing = false;
     for (const lane of lanes) {
       const number = ++begun;
-      lane.run = { number, settings: settings(lane), classes: data.classes.length, losses: [], points: [], state: "ready" };
+      const classes = data.classes.length;
+      lane.run = { number, settings: settings(lane), classes, losses: [], points: [], state: "ready" };
       runs = [...runs, lane.run].slice(-40);
       lane.worker.postMessage({ act: "begin", number, settings: lane.run.settings });
     }
@@ -118,7 +119,7 @@
   /** Take photos to train on: the scenes, or the reader's. */
   function take(photos) {
     data = photos;
-    [held, given] = [0, null];
+    [held, given, runs] = [0, null, []]; // runs on other photos cannot be compared
     for (const lane of lanes) lane.seen = null;
     toAll({ act: "data", data });
     look();
@@ -235,17 +236,7 @@
   function show() {
     showButtons();
     showNumbers();
-    const lines = lanes.filter(({ run }) => run);
-    const end = Math.max(1, ...lines.map(({ run }) => run.settings.epochs * Math.min(run.settings.photos, data.training.labels.length)));
-    const guess = data ? Math.log(data.classes.length) : 0;
-    chart(find(".train-loss"), {
-      end, top: Math.max(2, ...lines.map(({ run }) => Math.min(6, Math.max(0, ...smooth(run).map(([, y]) => y), ...kept(run, "heldLoss").map(([, y]) => y))))),
-      level: guess, lines: lines.flatMap(({ name, run }) => [[`${name} training`, smooth(run)], [`${name} held`, kept(run, "heldLoss")]]),
-    });
-    chart(find(".train-accuracy"), {
-      end, top: 1, level: data ? 1 / data.classes.length : 0, format: percent,
-      lines: lines.flatMap(({ name, run }) => [[`${name} training`, kept(run, "accuracy")], [`${name} held`, kept(run, "heldAccuracy")]]),
-    });
+    showCurves(lanes.filter(({ run }) => run));
     const lane = lanes[looked] ?? lanes[0];
     find(".train-inside").hidden = !lane.seen;
     if (!lane.seen) return;
@@ -254,11 +245,29 @@
     showConfusion(lane.seen);
   }
 
-  const kept = (run, name) => run.points.map((point) => [point.seen, point[name]]).filter(([, y]) => Number.isFinite(y));
+  /** How many photos a run trains on. */
+  const used = ({ settings: { photos } }) => Math.min(photos, data.training.labels.length);
+
+  /** @param {Lane[]} shown */
+  function showCurves(shown) {
+    const pair = ({ name, run }, training, heldOut) => [[`${name} training`, training(run)], [`${name} held`, kept(run, heldOut)]];
+    const losses = shown.flatMap((lane) => pair(lane, smooth, "heldLoss"));
+    const accuracies = shown.flatMap((lane) => pair(lane, (run) => kept(run, "accuracy"), "heldAccuracy"));
+    const highest = losses.flatMap(([, points]) => points.map(([, y]) => y)).reduce((a, b) => Math.max(a, b), 2);
+    const end = Math.max(1, ...shown.map(({ run }) => run.settings.epochs * used(run)));
+    const classes = data ? data.classes.length : 1;
+    chart(find(".train-loss"), { end, top: Math.min(6, highest), level: Math.log(classes), lines: losses });
+    chart(find(".train-accuracy"), { end, top: 1, level: data ? 1 / classes : 0, lines: accuracies, format: percent });
+  }
+
+  /** What evaluations found, over photos seen. */
+  const kept = (run, name) =>
+    run.points.map((point) => [point.seen, point[name]]).filter(([, y]) => Number.isFinite(y));
 
   /** The loss of the batches, as a mean over ten steps. */
-  function smooth({ losses, settings: { batch, photos } }) {
-    const perStep = Math.min(photos, data.training.labels.length) / Math.ceil(Math.min(photos, data.training.labels.length) / batch);
+  function smooth(run) {
+    const { losses, settings: { batch } } = run;
+    const perStep = used(run) / Math.ceil(used(run) / batch);
     const every = Math.max(1, Math.ceil(losses.length / 200)); // no more points than there are pixels
     const points = [];
     for (let i = 0; i < losses.length; i += every) {
