@@ -6,36 +6,11 @@
   const figure = document.querySelector("figure.train");
   if (!figure || !window.Worker || !window.OffscreenCanvas) return; // what the page says without script stays
 
-  // ---- small helpers ----------------------------------------------------------------------------------------------
+  const { make, percent, length, chart, tiles } = trainDraw;
 
   /** @param {string} selector */
   const find = (selector) => figure.querySelector(selector);
 
-  /**
-   * @param {string} name of the element
-   * @param {Object} [properties]
-   * @param {(Node | string)[]} children
-   */
-  function make(name, properties = {}, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(properties)) {
-      if (key in made) made[key] = value;
-      else made.setAttribute(key, value);
-    }
-    made.append(...children);
-    return made;
-  }
-
-  /** An element of SVG. */
-  function draw(name, attributes, text = "") {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.textContent = text;
-    return made;
-  }
-
-  const percent = (share) => `${Math.round(100 * share)} %`;
-  const length = (share) => `${(100 * share).toFixed(1)}%`; // for the style
   const colour = (name) => getComputedStyle(figure).getPropertyValue(`--tr-${name}`).trim();
   const say = (text) => { find(".train-said").textContent = text; };
 
@@ -250,7 +225,8 @@
 
   /** @param {Lane[]} shown */
   function showCurves(shown) {
-    const pair = ({ name, run }, training, heldOut) => [[`${name} training`, training(run)], [`${name} held`, kept(run, heldOut)]];
+    const pair = ({ name, run }, training, heldOut) =>
+      [[`${name} training`, training(run)], [`${name} held`, kept(run, heldOut)]];
     const losses = shown.flatMap((lane) => pair(lane, smooth, "heldLoss"));
     const accuracies = shown.flatMap((lane) => pair(lane, (run) => kept(run, "accuracy"), "heldAccuracy"));
     const highest = losses.flatMap(([, points]) => points.map(([, y]) => y)).reduce((a, b) => Math.max(a, b), 2);
@@ -278,64 +254,22 @@
     return points;
   }
 
-  /** Draw lines over photos seen. What lies above the top is drawn there. */
-  function chart(svg, { end, top, level, lines, format = (value) => value.toFixed(1) }) {
-    const [width, height] = [svg.clientWidth || 320, 190];
-    const [left, right, above, below] = [44, 10, 8, 24];
-    const x = (seen) => left + ((width - left - right) * seen) / end;
-    const y = (value) => above + (height - above - below) * (1 - Math.min(value, top) / top);
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const parts = [0, 0.5, 1].flatMap((share) => [
-      draw("line", { x1: left, x2: width - right, y1: y(share * top), y2: y(share * top), class: "grid" }),
-      draw("text", { x: left - 6, y: y(share * top) + 4, "text-anchor": "end" }, format(share * top)),
-    ]);
-    if (level) {
-      parts.push(draw("line", { x1: left, x2: width - right, y1: y(level), y2: y(level), class: "guess" }));
-      parts.push(draw("text", { x: width - right, y: y(level) - 4, "text-anchor": "end", class: "quiet" }, "a guess"));
-    }
-    parts.push(draw("text", { x: left, y: height - 6 }, "0"));
-    parts.push(draw("text", { x: width - right, y: height - 6, "text-anchor": "end" }, `${Math.round(end).toLocaleString("en")} photos seen`));
-    for (const [name, points] of lines) {
-      const d = points.map(([seen, value], i) => `${i ? "L" : "M"}${x(seen).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-      if (d) parts.push(draw("path", { d, class: `line ${name}` }));
-    }
-    svg.replaceChildren(...parts);
-  }
-
   function showNumbers() {
     const rows = lanes.filter(({ seen, run }) => seen && run?.points.length).map(({ name, seen, run }) => {
       const point = run.points.at(-1);
       const perEpoch = seen.steps / run.settings.epochs;
       const loss = run.losses.length ? run.losses.at(-1).toFixed(2) : "–";
       const cells = [
-        `${(seen.step / perEpoch).toFixed(1)} of ${run.settings.epochs}`, seen.speed ? seen.speed.toFixed(0) : "–", loss,
-        percent(point.accuracy), percent(point.heldAccuracy),
+        `${(seen.step / perEpoch).toFixed(1)} of ${run.settings.epochs}`, seen.speed ? seen.speed.toFixed(0) : "–",
+        loss, percent(point.accuracy), percent(point.heldAccuracy),
       ];
-      return make("tr", {}, make("th", { scope: "row", className: `train-name-${name}` }, name), ...cells.map((text) => make("td", {}, text)));
+      const head = make("th", { scope: "row", className: `train-name-${name}` }, name);
+      return make("tr", {}, head, ...cells.map((text) => make("td", {}, text)));
     });
     find(".train-numbers tbody").replaceChildren(...rows);
   }
 
   // ---- looking inside -------------------------------------------------------------------------------------------------
-
-  /** Draw tiles of 32 pixels a side, side by side; `pixel` gives the colour of a place. */
-  function tiles(canvas, many, columns, pixel) {
-    const [side, gap, rows] = [SIDE, 3, Math.ceil(many / columns)];
-    canvas.width = columns * (side + gap) - gap;
-    canvas.height = rows * (side + gap) - gap;
-    canvas.style.maxWidth = `${6 * columns}rem`;
-    const context = canvas.getContext("2d");
-    const image = context.createImageData(canvas.width, canvas.height);
-    for (let tile = 0; tile < many; tile++) {
-      const [top, left] = [Math.floor(tile / columns) * (side + gap), (tile % columns) * (side + gap)];
-      for (let row = 0; row < side; row++) {
-        for (let column = 0; column < side; column++) {
-          image.data.set([...pixel(tile, row, column), 255], 4 * ((top + row) * canvas.width + left + column));
-        }
-      }
-    }
-    context.putImageData(image, 0, 0);
-  }
 
   const parsed = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
@@ -359,7 +293,10 @@
   }
 
   function paintPhoto(photo) {
-    tiles(find(".train-photo"), 1, 1, (_, row, column) => photo.subarray(3 * (row * SIDE + column), 3 * (row * SIDE + column) + 3));
+    tiles(find(".train-photo"), 1, 1, (_, row, column) => {
+      const from = 3 * (row * SIDE + column);
+      return photo.subarray(from, from + 3);
+    });
   }
 
   function showChances({ chances }) {
@@ -369,7 +306,8 @@
       const share = Number.isFinite(chance) ? chance : 0;
       const bar = make("span", { className: "train-bar" });
       bar.style.setProperty("--share", length(share));
-      return make("li", { className: k === truth ? "train-truth" : "" }, make("span", {}, data.classes[k]), bar, make("span", {}, percent(share)));
+      const [name, said] = [data.classes[k], percent(share)].map((text) => make("span", {}, text));
+      return make("li", { className: k === truth ? "train-truth" : "" }, name, bar, said);
     }));
   }
 
@@ -403,12 +341,14 @@
   }
 
   function buildChallenges() {
-    find(".train-challenges").append(...trainChallenges.map(({ name, asks, hint }) => make("li", { "data-challenge": name },
-      make("p", {}, asks), make("details", {}, make("summary", {}, "Hint"), make("p", {}, hint)),
-      make("p", { className: "train-why", role: "status" }))));
+    find(".train-challenges").append(...trainChallenges.map(({ name, asks, hint }) => {
+      const help = make("details", {}, make("summary", {}, "Hint"), make("p", {}, hint));
+      const why = make("p", { className: "train-why", role: "status" });
+      return make("li", { "data-challenge": name }, make("p", {}, asks), help, why);
+    }));
   }
 
-  // ---- the reader's own pictures -----------------------------------------------------------------------------------------
+  // ---- the reader's own pictures ------------------------------------------------------------------------------------
 
   const LEAST = 5, MOST = 6; // pictures a class, and classes
   /** @type {{name: HTMLInputElement, squares: Uint8Array[], row: HTMLElement}[]} kept in memory, and nowhere else */
@@ -416,12 +356,17 @@
 
   function addClass() {
     const number = own.length + 1;
-    const name = make("input", { type: "text", value: `class ${number}`, maxLength: 30, "aria-label": `Name of class ${number}` });
-    const files = make("input", { type: "file", multiple: true, accept: "image/*", "aria-label": `Pictures of class ${number}` });
-    const count = make("p", { className: "train-count", role: "status" }, `No pictures yet: choose some, or drop them here.`);
+    const called = `class ${number}`;
+    const name = make("input", { type: "text", value: called, maxLength: 30, "aria-label": `Name of ${called}` });
+    const files = make("input", { type: "file", multiple: true, accept: "image/*", "aria-label": `Pictures of ${called}` });
+    const none = "No pictures yet: choose some, or drop them here.";
+    const count = make("p", { className: "train-count", role: "status" }, none);
     const one = { name, squares: [], row: make("div", { className: "train-class" }, name, files, count) };
     own.push(one);
-    const read = (list) => list.length && lanes[0].worker.postMessage({ act: "read", files: [...list], about: { what: "class", number, many: list.length } });
+    const read = (list) => {
+      const about = { what: "class", number, many: list.length };
+      if (list.length) lanes[0].worker.postMessage({ act: "read", files: [...list], about });
+    };
     files.addEventListener("change", () => read(files.files));
     one.row.addEventListener("dragover", (event) => event.preventDefault());
     one.row.addEventListener("drop", (event) => {
@@ -458,10 +403,13 @@
         : "Give pictures of two classes at least.";
     }
     const parts = [[], []];
-    full.forEach(({ squares }, label) => squares.forEach((square, i) => parts[i % 4 === 3 ? 1 : 0].push({ square, label })));
+    full.forEach(({ squares }, label) => {
+      squares.forEach((square, i) => parts[i % 4 === 3 ? 1 : 0].push({ square, label }));
+    });
     const [training, heldOut] = parts.map(pack);
     take({ classes: full.map(({ name }, k) => name.value.trim() || `class ${k + 1}`), training, held: heldOut });
-    find(".train-own-said").textContent = `${training.labels.length} pictures to train on, ${heldOut.labels.length} held out.`;
+    const [many, rest] = [training, heldOut].map(({ labels }) => labels.length);
+    find(".train-own-said").textContent = `${many} pictures to train on, ${rest} held out.`;
     reset("Your pictures are ready: press Start.");
   }
 
@@ -487,7 +435,7 @@
     }
   }
 
-  // ---- set up -------------------------------------------------------------------------------------------------------------
+  // ---- set up -------------------------------------------------------------------------------------------------------
 
   function buildKnobs() {
     let group = null;
@@ -499,14 +447,14 @@
       }
       const row = make("div", { className: "train-knob" }, make("span", { id: `train-${name}` }, words));
       for (const lane of ["A", "B"]) {
-        const about = { id: `train-${name}-${lane}`, className: lane === "B" ? "train-b" : "", hidden: lane === "B" };
-        const said = lane === "B" ? { "aria-label": `${words}, B` } : { "aria-labelledby": `train-${name}` };
+        const extra = lane === "B" ? "train-b" : "";
+        const said = extra ? { "aria-label": `${words}, B` } : { "aria-labelledby": `train-${name}` };
         const knob = choices === true
           ? make("input", { type: "checkbox", checked: first, ...said })
-          : make("select", said, ...choices.map((choice) => make("option", { selected: choice === first }, WORDS[choice] ?? String(choice))));
-        knob.id = about.id;
-        const holder = make("label", { className: `train-hold ${about.className}`, hidden: about.hidden }, knob);
-        row.append(holder);
+          : make("select", said, ...choices.map((choice) =>
+            make("option", { selected: choice === first }, WORDS[choice] ?? String(choice))));
+        knob.id = `train-${name}-${lane}`;
+        row.append(make("label", { className: `train-hold ${extra}`, hidden: Boolean(extra) }, knob));
       }
       group.append(row);
     }
@@ -517,7 +465,7 @@
   addClass();
   addClass();
   find(".train-knobs").addEventListener("change", () => reset("Settings changed: the runs begin anew."));
-  find("#train-seed").addEventListener("change", () => reset("Another seed: other weights, and another order of the photos."));
+  find("#train-seed").addEventListener("change", () => reset("Another seed: other weights, another order of photos."));
   find(".train-start").addEventListener("click", () => (playing ? pause() : ready(start)));
   find(".train-step").addEventListener("click", () => ready(step));
   find(".train-reset").addEventListener("click", () => ready(() => reset()));

@@ -13,7 +13,7 @@ function trainWorker(engine, loop, tools, scope) {
   const say = (kind, more) => scope.postMessage({ kind, ...more });
 
   /** Three bytes of every four. */
-  const opaque = (pixels) => Uint8Array.from({ length: (pixels.length / 4) * 3 }, (_, i) => pixels[4 * Math.floor(i / 3) + (i % 3)]);
+  const opaque = (pixels) => pixels.filter((_, i) => i % 4 < 3);
 
   /** Unpack scenes: one picture a split, so many scenes across, each level divided by `levels`. */
   async function unpack({ classes, levels, across, splits }) {
@@ -53,7 +53,8 @@ function trainWorker(engine, loop, tools, scope) {
     const speed = clock.time ? (1000 * (seen - clock.seen)) / clock.time : 0;
     const [filters] = program.weights;
     const look = photo && lookAt(program);
-    say("report", { number, losses: losses.slice(told), confusion, points, state, step, steps, seen, speed, filters, ...look });
+    const fresh = losses.slice(told);
+    say("report", { number, losses: fresh, confusion, points, state, step, steps, seen, speed, filters, ...look });
     told = losses.length;
     reported = now;
   }

@@ -36,6 +36,7 @@ SCRIPTS = (
     "train_loop.js",
     "train_worker.js",
     "train_challenges.js",
+    "train_draw.js",
     "train_page.js",
 )
 
