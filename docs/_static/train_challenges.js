@@ -3,7 +3,7 @@
 
 /**
  * A run as the page knows it.
- * @typedef {{settings: Settings, classes: number, losses: number[], points: Point[], state: string}} Run
+ * @typedef {{number?: number, settings: Settings, classes: number, losses: number[], points: Point[], state: string}} Run
  * @typedef {{name: string, asks: string, hint: string, met: (runs: Run[]) => boolean, why: string}} Challenge
  */
 

@@ -6,6 +6,7 @@ const trainDraw = (() => {
    * @param {string} name of the element
    * @param {Object} [properties]
    * @param {(Node | string)[]} children
+   * @returns {any} the element
    */
   function make(name, properties = {}, ...children) {
     const made = document.createElement(name);

@@ -1,14 +1,18 @@
 /* "Train it here": the knobs, the curves and what the network sees. Training itself goes on in one worker a network. */
+/* global cnn, photoTools, trainChallenges, trainDraw, trainLoop, trainNet, trainWorker */
 "use strict";
 
 (() => {
   const SIDE = 32;
-  const figure = document.querySelector("figure.train");
+  const figure = /** @type {HTMLElement} */ (document.querySelector("figure.train"));
   if (!figure || !window.Worker || !window.OffscreenCanvas) return; // what the page says without script stays
 
   const { make, percent, length, chart, tiles } = trainDraw;
 
-  /** @param {string} selector */
+  /**
+   * @param {string} selector
+   * @returns {any} an element of whichever kind
+   */
   const find = (selector) => figure.querySelector(selector);
 
   const colour = (name) => getComputedStyle(figure).getPropertyValue(`--tr-${name}`).trim();
@@ -16,7 +20,10 @@
 
   // ---- knobs ------------------------------------------------------------------------------------------------------
 
-  /** Name of the setting, its words, its choices (true for yes or no), and the one to begin with. */
+  /**
+   * Name of the setting, its words, its choices (true for yes or no), and the one to begin with.
+   * @type {any[][]}
+   */
   const KNOBS = [
     ["The network"],
     ["stages", "Stages (each halves the maps)", [1, 2, 3, 4], 3],
@@ -57,7 +64,7 @@
     return lane;
   }
 
-  let lanes = [open("A")];
+  const lanes = [open("A")];
   let scenes = null, data = null; // the package's scenes, and what is trained on now
   /** @type {Run[]} of this visit, for the challenges */
   let runs = [];
@@ -66,7 +73,7 @@
   let given = null; // the reader's photo to try, instead of a held-out one
 
   function settings(lane) {
-    const chosen = { seed: Math.max(0, Math.floor(Number(find("#train-seed").value))) || 0 };
+    const chosen = /** @type {any} */ ({ seed: Math.max(0, Math.floor(Number(find("#train-seed").value))) || 0 });
     for (const [name, , choices] of KNOBS) {
       if (!choices) continue;
       const knob = find(`#train-${name}-${lane.name}`);
@@ -116,7 +123,7 @@
     waiting = then;
     if (asked++) return;
     const script = make("script", { src: figure.dataset.scenes });
-    script.onload = () => lanes[0].worker.postMessage({ act: "scenes", packed: window.trainScenes });
+    script.onload = () => lanes[0].worker.postMessage({ act: "scenes", packed: /** @type {any} */ (window).trainScenes });
     script.onerror = () => {
       asked = 0;
       script.remove();
@@ -201,7 +208,7 @@
     } else lanes.pop().worker.terminate();
     if (!on) looked = 0;
     figure.classList.toggle("train-both", on);
-    for (const one of figure.querySelectorAll(".train-b")) one.hidden = !on;
+    for (const one of figure.querySelectorAll(".train-b")) /** @type {HTMLElement} */ (one).hidden = !on;
     look();
     reset(on ? "B has a worker and settings of its own. Both begin from the same seed." : "One network again.");
   }
@@ -352,7 +359,7 @@
 
   const LEAST = 5, MOST = 6; // pictures a class, and classes
   /** @type {{name: HTMLInputElement, squares: Uint8Array[], row: HTMLElement}[]} kept in memory, and nowhere else */
-  let own = [];
+  const own = [];
 
   function addClass() {
     const number = own.length + 1;

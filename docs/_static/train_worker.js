@@ -40,7 +40,9 @@ function trainWorker(engine, loop, tools, scope) {
     for (const file of files) {
       try {
         squares.push(opaque(tools.resize(tools.crop(await tools.read(file)), SIDE)));
-      } catch {} // no picture, or none that this browser reads; the page counts what came back
+      } catch {
+        // no picture, or none that this browser reads: the page counts what came back
+      }
     }
     return squares;
   }
