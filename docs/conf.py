@@ -37,6 +37,7 @@ extensions = [
     "cnnhw_docs.live",
     "cnnhw_docs.cards",
     "cnnhw_docs.explorer",
+    "cnnhw_docs.train_here",
     "cnnhw_docs.tested",
     "cnnhw_docs.trained",
     "cnnhw_docs.exercises",
@@ -110,7 +111,7 @@ html_sidebars = {
     name: []
     for name in (
         "index", "bibliography", "changelog", "claims", "deprecations", "developer", "feature_explorer",
-        "getting_started", "glossary", "how_it_is_tested", "model_cards",
+        "getting_started", "glossary", "how_it_is_tested", "model_cards", "train_here",
     )
 }  # fmt: skip
 mathjax_path = "mathjax/tex-svg.js"

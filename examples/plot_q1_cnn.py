@@ -178,6 +178,9 @@ plt.show()
 # The report's curves and ours tell one story although the photos differ: the training accuracy goes to one, the
 # validation accuracy stays where it was after a few epochs, and the validation *loss* climbs, since a network that is
 # :term:`surer of itself than it should be <calibration>` pays dearly for the photos it still gets wrong.
+#
+# You can see this happen: on the page :doc:`Train it here </train_here>`, a small network learns in your browser, and its
+# knobs decide whether it overfits, diverges or learns.
 
 plots.curves(
     {"q1_deep": histories(13, "q1_deep", "q1_deep_30")},

@@ -29,7 +29,7 @@ WIDTHS = (360, 768, 1280)
 PAPER = 718  # CSS pixels between margins of 1 cm on A4
 LIMIT = 1_500_000  # bytes a page, without what all pages share
 # what all pages share: scripts, styles and fonts of the theme and its kind, and formulas
-SHARED = re.compile(r"_static/(mathjax/|vendor/|(?!generated/|.*explorer).*\.(js|css|woff2)$)|searchindex\.js$")
+SHARED = re.compile(r"_static/(mathjax/|vendor/|(?!generated/|.*explorer|train).*\.(js|css|woff2)$)|searchindex\.js$")
 
 pytestmark = [
     pytest.mark.browser,
@@ -61,6 +61,7 @@ SEARCHES = {
     "model cards": "model_cards",
     "claims": "claims",
     "feature explorer": "feature_explorer",
+    "overfit browser": "train_here",
 }
 
 SETTLE = """async () => {
