@@ -30,6 +30,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,7 @@ def make_folder(folder: Path, count: int) -> Path:
 
 def fork(work: Callable[[int], Any]) -> tuple[int, int]:
     """Do something in a child, which is given the end of a pipe to write to; return its id and the other end."""
+    resource_sharer.stop(timeout=10)  # of tests that hand tensors to other processes
     for thread in threading.enumerate():  # it could hold a lock that the child would wait for
         if thread is not threading.current_thread():
             thread.join(timeout=10)
