@@ -161,7 +161,7 @@ PRINT = """() => {
   }
   for (const e of document.querySelectorAll('details')) {
     const inside = [...e.children].filter(child => child.tagName !== 'SUMMARY');
-    if (!inside.every(seen)) found.push(`${e.textContent.trim().slice(0, 30)} stays closed`);
+    if (seen(e) && !inside.every(seen)) found.push(`${e.textContent.trim().slice(0, 30)} stays closed`);
   }
   for (const e of document.querySelectorAll('.bd-article img, .bd-article figure, .diagram svg, .bd-article tr')) {
     if (seen(e) && getComputedStyle(e).breakInside !== 'avoid') found.push(`${e.tagName} may be split`);

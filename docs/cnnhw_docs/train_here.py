@@ -101,9 +101,11 @@ still says what there is to see, and what comes of it.</p></noscript>
 <th scope="col">Photos a second</th><th scope="col">Loss</th><th scope="col">Accuracy, training</th>
 <th scope="col">Accuracy, held out</th></tr></thead><tbody></tbody></table></div>
 <div><h2 id="train-loss-title">Loss</h2>
-<svg class="train-loss" role="img" aria-labelledby="train-loss-title"></svg></div>
+<svg class="train-loss" role="img"
+ aria-label="Curves of the loss by photos seen, in training and on held-out scenes."></svg></div>
 <div><h2 id="train-accuracy-title">Accuracy</h2>
-<svg class="train-accuracy" role="img" aria-labelledby="train-accuracy-title"></svg></div>
+<svg class="train-accuracy" role="img"
+ aria-label="Curves of the accuracy by photos seen, in training and on held-out scenes."></svg></div>
 <p class="train-key">{_KEY}</p>
 </div>
 </div>

@@ -41,7 +41,9 @@ class Widget(SphinxDirective):
         box += nodes.paragraph("", title, classes=["widget-title"])
         box += self.parse_content_to_nodes()
         box += nodes.raw(
-            "", f'<div class="widget-place" data-widget="{name}" aria-label="{escape(title)}"></div>', format="html"
+            "",
+            f'<div class="widget-place" data-widget="{name}" role="group" aria-label="{escape(title)}"></div>',
+            format="html",
         )
         return [box]
 

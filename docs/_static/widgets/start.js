@@ -50,7 +50,6 @@
       if (!isIntersecting) continue;
       seen.unobserve(target);
       const place = /** @type {HTMLElement} */ (target);
-      place.setAttribute("role", "group");
       /** @type {any} */ (window).cnnhwWidgets[place.dataset.widget](place, tools);
       place.dataset.started = "";
     }
