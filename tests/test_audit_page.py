@@ -230,18 +230,6 @@ def test_nothing_found_no_page(tmp_path, monkeypatch, run):
 slow = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("audit page")]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def visit(made, browser):
     """Open the page from its folder; fail at the end if anything failed, or was asked of anybody."""

@@ -240,16 +240,6 @@ GIVE = """([event, files]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    options = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def visit(browser):
     """Open a page from its folder; in the end, nothing may have gone wrong and nothing been asked of anybody."""

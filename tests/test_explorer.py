@@ -329,16 +329,6 @@ def test_links_are_checked(target, wrong):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", *camera])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def server(site):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -189,18 +188,6 @@ def test_only_marks_that_show_a_finding_may_be_covered(site):
 
 
 # in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

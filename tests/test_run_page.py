@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -301,18 +300,6 @@ AXE = """async () => {
 }"""
 FOCUSED = "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
 REACHED = "[...document.querySelectorAll('[tabindex], summary')].filter(e => e.checkVisibility()).length"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.mark.slow

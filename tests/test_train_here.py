@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +117,6 @@ def test_the_prose_counts_what_is_loaded():
 def in_browser(test):
     """Mark a test that needs Chromium."""
     return pytest.mark.slow(pytest.mark.browser(pytest.mark.timeout(600)(test)))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if shutil.which("chromium") is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -85,13 +85,6 @@ def site(tmp_path_factory):
     return folder / "html" / "index.html"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-
-
 @pytest.fixture
 def page(browser, site, request):
     settings = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
