@@ -21,11 +21,13 @@ __all__ = ["Code", "fingerprint"]
 
 _PACKAGE = "cnnhw"
 # what decides nothing that is measured (files, messages, a finished run's report), or only looks a name up: what is
-# found there is a root of its own
+# found there is a root of its own; which files could be read, the photos' own fingerprint tells
 _ENDS = (
     "cnnhw.errors",
     "cnnhw.files",
     "cnnhw.data.cache",
+    "cnnhw.data.decode.FORMATS",
+    "cnnhw.data.decode._reason",
     "cnnhw.data.subsets._PROTOCOLS",
     "cnnhw.models.registry.builder",
     "cnnhw.training.checkpoint",
