@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from cnnhw.data.decode import decode
-from cnnhw.errors import DataError
+from cnnhw import data
+from cnnhw.data.decode import FORMATS, decode
+from cnnhw.errors import DataError, SkippedPhotosWarning
 
 SIDE = 16
 RAMP = np.linspace(0, 1, SIDE * SIDE).reshape(SIDE, SIDE)
@@ -132,7 +133,8 @@ def test_bits_of_png():
         (tiff(np.full((SIDE, SIDE), np.nan, "f4"), bits=32, sign=3), "floating-point pixels from nan"),
         (tiff(scaled(0, 10**6, "i4"), bits=32, sign=2), "more than 16 bits, whose range .* is missing"),
         (tiff(scaled(0, 1, "f8"), bits=64, sign=3), r"TIFF file of a kind that cannot be read \(BitsPerSample 64, "),
-        (b"\0\0\0 ftypheic" + bytes(90), "HEIC, AVIF or a film.*convert it to JPEG"),
+        (b"\0\0\0 ftypheic" + bytes(90), "a HEIC file that is damaged"),
+        (b"\0\0\0 ftypqt  " + bytes(90), "a film.*convert it to JPEG"),
         (b"\xff\xd8\xff\xe0nothing more", "damaged"),
         (b"BM not really", "not a photo in a known format"),
         (b"II*\0" + bytes(3), "damaged: its list of tags"),
@@ -189,3 +191,38 @@ def test_damaged_files_give_data_errors_alone():
                 for data in (bytes(copy), whole[:at]):
                     with contextlib.suppress(DataError):
                         assert decode(data, SIDE).shape == (SIDE, SIDE, 3)
+
+
+def telephone(kind: str, hue: int) -> bytes:
+    """Return a portrait as telephones save it: on its side, with a note that says so."""
+    across, down = np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 255, 32))
+    image = Image.fromarray(np.stack([across, down, np.full_like(down, hue)], 2).astype(np.uint8))
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned to the right
+    file = io.BytesIO()
+    image.save(file, kind, quality=95, exif=exif)
+    return file.getvalue()
+
+
+def test_heic_photos_are_read_upright():
+    heic, jpeg = (decode(telephone(kind, 90), SIDE).astype(int) for kind in ("HEIF", "JPEG"))
+    assert abs(heic - jpeg).mean() < 3
+    assert heic[0, 0, 1] > heic[0, -1, 1] + 100  # green rose downwards, before the photo was turned
+
+
+def test_heic_photos_are_left_out_without_the_extra_and_read_after_it_is_installed(tmp_path, monkeypatch):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        for row in range(8):
+            (tmp_path / name / f"{row}.jpg").write_bytes(telephone("JPEG", 10 * row + (name == "dogs")))
+    (tmp_path / "cats" / "IMG_9.HEIC").write_bytes(telephone("HEIF", 200))
+    with monkeypatch.context() as without:
+        without.setattr("cnnhw.data.pixels.HEIF", ())
+        without.setattr("cnnhw.data.decode.FORMATS", tuple(kind for kind in FORMATS if kind != "HEIF"))
+        with pytest.warns(SkippedPhotosWarning) as told:
+            data.load(tmp_path, size=SIDE, progress=False)
+    (line,) = [str(one.message) for one in told if one.category is SkippedPhotosWarning]
+    assert line.endswith('1 left out: cats/IMG_9.HEIC (a HEIC file, which `pip install "cnnhw[heic]"` makes readable)')
+    photos = data.load(tmp_path, size=SIDE, progress=False)
+    assert not photos.skipped
+    assert "cats/IMG_9.HEIC" in [name for split in photos.splits for name in split.names]

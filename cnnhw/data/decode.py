@@ -27,7 +27,7 @@ __all__ = ["FORMATS", "decode", "decode_all", "read_photo"]
 VERSION = 2
 """Part of the key of stored photos: to be raised when `decode` gives other pixels."""
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *pixels.HEIF)
 PIXEL_LIMIT = 100_000_000
 
 

@@ -16,12 +16,21 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from cnnhw.errors import DataError
 
+try:
+    import pillow_heif
+except ImportError:  # an extra
+    HEIF: tuple[str, ...] = ()
+else:
+    pillow_heif.register_heif_opener(thumbnails=False)
+    HEIF = ("HEIF",)
+
 __all__ = []
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
 _BITS, _PHOTOMETRIC, _MOST, _SIGN, _LOW, _HIGH = 258, 262, 281, 339, 340, 341  # tags of TIFF
 _SIGNED = 2
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # what such files begin with, after a length and "ftyp"
 _STARTS = {_PNG: "PNG", _TIFF[0]: "TIFF", _TIFF[1]: "TIFF", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"}
 
 
@@ -131,8 +140,12 @@ def tiff_black_is_zero(data: bytes) -> bytes | None:
 
 def unidentified(data: bytes) -> str:
     """Return why a file that Pillow cannot identify cannot be read; "" if it is not known."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        return (
+            "a HEIC file that is damaged" if HEIF else 'a HEIC file, which `pip install "cnnhw[heic]"` makes readable'
+        )
     if data[4:8] == b"ftyp":
-        return "in a format that cannot be read (HEIC, AVIF or a film): convert it to JPEG"
+        return "in a format that cannot be read (AVIF or a film): convert it to JPEG"
     found = next((name for start, name in _STARTS.items() if data.startswith(start)), "")
     if found == "TIFF":
         try:

@@ -6,8 +6,8 @@ loop with a network of timm, and cnnhw, for 2 and for 5 minutes each, on flowers
 so, on processors that have nothing else to do. Peers that are not installed are left out: ``pip install fastai
 ultralytics timm keras tensorflow``.
 
-All get the same training, validation and test photos, as folders, and their own usual settings. A first epoch that is
-thrown away says how many fit the time; it is charged to nobody. Ultralytics and cnnhw keep to a time by themselves.
+All get the same training, validation and test photos, as folders, and their own usual settings. An epoch or two that
+are thrown away say how many fit the time, and are charged to nobody. Ultralytics and cnnhw keep to a time themselves.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def fit_fastai(folder: Path, seconds: float, size: int, seed: int) -> dict[str, 
     set_seed(seed, reproducible=True)
     photos = ImageDataLoaders.from_folder(
         folder, train="train", valid="val", item_tfms=Resize(size, method=ResizeMethod.Squish),
-        batch_tfms=aug_transforms(), bs=BATCH, num_workers=0, seed=seed,
+        batch_tfms=aug_transforms(), bs=BATCH, seed=seed,
     )  # fmt: skip
 
     def learner() -> Any:
@@ -162,10 +162,10 @@ def fit_ultralytics(folder: Path, seconds: float, size: int, seed: int) -> dict[
     start = time.perf_counter()
     model.train(
         data=str(folder), imgsz=size, batch=BATCH, time=seconds / 3600, epochs=100, pretrained=False, device="cpu",
-        workers=0, seed=seed, plots=False, verbose=False, val=False, project=str(folder.parent / "yolo"), exist_ok=True,
+        seed=seed, plots=False, verbose=False, val=False, project=str(folder.parent / "yolo"), exist_ok=True,
     )  # fmt: skip
     took = time.perf_counter() - start
-    found = model.val(data=str(folder), split="test", imgsz=size, device="cpu", workers=0, plots=False, verbose=False)
+    found = model.val(data=str(folder), split="test", imgsz=size, device="cpu", plots=False, verbose=False)
     epochs = len((Path(model.trainer.save_dir) / "results.csv").read_text().splitlines()) - 1
     return {"accuracy": float(found.top1), "seconds": took, "epochs": epochs, "version": ultralytics.__version__}
 
@@ -187,13 +187,19 @@ def fit_cnnhw(folder: Path, seconds: float, size: int, seed: int) -> dict[str, A
 
 def _in_time(make: Callable[[], Any], fit: Callable[[Any, int], None], seconds: float) -> tuple[int, float, Any]:
     """Return how many epochs fit the time, what they took, and the model that was trained for them."""
-    start = time.perf_counter()
-    fit(make(), 1)
-    epochs = max(1, int(seconds / (time.perf_counter() - start)))
+    epoch = _seconds(fit, make(), 1)
+    if epoch < seconds / 10:  # the first one prepares things
+        epoch = _seconds(fit, make(), 1)
+    epochs = max(1, round(seconds / epoch))
     model = make()
+    return epochs, _seconds(fit, model, epochs), model
+
+
+def _seconds(fit: Callable[[Any, int], None], model: Any, epochs: int) -> float:
+    """Train; return the time."""
     start = time.perf_counter()
     fit(model, epochs)
-    return epochs, time.perf_counter() - start, model
+    return time.perf_counter() - start
 
 
 PEERS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
