@@ -200,7 +200,7 @@ def telephone(kind: str, hue: int) -> bytes:
     exif = Image.Exif()
     exif[274] = 6  # to be turned to the right
     file = io.BytesIO()
-    image.save(file, kind, quality=95, exif=exif)
+    image.save(file, kind, quality=95, exif=exif.tobytes())
     return file.getvalue()
 
 
