@@ -152,7 +152,10 @@ _LENGTH_SCENES = Study(
 _SPANS = {"span0": 0, "span1": 1, "span2": 2, "span6": 6}
 _LEVELS = (33, 45)  # at which a network of this kind reaches some 80 and 60 %
 # The rates are what `cnnhw study tune` chose.
-_TUNED = dict.fromkeys((*_SPANS, *(f"{level}_span{span}" for level in _LEVELS for span in (2, 6))), 0.002)
+_TUNED = {
+    "span0": 4e-3, "span1": 2e-3, "span2": 2e-3, "span6": 4e-3,
+    "33_span2": 16e-3, "33_span6": 16e-3, "45_span2": 8e-3, "45_span6": 16e-3,
+}  # fmt: skip
 
 _SPAN = Study(
     name="i_span",

@@ -75,8 +75,8 @@ _LARGE = replace(base.RECIPE, shift=4)  # of 64 pixels
 
 # The rates are what `cnnhw study tune` chose.
 _RATES = {
-    "d20_residual": 2e-3, "d20_plain": 2e-3, "d8_residual": 2e-3, "d8_plain": 2e-3,
-    "d20_residual_no_norm": 2e-3, "d20_plain_no_norm": 2e-3, "residual": 2e-3, "plain": 2e-3,
+    "d20_residual": 4e-3, "d20_plain": 2e-3, "d8_residual": 4e-3, "d8_plain": 4e-3,
+    "d20_residual_no_norm": 1e-3, "d20_plain_no_norm": 1e-3, "residual": 1e-3, "plain": 1e-3,
 }  # fmt: skip
 
 _DEPTH = Study(

@@ -155,7 +155,8 @@ def export(weights: Path, out: Path, crop: bool) -> None:
     installed, and no photo leaves the reader's device. Otherwise it is an ONNX file, which needs
     `pip install "cnnhw[onnx]"`.
 
-    It is compared with the original on random photos before it is written. WEIGHTS is as for predict.
+    It is compared with the original on random photos before it is written. WEIGHTS is as for predict: a run, a file of
+    weights, or the name of a network that comes with the package, such as fast.
     """
     outputs.check_file(out)
     kinds = {".onnx": _to_onnx, ".html": _to_html}

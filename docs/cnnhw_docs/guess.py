@@ -1,7 +1,7 @@
 """Guess the verdict: what ``docs/_static/guess.js`` needs to ask readers what they expect.
 
-A question that has or will have a finding carries a place for its choices, and a chapter offers to guess before its
-short answer. Without the script, and before a reader has switched it on, pages are as they would be without all this.
+A question that has or will have a finding carries a place for its choices, and a chapter of which anything has been run
+offers to guess before its short answer. Without the script, and before a reader has switched it on, pages are as they would be without all this.
 """
 
 from __future__ import annotations
@@ -60,14 +60,15 @@ def board(found: Sequence[Said]) -> list[nodes.Node]:
         '<p class="guess-score"></p><p>Guesses are kept in this browser and sent nowhere. '
         '<button type="button" class="guess-forget">Forget them</button></p>'
     )
-    return [offer((), score)] if any(one.decides for one in found) else []
+    return [offer((), score)] if any(one.decides and one.finding != NOT_RUN for one in found) else []
 
 
 def of_chapter(docname: str) -> list[Said]:
-    """Return the questions of a chapter that may be guessed, by the name of its page: the primary one first."""
+    """Return the questions of a page's chapter that may be guessed, the primary one first; none before any was run."""
     asked = [one for one in said().values() if one.decides] if "/plot_" in docname else []
     pages = {chapter: f"auto_examples/{order.page(chapter)}" for chapter in {one.chapter for one in asked}}
-    return sorted((one for one in asked if pages[one.chapter] == docname), key=lambda one: one.role)
+    own = sorted((one for one in asked if pages[one.chapter] == docname), key=lambda one: one.role)
+    return own if any(one.finding != NOT_RUN for one in own) else []
 
 
 def offer_to_guess(app: Sphinx, doctree: nodes.document) -> None:

@@ -124,7 +124,7 @@ def fit_keras(folder: Path, seconds: float, size: int, seed: int) -> dict[str, A
             folder / part, image_size=(size, size), batch_size=BATCH, shuffle=part == "train", seed=seed, verbose=False
         ).cache()
 
-    train, test = read("train"), read("test")
+    train, test = read("train").shuffle(1000).prefetch(2), read("test")
     classes = len([one for one in (folder / "train").iterdir() if one.is_dir()])
 
     def network() -> Any:
