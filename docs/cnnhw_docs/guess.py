@@ -1,7 +1,8 @@
 """Guess the verdict: what ``docs/_static/guess.js`` needs to ask readers what they expect.
 
-A question that has or will have a finding carries a place for its choices, and a chapter of which anything has been run
-offers to guess before its short answer. Without the script, and before a reader has switched it on, pages are as they would be without all this.
+A question that has or will have a finding carries a place for its choices. A chapter offers to guess before its short
+answer, once anything of it has been run. Without the script, and before a reader has switched it on, pages are as they
+would be without all this.
 """
 
 from __future__ import annotations
