@@ -175,6 +175,16 @@ def test_a_chapter_offers_its_questions_before_its_short_answer(site):
         assert (site / f"{name}.html").read_text(encoding="utf-8").count("guess-offer") == count
 
 
+def test_nothing_is_offered_before_any_question_was_run(monkeypatch):
+    said = [verdicts.of_answer(one) for one in ANSWERS]
+    run = [one for one in said if one.id in ("q2-deep", "q3-training")]
+    monkeypatch.setattr(guess, "said", lambda: {one.id: one for one in run})
+    assert [one.id for one in guess.of_chapter(Q2)] == ["q2-deep"]
+    assert guess.of_chapter(Q3) == []  # its only question is not run
+    assert guess.board(run)
+    assert guess.board([one for one in run if one.id == "q3-training"]) == []
+
+
 def test_a_page_that_tells_findings_of_others_has_the_switch_too(site):
     html = (site / "index.html").read_text(encoding="utf-8")
     assert html.index("<h1>T") < html.index('class="guess-offer guess-quiet"') < html.index("data-said=")

@@ -30,7 +30,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
 _BITS, _PHOTOMETRIC, _MOST, _SIGN, _LOW, _HIGH = 258, 262, 281, 339, 340, 341  # tags of TIFF
 _SIGNED = 2
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # what such files begin with, after a length and "ftyp"
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1")  # what follows a length and "ftyp"
 _STARTS = {_PNG: "PNG", _TIFF[0]: "TIFF", _TIFF[1]: "TIFF", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"}
 
 
