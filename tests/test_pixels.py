@@ -219,6 +219,7 @@ def test_heic_photos_are_left_out_without_the_extra_and_read_after_it_is_install
     with monkeypatch.context() as without:
         without.setattr("cnnhw.data.pixels.HEIF", ())
         without.setattr("cnnhw.data.decode.FORMATS", tuple(kind for kind in FORMATS if kind != "HEIF"))
+        without.setattr("cnnhw.data.decode.VERSION", "2")
         with pytest.warns(SkippedPhotosWarning) as told:
             data.load(tmp_path, size=SIDE, progress=False)
     (line,) = [str(one.message) for one in told if one.category is SkippedPhotosWarning]

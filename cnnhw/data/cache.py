@@ -32,7 +32,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnhw.data import pixels
 from cnnhw.errors import DataError, StorageError
 from cnnhw.files import cache_folder, explained, replacing, temporary_for, write_json
 
@@ -114,8 +113,8 @@ def folder() -> Path:
 
 
 def key(*parts: Any) -> str:
-    """Return the name of an entry, from all that its photos depend on: source, size, version, and what is installed."""
-    text = json.dumps([*parts, *pixels.HEIF], sort_keys=True)
+    """Return the name of an entry, from all that its photos depend on: source, size, version of the code."""
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

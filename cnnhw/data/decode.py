@@ -24,8 +24,8 @@ from cnnhw.errors import DataError
 
 __all__ = ["FORMATS", "decode", "decode_all", "read_photo"]
 
-VERSION = 2
-"""Part of the key of stored photos: to be raised when `decode` gives other pixels."""
+VERSION = "-".join(("2", *pixels.HEIF))
+"""Part of the key of stored photos: to be raised when `decode` gives other pixels; an extra reads more of them."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *pixels.HEIF)
 PIXEL_LIMIT = 100_000_000
