@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from cnnhw.book import base
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
+from cnnhw.studies import tuning
 from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import LOSS_AREA, measured
 from cnnhw.studies.study import Arm, Study
@@ -210,4 +212,19 @@ _HARDER = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (_LENGTH, _LENGTH_SCENES, _SPAN, _HARDER)
+_FORMATS = Study(
+    name="i_formats",
+    observation="three seeds, those of the pilot",
+    question="Does i_span find with float32 what it finds with bfloat16?",
+    data="tiny5",
+    size=32,
+    arms=tuple(
+        base.arm(
+            f"{name}_{precision}", "residual", _TUNED[name], {"depth": 24, "span": _SPANS[name]},
+            recipe=dataclasses.replace(base.RECIPE, precision=precision), seeds=tuning.PILOTS,
+        )
+        for precision in ("bfloat16", "float32")
+        for name in ("span0", "span2")
+    ),
+)  # fmt: skip
+STUDIES = (_LENGTH, _LENGTH_SCENES, _SPAN, _HARDER, _FORMATS)

@@ -165,7 +165,9 @@ _Q4_SCALES = Study(
 )  # fmt: skip
 
 # The rates are what `cnnhw study tune` chose.
-_TUNED = dict.fromkeys(("threes", "channels", "macs", "parameters", "one_scale", *SCALES), 0.02)
+_TUNED = dict.fromkeys(SCALES, 0.02) | {
+    "threes": 0.01, "channels": 0.02, "macs": 0.02, "parameters": 0.01, "one_scale": 0.01
+}  # fmt: skip
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=12, precision="bfloat16")
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, shift=3)
 
