@@ -365,6 +365,10 @@ def wait(page, text):
     page.wait_for_function("text => document.querySelector('.train-said').textContent.includes(text)", arg=text)
 
 
+DOTTED = """[...document.querySelectorAll('.train svg .level')].map(line =>
+  getComputedStyle(line).display !== 'none' && getComputedStyle(line).stroke !== 'none')"""
+
+
 def numbers(page):
     return [row.split("\t") for row in page.locator(".train-numbers tbody").inner_text().split("\n") if row.strip()]
 
@@ -400,9 +404,10 @@ def test_a_reader_trains(visit, width, way, theme):
     filters = page.evaluate("document.querySelector('.train-filters').toDataURL()")
     maps = page.evaluate("document.querySelector('.train-maps').toDataURL()")
     use(button("Start"))
-    wait(page, "done")
+    wait(page, "Done")
     assert re.search(r"held-out accuracy \d+ %", said(page))
     assert button("Start").is_visible()
+    assert page.evaluate(DOTTED) == [True, True]
     assert page.evaluate("document.querySelector('.train-filters').toDataURL()") != filters
     use(button("Another photo"))
     page.wait_for_function("maps => document.querySelector('.train-maps').toDataURL() !== maps", arg=maps)
@@ -509,7 +514,7 @@ def test_a_reader_trains_on_pictures_of_their_own(visit):
     page.locator(".train-use").click()
     assert page.locator(".train-own-said").inner_text() == "12 pictures to train on, 4 held out."
     page.locator(".train-start").click()
-    wait(page, "done")
+    wait(page, "Done")
     assert "held-out accuracy 100 %" in said(page)  # red and blue are easily told apart
     assert page.locator(".train-confusion tbody th").all_inner_texts() == ["<b>red</b>", "blue"]
     blue = {"name": "mine.png", "mimeType": "image/png", "buffer": picture((45, 50, 190))}
@@ -530,7 +535,7 @@ def test_rules_of_accessibility(visit, width, theme):
     page.get_by_label("Compare two settings").check()
     page.get_by_text("Train on your own pictures").click()
     page.locator(".train-start").click()
-    wait(page, "done")
+    wait(page, "Done")
     page.evaluate(axe.read_text(encoding="utf-8"))
     found = page.evaluate(AXE, [TAGS, None])
     assert {"color-contrast", "aria-allowed-attr"} <= set(found["passed"])

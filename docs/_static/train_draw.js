@@ -41,8 +41,7 @@ const trainDraw = (() => {
       draw("text", { x: left - 6, y: y(share * top) + 4, "text-anchor": "end" }, format(share * top)),
     ]);
     if (level) {
-      parts.push(draw("line", { x1: left, x2: width - right, y1: y(level), y2: y(level), class: "guess" }));
-      parts.push(draw("text", { x: width - right, y: y(level) - 4, "text-anchor": "end", class: "quiet" }, "a guess"));
+      parts.push(draw("line", { x1: left, x2: width - right, y1: y(level), y2: y(level), class: "level" }));
     }
     const last = `${Math.round(end).toLocaleString("en")} photos seen`;
     parts.push(draw("text", { x: left, y: height - 6 }, "0"));
@@ -50,6 +49,9 @@ const trainDraw = (() => {
     for (const [name, points] of lines) {
       const d = points.map(([seen, value], i) => `${i ? "L" : "M"}${x(seen).toFixed(1)} ${y(value).toFixed(1)}`).join("");
       if (d) parts.push(draw("path", { d, class: `line ${name}` }));
+    }
+    if (level) {
+      parts.push(draw("text", { x: width - right, y: y(level) - 4, "text-anchor": "end", class: "quiet" }, "a guess"));
     }
     svg.replaceChildren(...parts);
   }

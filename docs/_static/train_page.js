@@ -159,8 +159,8 @@
     const { accuracy, heldAccuracy } = run.points.at(-1);
     const which = lanes.length > 1 ? `${name}: ` : "";
     say(run.state === "diverged"
-      ? `${which}diverged: the loss is no number any more. Try a lower rate.`
-      : `${which}done. Training accuracy ${percent(accuracy)}, held-out accuracy ${percent(heldAccuracy)}.`);
+      ? `${which}Diverged: the loss is no number any more. Try a lower rate.`
+      : `${which}Done. Training accuracy ${percent(accuracy)}, held-out accuracy ${percent(heldAccuracy)}.`);
   }
 
   // ---- buttons ------------------------------------------------------------------------------------------------------
@@ -337,13 +337,14 @@
   const met = new Set();
 
   function judge() {
-    for (const { name, met: holds, why } of trainChallenges) {
+    for (const { name, asks, met: holds, why } of trainChallenges) {
       if (met.has(name) || !holds(runs.filter(({ points }) => points.length))) continue;
       met.add(name);
       const item = find(`[data-challenge=${name}]`);
       item.classList.add("train-met");
       item.querySelector(".train-why").textContent = `Done. ${why}`;
       item.querySelector("details").hidden = true;
+      say(`${find(".train-said").textContent} Challenge met: ${asks.split(":")[0].toLowerCase()}; see below for why.`);
     }
   }
 

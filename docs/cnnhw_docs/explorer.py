@@ -106,8 +106,8 @@ itself, and sends nothing.</span></fieldset>
 <div class="explorer-covering"><button type="button" id="explorer-cover" aria-pressed="false">Cover a part</button>
 <fieldset class="explorer-switch explorer-sides" hidden><legend class="explorer-hidden">Size of the grey square</legend>
 {_radios("side", sides, "0.25")}</fieldset></div>
-<table class="explorer-classes"><caption>What the network says</caption><thead><tr><td></td>
-<th scope="col">trained</th><th scope="col">untrained</th></tr></thead><tbody></tbody></table></div>
+<table class="explorer-classes"><caption>What the network says, of the classes that it learnt</caption>
+<thead><tr><td></td><th scope="col">trained</th><th scope="col">untrained</th></tr></thead><tbody></tbody></table></div>
 {_version("trained")}{_version("untrained")}
 </div>
 <p class="explorer-channel"><label for="explorer-channel">Channel</label>

@@ -132,7 +132,8 @@ still says what there is to see, and what comes of it.</p></noscript>
 <div class="train-more-parts"><h2>Challenges</h2><ol class="train-challenges"></ol></div>
 <details class="train-more-parts"><summary>Train on your own pictures</summary>
 <p class="train-note">Name two to six classes and give at least five pictures of each, better thirty. Every fourth is
-held out. They stay in this page's memory and are sent nowhere; they are gone when you close it.</p>
+held out. They stay in this page's memory and are sent nowhere; they are gone when you close it. A classifier to keep,
+and to send to a friend, is made by one command: see <a href="start/user.html">for photos of your own</a>.</p>
 <div class="train-classes"></div>
 <p class="train-buttons"><button type="button" class="train-more">Another class</button>
 <button type="button" class="train-use">Use these pictures</button>
