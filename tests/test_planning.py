@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -373,6 +374,27 @@ def test_a_study_that_has_not_learnt_or_guesses_or_was_not_tuned_is_not_sound():
     assert soundness.unsound(exploratory, []) == ""
 
 
+def test_a_study_whose_pilot_is_not_sound_is_not_planned_and_not_run(tmp_path, monkeypatch):
+    which, records = ready()
+    slow, _ = tuned(which, {"wide": lambda rate, length: peak(1.1e-3)(rate, length) + 0.02 * (length == "double"),
+                            "narrow": peak(1.1e-3)})  # fmt: skip
+    said = (
+        r"it is not sound, and so would give no verdicts: wide: twice the epochs change the accuracy by \+2\.5 points"
+    )
+    with pytest.raises(CnnhwError, match=f"study t cannot be planned: {said}"):
+        plan.write(plan.make(which, which.questions, slow), tmp_path)
+    plan.write(plan.make(which, which.questions, records), tmp_path)
+    monkeypatch.setattr(store, "read", lambda *_: slow)
+    with pytest.raises(CnnhwError, match=f"study t cannot be run as it is now: {said}"):
+        plan.run(which, which.questions, 1, tmp_path, progress=False)
+    longer = dataclasses.replace(which.arms[0].recipe, epochs=12)
+    changed = dataclasses.replace(
+        which, arms=tuple(dataclasses.replace(arm, recipe=longer) for arm in which.arms)
+    )  # planned, but not for these runs
+    with pytest.raises(CnnhwError, match="cannot be run as it is now: arm wide has no pilot at the rate"):
+        plan.run(changed, changed.questions, 1, tmp_path, progress=False)
+
+
 def test_arms_that_differ_in_two_things_are_found():
     which, records = ready()
     wide = dataclasses.replace(which.arms[0], size=32)
@@ -470,6 +492,9 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
 
     which = at(which, **rates)
     monkeypatch.setitem(registry._STUDIES, "t", which)
+    result = call("plan", "t")
+    assert "it is not sound" in str(result.exception)  # so small are these networks
+    monkeypatch.setattr(plan, "soundness", SimpleNamespace(check=lambda *_: []))
     result = call("plan", "t")
     assert result.exit_code == 0, result.output
     assert (where / "plans" / "t.json").is_file()

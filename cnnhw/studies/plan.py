@@ -23,7 +23,7 @@ from cnnhw import files, models, system
 from cnnhw.data import subsets
 from cnnhw.data.subsets import FOLDS
 from cnnhw.errors import CnnhwError
-from cnnhw.studies import questions, queue, store, tuning
+from cnnhw.studies import questions, queue, soundness, store, tuning
 from cnnhw.studies.measures import Measure
 from cnnhw.studies.questions import EXPLORATORY, Question
 from cnnhw.studies.statistics import correct
@@ -201,6 +201,9 @@ def make(
             for arm in question.arms
             if chosen[arm].rate is None or tuning.rate(study, arm) != chosen[arm].rate or not found[arm]
         ]
+    checks = soundness.check(study, records)
+    if bad := [f"{one.of}: {one.said}" for one in checks if one.decides and one.good is False]:
+        faults.append(f"it is not sound, and so would give no verdicts: {'; '.join(bad)}: change it, and tune it anew")
     wanted = _counts(study, {one.question.id: one.seeds or one.question.blocks.most for one in outlooks})
     if short := [arm.name for arm in study.arms if len(arm.seeds) < _most(study, arm.name)]:
         faults.append(
@@ -410,6 +413,8 @@ def run(
 ) -> list[Job]:  # fmt: skip
     """Run a planned study block by block; return the jobs that other processes were running."""
     check_planned(study, where)
+    if study.questions and (faults := make(study, asked, store.read(f"{study.name}{tuning.SUFFIX}", where)).faults):
+        raise CnnhwError(f"study {study.name} cannot be run as it is now: {'; '.join(faults)}")
     while jobs := following(study, asked, store.read(study.name, where)):
         if elsewhere := queue.run(jobs, processes, where, progress):
             return elsewhere
