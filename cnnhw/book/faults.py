@@ -148,7 +148,7 @@ _FAULTS = Study(
 
 # In few epochs of the report's recipe an averaged map cost Q1's network accuracy; chapter iii advises to average.
 # The rates are what `cnnhw study tune` chose.
-_RATES = {"flattened": 2e-3, "averaged": 2e-3}
+_RATES = {"flattened": 0.02, "averaged": 0.02}
 _AVERAGED = Study(
     name="faults_averaged",
     question="Does an averaged map cost the report's first network accuracy where it is trained to convergence?",
@@ -156,7 +156,7 @@ _AVERAGED = Study(
     size=64,
     arms=tuple(
         base.arm(
-            name, "q1_shallow", rate, {"dense": name == "flattened"}, recipe=replace(base.RECIPE, shift=4),
+            name, "q1_shallow", rate, {"dense": name == "flattened"}, **base.LARGE,
         )
         for name, rate in _RATES.items()
     ),

@@ -89,7 +89,7 @@ _TRANSITION = Study(
 )
 
 # The rates are what `cnnhw study tune` chose.
-_TUNED = {"average": 2e-3, "max": 2e-3}
+_TUNED = {"average": 0.02, "max": 0.02}
 _SMOOTH, _DENSE = (
     next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")
     for what in ("pooled autocorrelation", "active share")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,7 +96,7 @@ _TOGETHER = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        base.arm(name, "plain", _TUNED[name], options, recipe=replace(base.RECIPE, shift=4))
+        base.arm(name, "plain", _TUNED[name], options, **base.LARGE)
         for name, options in DESIGNS.items()
     ),
     questions=(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from cnnhw.book import base
@@ -71,12 +70,9 @@ _Q2 = Study(
     claims=_CLAIMS,
 )
 
-_LARGE = replace(base.RECIPE, shift=4)  # of 64 pixels
-
 # The rates are what `cnnhw study tune` chose.
 _RATES = {
-    "d20_residual": 4e-3, "d20_plain": 2e-3, "d8_residual": 4e-3, "d8_plain": 4e-3,
-    "d20_residual_no_norm": 1e-3, "d20_plain_no_norm": 1e-3, "residual": 1e-3, "plain": 1e-3,
+    "d20_residual": 0.02, "d20_plain": 0.02, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.02, "plain": 0.02,
 }  # fmt: skip
 
 _DEPTH = Study(
@@ -85,9 +81,8 @@ _DEPTH = Study(
     data="tiny5",
     size=32,
     arms=tuple(base.arm(name, "resnet", _RATES[name], RESNETS[name]) for name in _RATES if name in RESNETS),
-    may_guess=("d20_residual_no_norm", "d20_plain_no_norm"),
     questions=(
-        base.question(
+        base.again(
             "q2-depth", ("d20_residual", "d20_plain", "d8_residual", "d8_plain"),
             "Residual connections gain more at depth 20 than at depth 8.",
             asked="the gain in accuracy from residual connections at depth 20, compared with the gain at depth 8",
@@ -95,17 +90,11 @@ _DEPTH = Study(
             held="photos, recipe, width, batch norm and the number of epochs",
             varied=("options.shortcuts", "options.depth"),
         ),
-        base.question(
+        base.again(
             "q2-depth-loss", ("d20_residual", "d20_plain"),
             "At depth 20, residual connections lower the training loss, averaged over the epochs.",
             chapter="q2", study="q2_depth", role="exploratory", prediction="lower", delta=0.05, measure=LOSS_AREA,
             held="photos, recipe, depth and batch norm", known="in part",
-        ),
-        base.question(
-            "q2-depth-no-norm", ("d20_residual_no_norm", "d20_plain_no_norm"),
-            "At depth 20 without batch norm, residual connections raise the accuracy.",
-            chapter="q2", study="q2_depth", role="exploratory", prediction="higher", delta=2.5,
-            held="photos, recipe and depth", known="in part",
         ),
     ),
 )  # fmt: skip
@@ -115,11 +104,11 @@ _DEEP = Study(
     data="tiny5",
     size=64,
     arms=(
-        base.arm("residual", "q1_deep_residual", _RATES["residual"], recipe=_LARGE),
-        base.arm("plain", "q1_deep", _RATES["plain"], recipe=_LARGE),
+        base.arm("residual", "q1_deep_residual", _RATES["residual"], **base.LARGE),
+        base.arm("plain", "q1_deep", _RATES["plain"], **base.LARGE),
     ),
     questions=(
-        base.question(
+        base.again(
             "q2-deep", ("residual", "plain"),
             "In Q1's deeper network, trained to convergence, residual connections change less than matters.",
             asked="the accuracy of Q1's deeper network with residual connections, compared with it without",
