@@ -78,7 +78,7 @@ _DESIGN = Study(
 )
 
 # The rates are what `cnnhw study tune` chose.
-_TUNED = dict.fromkeys(DESIGNS, 2e-3)
+_TUNED = dict.fromkeys(DESIGNS, 0.02)
 
 
 def _exploratory(name: str, first: str, statement: str, prediction: str, varied: tuple[str, ...]) -> Question:
