@@ -39,7 +39,8 @@ def site(tmp_path_factory):
     (folder / "docs").mkdir()
     (folder / "docs" / "index.rst").write_text("Train\n=====\n\n.. train-here::\n", encoding="utf-8")
     web = DOCS.parent / "cnnhw" / "web"
-    own = ["custom.css", "site.js", "favicon.svg", *(path.name for path in (DOCS / "_static").glob("train*"))]
+    styles = ["custom.css", "guess.css"]  # as on the site: those of one part must not hide another
+    own = [*styles, "site.js", "favicon.svg", *(path.name for path in (DOCS / "_static").glob("train*"))]
     static = [str(DOCS / "_static" / name) for name in own] + [str(web / name) for name in ("cnn.js", "photos.js")]
     settings = {
         "extensions": ["cnnhw_docs.train_here"],
@@ -49,7 +50,7 @@ def site(tmp_path_factory):
         "html_title": "cnnhw",
         "html_static_path": [*static, "_static"],
         "html_favicon": str(DOCS / "_static" / "favicon.svg"),
-        "html_css_files": ["custom.css"],
+        "html_css_files": styles,
         "html_js_files": [("site.js", {"defer": "defer"})],
         "html_show_sourcelink": False,
         "html_theme_options": {"secondary_sidebar_items": []},
@@ -477,6 +478,7 @@ def test_the_page_notices_a_challenge(visit):
     page.wait_for_selector("[data-challenge=diverge].train-met")
     assert "steps were too long" in page.locator("[data-challenge=diverge] .train-why").inner_text()
     assert page.locator(".train-met").count() == 1
+    assert "You have met a challenge" in said(page)
 
 
 def picture(colour):

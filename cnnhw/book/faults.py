@@ -147,7 +147,7 @@ _FAULTS = Study(
 )
 
 # In few epochs of the report's recipe an averaged map cost Q1's network accuracy; chapter iii advises to average.
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _RATES = {"flattened": 0.02, "averaged": 0.02}
 _AVERAGED = Study(
     name="faults_averaged",
@@ -155,9 +155,7 @@ _AVERAGED = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        base.arm(
-            name, "q1_shallow", rate, {"dense": name == "flattened"}, **base.LARGE,
-        )
+        base.arm(name, "q1_shallow", rate, {"dense": name == "flattened"}, **base.LARGE)
         for name, rate in _RATES.items()
     ),
     questions=(

@@ -153,7 +153,7 @@ _LENGTH_SCENES = Study(
 
 _SPANS = {"span0": 0, "span1": 1, "span2": 2, "span6": 6}
 _LEVELS = (65, 85)  # at which a network of this kind reaches some 80 and 60 %
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     "span0": 0.02, "span1": 0.02, "span2": 0.02, "span6": 0.02,
     "65_span2": 0.02, "65_span6": 0.02, "85_span2": 0.02, "85_span6": 0.02,
@@ -172,7 +172,7 @@ _SPAN = Study(
             "i-span", ("span2", "span0"),
             "In 24 convolutions with batch norm, connections over two raise the accuracy over none.",
             asked="the accuracy of 24 convolutions with residual connections over two, compared with none",
-            # some ten points in the first edition
+            # a large effect is expected: see i-two-over-plain
             chapter="i", study="i_span", role="primary", prediction="higher", delta=5.0, known="in part",
             held="photos, recipe, convolutions and parameters",
         ),
@@ -213,7 +213,7 @@ _HARDER = Study(
         ),
     ),
 )  # fmt: skip
-# The pilot of the first design.
+# Of the design before this one, whose pilot it repeats.
 _FORMAT_RECIPE = dataclasses.replace(base.RECIPE, epochs=20, optimizer="adamw")
 _FORMATS = Study(
     name="i_formats",

@@ -88,7 +88,7 @@ _TRANSITION = Study(
     claims=_CLAIMS,
 )
 
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {"average": 0.02, "max": 0.02}
 _SMOOTH, _DENSE = (
     next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")

@@ -77,7 +77,7 @@ _DESIGN = Study(
     claims=_CLAIMS,
 )
 
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = dict.fromkeys(DESIGNS, 0.02)
 
 
@@ -96,8 +96,7 @@ _TOGETHER = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        base.arm(name, "plain", _TUNED[name], options, **base.LARGE)
-        for name, options in DESIGNS.items()
+        base.arm(name, "plain", _TUNED[name], options, **base.LARGE) for name, options in DESIGNS.items()
     ),
     questions=(
         base.question(

@@ -133,7 +133,7 @@ _SEARCH = Study(
     test=False,
 )
 
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _RATES = {"shallow": 1e-3, "deep": 1e-3, "final": 1e-3}
 _FINAL = Study(
     name="q1_final",

@@ -164,10 +164,8 @@ _Q4_SCALES = Study(
     claims=_SCALE_CLAIMS,
 )  # fmt: skip
 
-# The rates are what `cnnhw study tune` chose.
-_TUNED = dict.fromkeys(SCALES, 0.02) | {
-    "threes": 0.01, "channels": 0.02, "macs": 0.02, "parameters": 0.01, "one_scale": 0.01
-}  # fmt: skip
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+_TUNED = dict.fromkeys(("threes", "channels", "macs", "parameters", "one_scale", *SCALES), 0.02)
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, precision="bfloat16")
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, shift=3)
 

@@ -283,7 +283,7 @@ def folded(name: str, recipe: tuple[Stage, ...], percent: int = 100, **change: A
     return Arm(name, recipe=recipe, seeds=folds.seeds(REPEATS), **settings)
 
 
-# The rates are what `cnnhw study tune` chose; stages of one arm share theirs.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid; stages of one arm share theirs.
 _RATES = dict.fromkeys(("at_once", "head_first", "end", "start", "together"), 2e-3)
 _TUNING_EPOCHS = 40  # of a tenth of the photos, after the head's if it learns first
 _HEAD_EPOCHS = 60  # on features that are kept, which take next to no time

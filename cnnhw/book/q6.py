@@ -189,7 +189,7 @@ _Q6_MAP = Study(
 _TRANSFER_EPOCHS, _SOURCE_EPOCHS = 20, 19
 _FEW_EPOCHS = 60
 _FRESH: dict[str, Any] = {"fresh_from": "stage1"}
-# The rates are what `cnnhw study tune` chose.
+# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     "transfer": 0.02, "scratch": 0.02, "imagenet_head": 2e-3, "imagenet_tuned": 2e-3, "transfer_10": 0.02,
     "scratch_10": 0.02, **{f"{head}_{percent}": 2e-3 for head in _HEADS for percent in (10, 25, 100)},

@@ -337,14 +337,14 @@
   const met = new Set();
 
   function judge() {
-    for (const { name, asks, met: holds, why } of trainChallenges) {
+    for (const { name, met: holds, why } of trainChallenges) {
       if (met.has(name) || !holds(runs.filter(({ points }) => points.length))) continue;
       met.add(name);
       const item = find(`[data-challenge=${name}]`);
       item.classList.add("train-met");
       item.querySelector(".train-why").textContent = `Done. ${why}`;
       item.querySelector("details").hidden = true;
-      say(`${find(".train-said").textContent} Challenge met: ${asks.split(":")[0].toLowerCase()}; see below for why.`);
+      say(`${find(".train-said").textContent} You have met a challenge: see below for why.`);
     }
   }
 
