@@ -148,19 +148,20 @@
       run.losses.push(...message.losses);
       Object.assign(run, { points: message.points, state: message.state });
       lane.seen = message;
+      judge();
       if (run.state !== before && over(lane)) tellEnd(lane);
       if (playing && lanes.every(over)) playing = false;
       show();
-      judge();
     },
   };
 
   function tellEnd({ name, run }) {
     const { accuracy, heldAccuracy } = run.points.at(-1);
     const which = lanes.length > 1 ? `${name}: ` : "";
-    say(run.state === "diverged"
+    const score = met.size ? ` Challenges met: ${met.size} of ${trainChallenges.length}, see below.` : "";
+    say((run.state === "diverged"
       ? `${which}Diverged: the loss is no number any more. Try a lower rate.`
-      : `${which}Done. Training accuracy ${percent(accuracy)}, held-out accuracy ${percent(heldAccuracy)}.`);
+      : `${which}Done. Training accuracy ${percent(accuracy)}, held-out accuracy ${percent(heldAccuracy)}.`) + score);
   }
 
   // ---- buttons ------------------------------------------------------------------------------------------------------
@@ -344,7 +345,7 @@
       item.classList.add("train-met");
       item.querySelector(".train-why").textContent = `Done. ${why}`;
       item.querySelector("details").hidden = true;
-      say(`${find(".train-said").textContent} You have met a challenge: see below for why.`);
+      say("You have met a challenge: see below for why.");
     }
   }
 
