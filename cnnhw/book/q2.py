@@ -72,7 +72,7 @@ _Q2 = Study(
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _RATES = {
-    "d20_residual": 0.02, "d20_plain": 0.02, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.02, "plain": 0.02,
+    "d20_residual": 0.005, "d20_plain": 0.01, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.02, "plain": 0.02,
 }  # fmt: skip
 
 _DEPTH = Study(
