@@ -626,6 +626,17 @@ TABLE = "T\n=\n\n.. list-table::\n\n   * - :effect:`q2-deep`\n     - :verdict:`q
 ALONE = "index.rst: WARNING: document isn't included in any toctree"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("the accuracy with shortcuts, compared with none", "Asked: how high is the accuracy with shortcuts, compared"),
+        ("", "Compared: residual minus plain, in accuracy. The same"),
+    ],
+)
+def test_a_question_says_what_is_compared_in_words_where_it_has_them(words, expected):
+    assert verdicts.of_answer(answered(4.9, asked=words)).rule[0].startswith(expected)
+
+
 @pytest.mark.usefixtures("no_stamp")
 def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     asked(answered(4.9, known="in part"))
@@ -637,7 +648,7 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
         "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
         "Compared: residual minus plain, in accuracy. The same in all: all else.",
         "Predicted: higher. Less than 2.5 points does not matter (shaded).",
-        "What would refute it: an accuracy of residual that is lower than that of plain, or differs by less than 2.5",
+        "What would refute it: an accuracy that is lower, or differs by less than 2.5 points.",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
         "1 question: 1 supported.",
         "Q2. What do residual connections change?",

@@ -107,7 +107,7 @@ class Question:
     ...     delta=2.5, held="recipe, photos and depth", registered="2027-01-01", role="primary",
     ... )
     >>> asked.refuted_by
-    'an accuracy of wide that is lower than that of narrow, or differs by less than 2.5 points'
+    'an accuracy that is lower, or differs by less than 2.5 points'
     """
 
     id: str
@@ -174,16 +174,12 @@ class Question:
         """What would refute the prediction."""
         margin = f"{self.delta:g} {self.measure.unit}"
         if self.prediction == PREDICTIONS[2]:
-            return f"a difference in {self.measure.name} that is surely larger than {margin}: {self.compared}"
+            return f"a difference in {self.measure.name} that is surely larger than {margin}"
         other = "lower" if self.prediction == "higher" else "higher"
-        if len(self.arms) == 2:
-            first, second = self.arms
-            article = "an" if self.measure.name[0] in "aeiou" else "a"
-            return (
-                f"{article} {self.measure.name} of {first} that is {other} than that of {second}, "
-                f"or differs by less than {margin}"
-            )
-        return f"{self.compared}, in {self.measure.name}, that is {other}, or less than {margin} from zero"
+        if len(self.arms) == 4:
+            return f"a gain in {self.measure.name} that is {other}, or differs by less than {margin}"
+        article = "an" if self.measure.name[0] in "aeiou" else "a"
+        return f"{article} {self.measure.name} that is {other}, or differs by less than {margin}"
 
     @property
     def hash(self) -> str:

@@ -109,6 +109,9 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
     asked, (low, high) = answer.question, answer.interval or (None, None)
     level = f"{100 * answer.confidence:g} % interval"
     margin = f"{asked.delta:g} {asked.measure.unit}"
+    compared = (
+        f"Asked: how high is {asked.asked}?" if asked.asked else f"Compared: {asked.compared}, in {asked.measure.name}."
+    )
     note = ""
     if low is None and any(record.study == asked.study for record in found):
         note = "Its runs have begun; nothing is said before the last."
@@ -126,7 +129,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         delta=asked.delta,
         shaded=(-asked.delta, asked.delta),
         rule=(
-            f"Compared: {asked.compared}, in {asked.measure.name}. The same in all: {asked.held}.",
+            f"{compared} The same in all: {asked.held}.",
             f"Predicted: {asked.prediction}. Less than {margin} does not matter{'' if low is None else ' (shaded)'}.",
             f"What would refute it: {asked.refuted_by}.",
         ),
