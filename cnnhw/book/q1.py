@@ -70,6 +70,7 @@ SEARCH = (
         "batch_norm", "Batch norm behind each convolution lets the network learn more in as many epochs.",
         arm={"model": "plain"},
         options={"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"},
+        kept=True,
     ),
     Step(
         "smaller_head", "An averaged map in place of the hidden layer takes away nearly all weights: less overfitting.",
