@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from benchmarks import bench, keras_reference
+from benchmarks import bench, keras_reference, peers
 from click.testing import CliRunner
 
 from cnnhw import system
@@ -112,6 +112,15 @@ def test_time_to_the_flowers_counts_what_came_before():
     assert "Keras 30 times; target 50: missed" in text
     rows[0]["curve"] = [[100.0, 0.4], [300.0, 0.6]]
     assert "Keras more than 75 times" in benchmarks.table(made_up() | {"transfer": rows})
+
+
+@pytest.mark.parametrize(
+    ("begin", "epoch", "budget", "epochs"), [(0, 1, 10, 10), (20, 5, 100, 16), (40, 30, 60, 1), (0, 100, 60, 1)]
+)
+def test_a_peer_gets_as_many_epochs_as_fit_its_time(monkeypatch, begin, epoch, budget, epochs):
+    monkeypatch.setattr(peers, "_seconds", lambda fit, model, count: begin + epoch * count)
+    found, took, _ = peers._in_time(object, lambda model, count: None, budget)
+    assert (found, took) == (epochs, begin + epoch * epochs)
 
 
 def test_record_that_is_not_there(monkeypatch, tmp_path):

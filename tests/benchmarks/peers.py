@@ -6,7 +6,7 @@ loop with a network of timm, and cnnhw, for 2 and for 5 minutes each, on flowers
 so, on processors that have nothing else to do. Peers that are not installed are left out: ``pip install fastai
 ultralytics timm keras tensorflow``.
 
-All get the same training, validation and test photos, as folders, and their own usual settings. An epoch or two that
+All get the same training, validation and test photos, as folders, and their own usual settings. Up to three epochs that
 are thrown away say how many fit the time, and are charged to nobody. Ultralytics and cnnhw keep to a time themselves.
 """
 
@@ -192,11 +192,16 @@ def fit_cnnhw(folder: Path, seconds: float, size: int, seed: int) -> dict[str, A
 
 
 def _in_time(make: Callable[[], Any], fit: Callable[[Any, int], None], seconds: float) -> tuple[int, float, Any]:
-    """Return how many epochs fit the time, what they took, and the model that was trained for them."""
-    epoch = _seconds(fit, make(), 1)
-    if epoch < seconds / 10:  # the first one prepares things
-        epoch = _seconds(fit, make(), 1)
-    epochs = max(1, round(seconds / epoch))
+    """Return how many epochs fit the time, what they took, and the model that was trained for them.
+
+    What a training takes to begin with, such as compiling, is told from what an epoch takes by two short ones.
+    """
+    one = _seconds(fit, make(), 1)
+    epochs = 1
+    if one < seconds:
+        two = _seconds(fit, make(), 2)
+        epoch = max(two - one, two / 4)
+        epochs = max(1, round((seconds - max(0.0, two - 2 * epoch)) / epoch))
     model = make()
     return epochs, _seconds(fit, model, epochs), model
 
