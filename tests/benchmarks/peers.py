@@ -200,7 +200,7 @@ def _in_time(make: Callable[[], Any], fit: Callable[[Any, int], None], seconds: 
     epochs = 1
     if one < seconds:
         two = _seconds(fit, make(), 2)
-        epoch = max(two - one, two / 4)
+        epoch = max(two - one, two / 20)  # clocks jitter
         epochs = max(1, round((seconds - max(0.0, two - 2 * epoch)) / epoch))
     model = make()
     return epochs, _seconds(fit, model, epochs), model
