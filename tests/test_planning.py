@@ -330,6 +330,23 @@ def test_a_study_that_has_learnt_and_was_tuned_alike_is_sound():
     assert learnt.said == "twice the epochs change the accuracy by +0.5 points (less than 1.25)"
 
 
+@pytest.mark.parametrize(
+    ("whole", "double", "told", "good"),
+    [
+        (0.7, 0.7246, "+2.46", True),
+        (0.7, 0.7254, "+2.5", False),
+        (0.7, 0.701, "+0.1", True),
+        (0.7, 0.65, "-5.0", False),
+    ],
+)
+def test_a_change_is_told_so_that_it_can_be_compared_with_what_is_allowed(whole, double, told, good):
+    choice = tuning.Choice("a", 0.1, {}, {0.1: whole}, double)
+    assert soundness._learnt(choice, 0.1, 2.5) == (
+        f"twice the epochs change the accuracy by {told} points (less than 2.5)",
+        good,
+    )
+
+
 def test_an_arm_has_learnt_to_within_half_of_what_its_own_questions_care_for():
     which = study(asked(), asked(id="t-third", arms=("third", "wide"), delta=5.0, role="secondary"))
     third = dataclasses.replace(which.arms[1], name="third", options={"depth": 12, "width": 6})
