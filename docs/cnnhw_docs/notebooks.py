@@ -28,7 +28,8 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|list-table|figure|widget):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)", re.MULTILINE
+    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    re.MULTILINE,
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
 
@@ -95,7 +96,7 @@ def _directive(name: str, argument: str, body: str) -> str:
     if name in ("claim", "question"):
         found = verdicts.get(argument)
         return f"> **{found.verdict}**: {found.statement} ({verdicts.figures(found)})\n\n"
-    if name == "provenance":
+    if name in ("provenance", "soundness"):
         return ""
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
