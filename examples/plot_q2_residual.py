@@ -27,6 +27,8 @@ depth 20/These runs cannot tell whether residual connections add more at depth 2
 # The argument
 # ------------
 #
+# .. drawing:: shortcuts
+#
 # A residual block adds its input to what it computes, :math:`y = x + F(x)` :cite:p:`he2016deep`. Three things follow.
 #
 # **What it can represent.** With weights of zero the block is the identity. So a deeper network with such blocks can do all that a

@@ -16,7 +16,7 @@ from sphinx_gallery import gen_rst
 from sphinx_gallery.notebook import jupyter_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
-from cnnhw_docs import records, verdicts
+from cnnhw_docs import drawings, records, verdicts
 
 FIRST_CELL = """\
 # As the page was computed: one thread, the same seed.
@@ -28,7 +28,7 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget|drawing):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
@@ -101,6 +101,8 @@ def _directive(name: str, argument: str, body: str) -> str:
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
         return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"
+    if name == "drawing":
+        return f"*Drawn on the page:* {drawings.description(argument)}\n\n"
     if name == "widget":
         title, _, said = body.partition("\n")
         return f"*To be tried on the page:* {title.partition(':title: ')[2]}. {' '.join(said.split())}\n\n"
