@@ -28,7 +28,8 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget|drawing):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget|drawing):: *(.*)\n"
+    r"((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
