@@ -77,8 +77,8 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_q4_inception",
     ),
     "resnet": Shipped(
-        "resnet", "q2", "d14_residual", 6,
-        "A residual network of depth 14 for small photos, from Q2.",
+        "resnet", "q2_depth", "d20_residual", 200,
+        "A residual network of depth 20 for small photos, from Q2.",
         _HALF,
         "auto_examples/plot_q2_residual",
     ),

@@ -2,75 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from cnnhw.book import base
-from cnnhw.book.rates import RATES, RESNETS, deep, resnet
-from cnnhw.studies.claims import Claim, alike, higher
-from cnnhw.studies.measures import LOSS_AREA, SECONDS, Measure
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cnnhw import models, plots, studies
+from cnnhw.book import base, figures
+from cnnhw.data.augment import to_float
+from cnnhw.data.photoset import PhotoSet
+from cnnhw.models.blocks import Classifier
+from cnnhw.studies.measures import LOSS_AREA
 from cnnhw.studies.study import Study
+from cnnhw.theory import loss_landscape
+from cnnhw.training.loop import fit
+from cnnhw.training.recipe import Recipe
 
+_KINDS = ("plain", "residual")
+_DRAWN = (8, 14, 20, 26, 32)  # depths of networks before training
 
-def _epochs_to(losses: Sequence[float], level: float) -> float:
-    """Return when the mean training loss of an epoch falls to a level, between epochs by a straight line.
-
-    A run that never does counts as if it did one epoch after its last.
-    """
-    for epoch, loss in enumerate(losses, start=1):
-        if loss <= level:
-            before = losses[epoch - 2] if epoch > 1 else loss
-            return epoch - ((level - loss) / (before - loss) if before > level else 0.0)
-    return len(losses) + 1.0
-
-
-_EPOCHS_TO_LOSS = Measure(
-    "epochs to a loss of 1.2", "epochs", 1.0, lambda run, _: _epochs_to(run.history["loss"], 1.2), form=".2f"
-)
-MEASURES = (_EPOCHS_TO_LOSS,)
-
-_claim, _higher, _alike = (
-    partial(made, study="q2", registered="2026-11-25", known_in_part=True) for made in (Claim, higher, alike)
-)
-
-_CLAIMS = (
-    _higher("q2-accuracy", "residual", "plain",
-        "Residual connections raise the accuracy of Q1's deeper network."),
-    _claim("q2-loss", "residual", "plain",
-        "Residual connections lower that network's training loss, averaged over the epochs.",
-        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
-    _claim("q2-steps", "residual", "plain",
-        "With residual connections, that network's training loss falls to 1.2 nats in fewer epochs.",
-        "as many epochs, or more", measure=_EPOCHS_TO_LOSS, direction="less"),
-    _claim("q2-time", "residual", "plain",
-        "With residual connections, that network trains in less time, as the report has it.",
-        "as much time, or more", measure=SECONDS, direction="less"),
-    _alike("q2-eight", "d8_residual", "d8_plain",
-        "At depth 8, with batch norm, residual connections change less than 2.5 points."),
-    _higher("q2-twenty", "d20_residual", "d20_plain",
-        "At depth 20, with batch norm, residual connections raise the accuracy."),
-    _claim("q2-twenty-loss", "d20_residual", "d20_plain",
-        "At depth 20, with batch norm, residual connections lower the average training loss.",
-        "an average loss that is no lower", measure=LOSS_AREA, direction="less"),
-    _higher("q2-twenty-no-norm", "d20_residual_no_norm", "d20_plain_no_norm",
-        "At depth 20, without batch norm, residual connections gain at least 2 points.",
-        points=2),
-)  # fmt: skip
-
-_Q2 = Study(
-    name="q2",
-    question="What do residual connections change, with everything else the same?",
-    data="tiny5",
-    size=32,
-    arms=(
-        deep("residual", "q1_deep_residual", RATES["residual"], 6),
-        deep("plain", "q1_deep", RATES["plain"], 6),
-        *(resnet(name, options, RATES[name], 5) for name, options in RESNETS.items()),
-    ),
-    claims=_CLAIMS,
-)
-
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+_RESNETS: dict[str, dict[str, Any]] = {
+    f"d{depth}_{kind}": {"depth": depth, "shortcuts": kind == "residual", "norm": True}
+    for depth in (20, 8)
+    for kind in ("residual", "plain")
+}
+# Rates that `cnnhw study tune` chose.
 _RATES = {
     "d20_residual": 0.005, "d20_plain": 0.01, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.02, "plain": 0.02,
 }  # fmt: skip
@@ -80,7 +38,7 @@ _DEPTH = Study(
     question="Do residual connections gain more in a deeper network?",
     data="tiny5",
     size=32,
-    arms=tuple(base.arm(name, "resnet", _RATES[name], RESNETS[name]) for name in _RATES if name in RESNETS),
+    arms=tuple(base.arm(name, "resnet", _RATES[name], options) for name, options in _RESNETS.items()),
     questions=(
         base.again(
             "q2-depth", ("d20_residual", "d20_plain", "d8_residual", "d8_plain"),
@@ -117,4 +75,80 @@ _DEEP = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (_Q2, _DEPTH, _DEEP)
+STUDIES = (_DEPTH, _DEEP)
+
+
+def gains() -> Figure:
+    """Draw what residual connections add to the accuracy at two depths, the difference, and in Q1's network."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "depth 8": ("q2_depth", "d8_residual", "d8_plain"),
+        "depth 20": ("q2_depth", "d20_residual", "d20_plain"),
+        "20 minus 8 (asked)": "q2-depth",
+        "Q1's network (asked)": "q2-deep",
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "What residual connections add to the accuracy")
+
+
+def losses() -> Figure:
+    """Draw the training loss at both depths, without and with residual connections."""
+    found = studies.records("q2_depth")
+    return figures.narrow(
+        plots.panels(
+            {
+                f"depth {depth}": {
+                    kind: [run.history["loss"] for run in found if run.arm == f"d{depth}_{kind}"] for kind in _KINDS
+                }
+                for depth in (8, 20)
+            },
+            "training loss (nats)",
+            "Training loss, without and with residual connections",
+        )
+    )
+
+
+def network(kind: str, seed: int = 0, depth: int = 20, norm: bool = True) -> Classifier:
+    """Return a network for photos of 16 pixels, plain or residual, as it is before training."""
+    options = {"depth": depth, "width": 8, "shortcuts": kind == "residual", "norm": norm}
+    return models.create("resnet", size=16, seed=seed, **options)
+
+
+def first_gradients(photos: PhotoSet) -> dict[str, dict[str, list[list[float]]]]:
+    """Return the gradient's norm at the first convolution before training: by batch norm and kind, a row a seed."""
+    images, labels = _some(photos)
+
+    def first(kind: str, seed: int, depth: int, norm: bool) -> float:
+        return next(iter(loss_landscape.gradient_norms(network(kind, seed, depth, norm), images, labels).values()))
+
+    return {
+        panel: {kind: [[first(kind, seed, depth, norm) for depth in _DRAWN] for seed in range(3)] for kind in _KINDS}
+        for panel, norm in (("without batch norm", False), ("with batch norm", True))
+    }
+
+
+def gradients(found: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> Figure:
+    """Draw what :func:`first_gradients` found, by depth."""
+    title, label = "Gradient at the first convolution, before training", "norm of the gradient"
+    ticks = [str(depth) for depth in _DRAWN]
+    return figures.narrow(plots.panels(found, label, title, log=True, across="depth", ticks=ticks))
+
+
+def slices(photos: PhotoSet, recipe: Recipe) -> Figure:
+    """Train each kind twice from one start, the photos in another order; draw the loss on the plane of the three."""
+    images, labels = _some(photos)
+    planes = {}
+    for kind in _KINDS:
+        one, other = (fit(network(kind), photos, recipe, seed=order, progress=False).model for order in (0, 1))
+        planes[kind] = loss_landscape.plane(one, other, network(kind), images, labels, steps=13)
+    names = ("solution, order 0", "solution, order 1", "start")
+    figure = plots.plane(planes, "Training loss on the plane through two solutions and their start", names)
+    told = "; ".join(f"{kind} {plane.losses.min():.2f} to {plane.losses.max():.2f}" for kind, plane in planes.items())
+    figure.set_label(
+        "Contours of the training loss, in nats, on the plane through two solutions and the start they have in common, "
+        f"in one scale of colours. Lowest and highest loss drawn: {told}."
+    )
+    return figure
+
+
+def _some(photos: PhotoSet) -> tuple[Tensor, Tensor]:
+    """Return some training photos and their labels."""
+    return to_float(photos.train.batch(torch.arange(125))), photos.train.labels[:125]
