@@ -21,6 +21,8 @@ depend on, and why does it matter?
 # The argument
 # ------------
 #
+# .. drawing:: spans
+#
 # **Unravelled.** A residual block computes :math:`y = x + F(x)`. Put :math:`n` of them one after the other, multiply out,
 # and there is a sum over :math:`2^n` paths, each of which goes through some of the branches and around the others
 # :cite:p:`veit2016residual`. With :math:`D` convolutions in blocks of :math:`l`, a path has

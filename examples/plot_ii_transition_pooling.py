@@ -19,6 +19,8 @@ fills the window it keeps more than the maximum does, and of a signal in a singl
 # What the paper says
 # -------------------
 #
+# .. drawing:: dense
+#
 # Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. They
 # give no reason for the average, and compare it with nothing else. It cannot be essential: by their Table 1, the networks for
 # ImageNet take a 3x3 maximum with a stride of 2 after the first 7x7 convolution, and two relatives take a maximum in the transition
@@ -135,6 +137,8 @@ for kind in ("average", "max"):
 # %%
 # Aliasing, and what a shift does
 # -------------------------------
+#
+# .. drawing:: stripe
 #
 # Taking every second cell of a map, as a :term:`stride` of two does, folds high frequencies into low ones: :term:`aliasing`. An average over 2x2 cells is itself a low-pass
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little

@@ -90,6 +90,8 @@ for name in NAMES:
 # *area*; averaged, it does not count. One more pooling step in the extractor leaves a flattening head a quarter of its weights. A head that
 # averages leaves the extractor free.
 #
+# .. drawing:: receptive
+#
 # Small :term:`kernels <kernel>` save in another way :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one 5x5, three as far as
 # one 7x7. Each adds a non-linearity, and together they have fewer weights:
 

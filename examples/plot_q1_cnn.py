@@ -27,6 +27,8 @@ was measured, how often, and how far the runs lie apart.
 # A convolutional network for classification has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a
 # non-linearity, a pooling step that halves the picture.
 #
+# .. drawing:: convolution
+#
 # .. widget:: convolution
 #    :title: Try it: a convolution by hand
 #
@@ -192,6 +194,8 @@ plt.show()
 # %%
 # The gap between training and validation, and when to stop
 # ---------------------------------------------------------
+#
+# .. drawing:: overfitting
 #
 # How far the two accuracies lie apart at the end measures :term:`overfitting`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. With

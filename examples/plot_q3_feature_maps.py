@@ -25,6 +25,8 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 # What a first layer can be at all
 # --------------------------------
 #
+# .. drawing:: edge
+#
 # A 3x3 kernel on three colours is 27 numbers :math:`w_c(d)`, one for each colour :math:`c` and each of the nine offsets
 # :math:`d` from the middle. Its map on a photo :math:`f` is
 #

@@ -29,6 +29,8 @@ its two networks on our photos open.
 # The module, and what it costs
 # -----------------------------
 #
+# .. drawing:: inception
+#
 # The module of the assignment (Szegedy et al. :cite:p:`szegedy2015going`, figure 2b) has four branches: a 1x1 convolution; a
 # 1x1 and then a 3x3; a 1x1 and then a 5x5; a 3x3 maximum and then a 1x1. Their outputs are put beside each other:
 

@@ -28,6 +28,8 @@ accuracy of our transfers changed by :effect:`q5-probe`.
 # The argument
 # ------------
 #
+# .. drawing:: stages
+#
 # Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the :term:`logits` of a linear head. With :term:`softmax`
 # probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the :term:`cross-entropy` are
 #

@@ -93,6 +93,10 @@ plt.show()
 # The ladder
 # ----------
 #
+# .. drawing:: ladder
+#
+#    The runs of this page take the first three rungs; ImageNet features were not tuned for it.
+#
 # So what is transfer worth? Each rung is one way to a classifier of flowers, with six seeds, on the same split (of ten photos seven to
 # train, one to validate, two to test), with a linear head. *Equal steps* means as many passes over the flowers. *Equal computation* means
 # that the control also gets what the source's training took: more passes, by count of multiply-adds.

@@ -5,6 +5,11 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional
+
+from cnnhw import models, theory
+from cnnhw.models.inception import InceptionModule
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "_static" / "drawings"
@@ -42,6 +47,69 @@ def test_it_says_what_it_shows(drawing):
     assert title.text
     assert description is not None
     assert len(description.text) > 80
+
+
+def told(name):
+    """Return a drawing in words."""
+    return ElementTree.parse(FOLDER / f"{name}.svg").find(f"{SVG}desc").text
+
+
+def rows(words):
+    """Return rows of numbers: numbers are divided by commas, rows by semicolons."""
+    words = words.replace("minus ", "-").replace("a half", "0.5")
+    return torch.tensor([[float(number) for number in row.split(",")] for row in words.split(";")])
+
+
+def test_the_numbers_of_a_convolution_are_right():
+    patch, total, found = re.search(r"rows (.+?)\. A .+ which is (\d+): .+ rows (.+)\.$", told("convolution")).groups()
+    calculated = functional.conv2d(rows(patch)[None, None], torch.tensor([[[[-1.0, 0, 1]] * 3]]))[0, 0]
+    assert torch.equal(calculated, rows(found))
+    assert calculated[1, 1] == int(total)
+
+
+def test_the_answers_of_sobels_kernel_are_right():
+    kernel, strip, found = re.search(r"rows (.+), divided .+ values: (.+?)\. Its .+?: (.+?)\.", told("edge")).groups()
+    calculated = functional.conv2d(rows(strip).expand(1, 1, 3, -1), rows(kernel)[None, None] / 8)[0, 0]
+    assert torch.equal(calculated, rows(found))
+
+
+def test_the_pooled_stripes_are_right():
+    shifts = re.findall(r"cells (.+?); maximum (.+?); average (.+?); every second (.+?)\.", told("stripe"))
+    assert len(shifts) == 3
+    for shift in shifts:
+        cells, maximum, average, second = map(rows, shift)
+        assert torch.equal(functional.max_pool1d(cells, 2), maximum)
+        assert torch.equal(functional.avg_pool1d(cells, 2), average)
+        assert torch.equal(cells[:, ::2], second)
+
+
+def test_the_paths_are_counted_right():
+    texts = ElementTree.parse(FOLDER / "spans.svg").iter(f"{SVG}text")
+    counted = [int(text.text) for text in texts if text.get("class") == "small"]
+    shares = [(2 ** (6 // span), theory.path_lengths(6, span)) for span in (1, 2, 6)]
+    assert counted == [paths * share for paths, found in shares for share in found.values()]
+
+
+def test_the_maps_of_a_dense_block_are_those_of_the_network():
+    model, maps = models.create("dense", size=32), torch.zeros(1, 3, 32, 32)
+    shapes = []
+    for layer in list(model.features)[:6]:
+        maps = layer(maps)
+        shapes.append(maps.shape[1:])
+    first, *block, after = [channels for channels, *_ in shapes]
+    words = told("dense")
+    assert f"begins with {first} maps" in words
+    assert "{}, {}, {} and {} maps".format(*block) in words
+    assert f"from {block[-1]} to {after} maps" in words
+    assert f"on maps of {shapes[-2][1]} by {shapes[-2][2]} cells" in words
+    assert f"maps of {shapes[-1][1]} by {shapes[-1][2]} cells." in words
+
+
+def test_the_maps_of_an_inception_module_are_those_of_the_module():
+    x = torch.zeros(1, 64, 32, 32)
+    branches = [branch(x).shape[1:] for branch in InceptionModule(64, 16).branches]
+    assert branches == [(16, 32, 32)] * 4
+    assert "Each branch ends in 16 maps of 32 by 32 cells." in told("inception")
 
 
 def test_it_stands_on_a_page():
