@@ -292,9 +292,7 @@ for minutes in (0.5, 10):
 # **1. Operations by hand** ★ How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128
 # pixels, and what share of a training step's operations is that?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 side, kernel, channels, out = 64, 5, 16, 32  # after the first pooling
 by_hand = side**2 * kernel**2 * channels * out
@@ -304,17 +302,13 @@ print(
 assert by_hand == 52_428_800
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. What half the side saves** ★★ The recipe trains at a half, three quarters and all of the side. If a pass costs in
 # proportion to the area, what share of the time of eight full passes does it take? Compare that with what the arm with
 # 64 pixels throughout took in the records.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 recipe = cnnhw.Recipe.fast()
 areas = [(recipe.side(epoch, 64) / 64) ** 2 for epoch in range(1, recipe.epochs + 1)]
@@ -328,16 +322,12 @@ assert fmean(areas) < measured < 1
 # %%
 # Not all of it is saved in practice: small maps keep the processor less busy.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Whitening, checked** ★★★ Show that the responses of the filters above to patches that they were not computed from
 # are nearly uncorrelated. Then break it: take as many filters at random. What would a layer after them have to undo?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 import torch
 from torch.nn import functional as F
@@ -358,9 +348,7 @@ assert largest["whitened"] < 0.5 < largest["random"]
 # Random filters nearly all answer to brightness, which varies most in patches, so their responses say the same thing
 # many times over. A layer that follows would have to take that apart before it could see any detail.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: dash
 # .. provenance:: fast

@@ -40,16 +40,12 @@ def test_each_chapter_has_exercises_of_rising_difficulty(path):
 
 SOLVED = """
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 """
 ASKED = """# **{}. Add** {} Add one and one.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 {}
 """
@@ -73,7 +69,7 @@ RIGHT = [(1, "★", "assert 1 + 1 == 2"), (2, "★★", "assert 1"), (3, "★★
         (chapter((1, "★★★", "assert 1"), (2, "★", "assert 1"), RIGHT[2]), "do not rise"),
         (chapter(*RIGHT[:2], (3, "★★★", "print(2)")), "exercise 3 does not check"),
         (chapter(*RIGHT, solved="\n# %%\n# \n"), "head while open"),
-        (chapter(*RIGHT).replace("</details>", "</details >", 3), "head while open"),
+        (chapter(*RIGHT).replace(".. end-solution::", ".. end-solution:", 3), "head while open"),
         (chapter(*RIGHT, heading="# %%\n# Text\n# ----\n#\n"), "before the heading"),
         (chapter(*RIGHT) + "# Text.\n\nx = 1\n", "outside of a solution"),
     ],

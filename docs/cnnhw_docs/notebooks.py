@@ -1,7 +1,7 @@
 """Notebooks that can be read: sphinx-gallery's, with our roles and directives put into words and solutions folded.
 
 A notebook knows nothing of the site. So figures from records, verdicts and links become text, and a solution, which is
-a ``<details>`` across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
+folded across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
 hides until they are opened, and text in a ``<details>`` of its own.
 """
 
@@ -32,7 +32,7 @@ _DIRECTIVE = re.compile(
     r"((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
-_RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
+_SOLUTION = re.compile(r"\.\. (end-|)solution::\n?")
 
 
 def notebook(blocks: Sequence[Any], gallery_conf: dict[str, Any], target_dir: Any) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _fold(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             out.append(cell)
             continue
-        parts = _RAW.split("".join(cell["source"]))
+        parts = _SOLUTION.split("".join(cell["source"]))
         for number, part in enumerate(parts):
             if number % 2:
                 inside = part == ""
