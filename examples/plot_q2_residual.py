@@ -190,8 +190,8 @@ print(f"{added:,} of {residual:,}: {added / residual:.2%}")
 # %%
 # .. end-solution::
 #
-# **2. Twenty blocks with one number** ★ Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied
-# on its way through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
+# **2. Twenty blocks with one number** ★ Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied on its way through
+# 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
 #
 # .. solution::
 
@@ -208,8 +208,7 @@ for w in (0.5, 0.1, -0.1):
 #
 # .. end-solution::
 #
-# **3. Concatenating is adding** ★★ Show that a convolution after a concatenation is the sum of two convolutions, one of
-# each part.
+# **3. Concatenating is adding** ★★ Show that a convolution after a concatenation is the sum of two convolutions, one of each part.
 #
 # .. solution::
 
@@ -224,10 +223,8 @@ assert torch.allclose(whole, parts, atol=1e-4)
 #
 # .. end-solution::
 #
-# **4. An interval by hand** ★★★ Take the records of depth 20 with batch norm, with and without connections. Calculate
-# the difference in test accuracy for each seed and Student's interval of their mean. Then calculate the interval as if
-# the runs were *not* paired, and compare both with :func:`cnnhw.studies.statistics.of_arms`. Which one would have allowed less
-# to be said, and what does the last one allow for that the first does not?
+# **4. An interval by hand** ★★★ Take the records of depth 20. Calculate the difference in test accuracy for each seed and Student's
+# interval of their mean. What does that of :func:`cnnhw.studies.statistics.of_arms` allow for that this one does not?
 #
 # .. solution::
 
@@ -251,10 +248,4 @@ for stderr, df in ((by_seed, len(one) - 1), (whole.stderr, whole.df)):
 #
 # .. end-solution::
 #
-# .. provenance:: q2_depth
-#
-# .. provenance:: q2
-#
-# .. provenance:: rates
-#
-# .. provenance:: live
+# .. provenance:: q2_depth q2_deep live
