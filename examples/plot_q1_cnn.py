@@ -139,9 +139,9 @@ for model in (shallow, deep):
 #      - ``q1_deep``
 #      - :record:`q1/q1_deep+q1_deep_30 accuracy@13`
 #    * - :doc:`Q2 <plot_q2_residual>`
-#      - 64 pixels, half of the photos, 6 epochs
+#      - 64 pixels, a quarter of the photos, 48 epochs, augmentation
 #      - ``q1_deep``
-#      - :record:`q2/plain accuracy`
+#      - :record:`q2_deep/plain accuracy`
 #    * - :doc:`Q4 <plot_q4_inception>`
 #      - 64 pixels, half of the photos, 5 epochs
 #      - ``q1_deep``

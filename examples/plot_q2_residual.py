@@ -111,7 +111,6 @@ assert residual[:, -1].mean() > residual[:, 0].mean()
 #
 # .. question:: q2-deep
 #    :verdict: supported
-#
 
 q2.losses()
 plt.show()

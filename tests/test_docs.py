@@ -415,11 +415,11 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
 
 @pytest.mark.usefixtures("no_stamp")
 def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
-    text = "T\n=\n\n.. trained:: q2\n\n   d8_plain: depth 8, without shortcuts\n   d8_residual: with shortcuts\n"
+    text = "T\n=\n\n.. trained:: q2_depth\n\n   d8_plain: depth 8, without shortcuts\n   d8_residual: with shortcuts\n"
     html, warnings = build(tmp_path / "fine", text)
     assert not warnings
     assert html.count("<details") == 3
-    runs = [one for one in studies.records("q2") if one.arm == "d8_plain"]
+    runs = [one for one in studies.records("q2_depth") if one.arm == "d8_plain"]
     shares = [one.accuracy() for one in runs]
     mean, low, high = sum(shares) / len(shares), min(shares), max(shares)
     assert f"Test accuracy {mean:.3f} ({low:.3f} to {high:.3f}), {len(runs)} runs; " in html
@@ -428,8 +428,8 @@ def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
     html, warnings = build(tmp_path / "new", "T\n=\n\n.. trained:: iii_together\n\n   threes_average: 3x3\n")
     assert not warnings
     assert "Not run yet." in html
-    _, warnings = build(tmp_path / "none", "T\n=\n\n.. trained:: q2\n\n   dance: dance\n")
-    assert "study q2 has no arm dance; it has residual, plain," in warnings
+    _, warnings = build(tmp_path / "none", "T\n=\n\n.. trained:: q2_depth\n\n   dance: dance\n")
+    assert "study q2_depth has no arm dance; it has d20_residual, d20_plain," in warnings
 
 
 CLAIMING = """\
@@ -523,15 +523,15 @@ def words_of(html):
 
 
 def test_a_finding_that_the_interval_leaves_open_is_refused():
-    study = [one for one in CLAIMS if one.study == "q2"]
-    found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("q2"))}
-    assert verdicts.in_words(found["q2-twenty"], "gain/lose").startswith("gain 4.9 points (3.4 to ")
+    study = [one for one in CLAIMS if one.study == "q4"]
+    found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("q4"))}
+    assert verdicts.in_words(found["q4-macs"], "gain/lose").startswith("gain 5.4 points (2.4 to ")
     assert (
-        "known in part, from an earlier set of runs" in claim_pages.box(found["q2-twenty"], "q", target=True).astext()
+        "known in part, from an earlier set of runs" in claim_pages.box(found["q4-macs"], "q", target=True).astext()
     )
-    assert "known in part" in marks.lines(found["q2-twenty"])["Registered"]
+    assert "known in part" in marks.lines(found["q4-macs"])["Registered"]
     with pytest.raises(ValueError, match="is 'cannot tell', for which 'gain/lose' has no words"):
-        verdicts.in_words(found["q2-accuracy"], "gain/lose")
+        verdicts.in_words(found["q4-channels"], "gain/lose")
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")

@@ -221,8 +221,8 @@ def test_it_covers_what_a_run_uses():
     assert registry.get("q1").job("q1_deep", 1).code == base
     half = fingerprint(models.create, subsets.prepare, subsets.function("train_50"))
     assert half != fingerprint(models.create, subsets.prepare, subsets.function("train_10"))
-    arms = {arm.model: prints("q2", arm.name) for arm in registry.get("q2").arms}
-    assert len(set(arms.values())) == len(arms)
+    models_of = {arm.model: prints("q4_modules", arm.name) for arm in registry.get("q4_modules").arms}
+    assert len(set(models_of.values())) == len(models_of)
     measured = registry.get("transition").jobs()[0]
     assert measured.code != fingerprint(*[begin for begin in measured.begins if begin.__module__ != "cnnhw.book.ii"])
 
