@@ -122,7 +122,7 @@ for model in (shallow, deep):
 # The two networks come back in other chapters, with smaller photos and shorter training. Their figures there are lower or
 # higher, as the protocol is another one; only figures of one row may be compared:
 #
-# .. list-table:: The same two networks on the test photos of ``tiny5``, under four protocols
+# .. list-table:: The same two networks on the test photos of ``tiny5``, under three protocols
 #    :header-rows: 1
 #    :stub-columns: 1
 #
@@ -138,10 +138,6 @@ for model in (shallow, deep):
 #      - 128 pixels, all training photos, 13 epochs
 #      - ``q1_deep``
 #      - :record:`q1/q1_deep+q1_deep_30 accuracy@13`
-#    * - :doc:`Q2 <plot_q2_residual>`
-#      - 64 pixels, a quarter of the photos, 48 epochs, augmentation
-#      - ``q1_deep``
-#      - :record:`q2_deep/plain accuracy`
 #    * - :doc:`Q4 <plot_q4_inception>`
 #      - 64 pixels, half of the photos, 5 epochs
 #      - ``q1_deep``

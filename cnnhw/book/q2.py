@@ -79,12 +79,11 @@ STUDIES = (_DEPTH, _DEEP)
 
 
 def gains() -> Figure:
-    """Draw what residual connections add to the accuracy at two depths, the difference, and in Q1's network."""
+    """Draw what residual connections add to the accuracy at two depths, and the difference."""
     rows: dict[str, str | tuple[str, str, str]] = {
         "depth 8": ("q2_depth", "d8_residual", "d8_plain"),
         "depth 20": ("q2_depth", "d20_residual", "d20_plain"),
         "20 minus 8 (asked)": "q2-depth",
-        "Q1's network (asked)": "q2-deep",
     }
     return figures.effects(rows, STUDIES, "points of test accuracy", "What residual connections add to the accuracy")
 
