@@ -77,8 +77,8 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_q4_inception",
     ),
     "resnet": Shipped(
-        "resnet", "q2_depth", "d20_residual", 200,
-        "A residual network of depth 20 for small photos, from Q2.",
+        "resnet", "q2_depth", "d8_residual", 200,
+        "A residual network of depth 8 for small photos, from Q2.",
         _HALF,
         "auto_examples/plot_q2_residual",
     ),
