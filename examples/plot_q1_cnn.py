@@ -195,8 +195,8 @@ plt.show()
 #
 # How far the two accuracies lie apart at the end measures :term:`overfitting`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. With
-# :record:`q1/q1_shallow parameters` parameters, 5,400 photos and no augmentation, :term:`dropout` or :term:`weight decay`,
-# ``q1_shallow`` can memorise its training set.
+# :record:`q1/q1_shallow parameters` parameters, 5,400 photos and no :term:`regularisation`, such as augmentation, :term:`dropout`
+# or :term:`weight decay`, ``q1_shallow`` can memorise its training set.
 #
 # When should training have been stopped? The :term:`test photos` may not answer that; the validation photos may. Below, each
 # dot is the test accuracy after an epoch, and the ring marks the epoch that the validation photos choose. Looking at

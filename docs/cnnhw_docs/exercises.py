@@ -21,6 +21,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 from cnnhw_docs import order, records
+from cnnhw_docs.provenance import per_run
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class StudyTimes(SphinxDirective):
         for name in sorted({record.study for record in records.every()}):
             found = [record for record in records.every() if record.study == name]
             seconds = sorted(record.content["seconds"] for record in found)
-            machines = sorted({f"{r.content['processor']}, {r.content['threads']} thread a run" for r in found})
+            machines = sorted({f"{r.content['processor']}, {per_run(r)}" for r in found})
             cells = (
                 name,
                 f"{len(found)}",

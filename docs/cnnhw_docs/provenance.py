@@ -77,9 +77,7 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         "Study": f"{study.name}. {study.question}",
         "Data": "; ".join(_photos(name, size, splits) for (name, size), splits in sets.items()),
         "Runs": "; ".join(arms),
-        "Machine": "; ".join(
-            sorted({f"{content['processor']}, {content['threads']} thread a run" for content in contents})
-        ),
+        "Machine": "; ".join(sorted({f"{run.content['processor']}, {per_run(run)}" for run in found})),
         "Versions": "; ".join(
             sorted({", ".join(f"{k} {v}" for k, v in content["versions"].items()) for content in contents})
         ),
@@ -92,6 +90,12 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
         ),
         "Reduced": "Yes: not all planned runs are there." if missing else "No.",
     }
+
+
+def per_run(run: Record) -> str:
+    """Return in words how many threads a run had."""
+    threads = run.content["threads"]
+    return f"{threads} thread{'s' if threads > 1 else ''} a run"
 
 
 def _photos(name: str, size: int, splits: dict[str, dict[str, Any]]) -> str:

@@ -23,6 +23,7 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw_docs import records
 from cnnhw_docs.live import compact
+from cnnhw_docs.provenance import per_run
 
 _TITLE = "Each network: curves, diagram, confusion matrix, time"
 _FOLDER = "_static/generated/trained"
@@ -89,7 +90,7 @@ def summary(runs: Sequence[Record]) -> str:
     spread = f" ({min(shares):.3f} to {max(shares):.3f})" if len(runs) > 1 else ""
     return (
         f"Test accuracy {statistics.fmean(shares):.3f}{spread}, {count}; {runs[0].content['parameters']:,} parameters; "
-        f"{statistics.median(seconds):,.0f} s of training with {runs[0].content['threads']} thread a run."
+        f"{statistics.median(seconds):,.0f} s of training with {per_run(runs[0])}."
     )
 
 
