@@ -15,14 +15,14 @@ from cnnhw import system
 from cnnhw.book import benchmarks, registry
 from cnnhw.studies import plan
 from cnnhw.studies.store import Record
-from cnnhw_docs import records
+from cnnhw_docs import label_audit, records
 
 
 class Provenance(SphinxDirective):
     """``.. provenance:: STUDY``: the box that says what a page's figures come from.
 
     ``.. provenance:: live`` is the box of what a page computes while the site is built, ``.. provenance:: bench`` that
-    of the benchmark.
+    of the benchmark, ``.. provenance:: audit`` that of the audit of the flowers.
     """
 
     required_arguments = 1
@@ -32,6 +32,8 @@ class Provenance(SphinxDirective):
             title, lines = "What was computed for this page", live_provenance()
         elif self.arguments[0] == "bench":
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
+        elif self.arguments[0] == "audit":
+            title, lines = "Where the audit comes from", audit_provenance(label_audit.record())
         else:
             found = [record for record in records.every() if record.study == self.arguments[0]]
             if not found:
@@ -111,6 +113,19 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
         "When": result["date"][:10],
         "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
         "Measure again": "python tests/benchmarks/bench.py --data tiny5 --data flowers --retrain --json bench.json",
+    }
+
+
+def audit_provenance(result: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the audit of the flowers."""
+    sets = (result["data"], result["against"])
+    return {
+        "Data": "; ".join(_photos(one["name"], one["size"], {one["fingerprint"]: one}) for one in sets),
+        "Network": f"{result['model']}, with the weights from ImageNet, and a linear classifier on its features",
+        "Looked at": f"{len(label_audit.SEEN)} photos whose labels are suspicious, and all pairs, once each",
+        "Versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "When": result["date"][:10],
+        "Audit again": f"cnnhw data audit {sets[0]['name']} --weights imagenet --against {sets[1]['name']} --json findings.json",
     }
 
 
