@@ -1,7 +1,7 @@
 """The audit of the flower photos: what its record holds, what we saw in the photos, and how a page tells both.
 
-``:audit:`disagreements``` renders one of the `figures`; ``.. audited-labels:: first`` (or ``test``) shows photos with the
-label, the classifier's and our opinion, and the credit; ``.. audited-copies::`` is the table of pairs that look the same.
+``:audit:`disagreements``` renders one of the `figures`; ``.. audited-labels:: first`` (or ``test``) shows photos with
+label, opinions and credit; ``.. audited-copies::`` is the table of pairs that look the same.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ALARMS = {  # the first photo of each pair within the flowers that does not show
 
 Entry = dict[str, Any]
 _GENERATED = "_static/generated/flowers"
-_WORDS = "none one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 @functools.cache
