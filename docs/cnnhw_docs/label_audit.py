@@ -168,16 +168,17 @@ class AuditedLabels(SphinxDirective):
 def _figure(docs: Path, entry: Entry) -> nodes.figure:
     verdict, what = SEEN[entry["name"]]
     shares = dict(zip(record()["data"]["classes"], entry["probabilities"], strict=True))
-    said = f"Labelled {entry['label']}; the classifier says {entry['predicted']} ({shares[entry['predicted']]:.2f})"
-    caption = nodes.caption("", f"{said}. We see {what}: ", nodes.strong("", verdict), nodes.Text(". "), credit(entry))
+    caption = nodes.caption("", f"{verdict[0].upper()}{verdict[1:]}: {what}.")
+    said = f"Labelled {entry['label']}; classifier: {entry['predicted']} ({shares[entry['predicted']]:.2f})."
+    more = nodes.legend("", nodes.paragraph("", said), nodes.paragraph("", "", credit(entry)))
     image = nodes.image(uri=f"/{cut(docs, entry['name'])}", alt=f"{what[0].upper()}{what[1:]}.")
-    return nodes.figure("", image, caption)
+    return nodes.figure("", image, caption, more)
 
 
-def credit(entry: Entry) -> nodes.inline:
+def credit(entry: Entry) -> nodes.reference:
     """Return the credit of a photo, which leads to its page."""
     words, _, address = entry["credit"].rpartition(", ")
-    return nodes.inline("", "", nodes.reference("", f"Photo: {words}", refuri=address), classes=["photo-credit"])
+    return nodes.reference("", f"Photo: {words}", refuri=address)
 
 
 def cut(docs: Path, name: str) -> str:

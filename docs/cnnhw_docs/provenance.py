@@ -45,7 +45,9 @@ class Provenance(SphinxDirective):
         for name, text in lines.items():
             item = nodes.field()
             item += nodes.field_name("", name)
-            item += nodes.field_body("", nodes.paragraph("", text))
+            # dashes in commands stay as they are
+            shown = nodes.literal("", text) if name.endswith(" again") else nodes.Text(text)
+            item += nodes.field_body("", nodes.paragraph("", "", shown))
             items += item
         box += items
         return [box]
