@@ -151,7 +151,8 @@ def test_photos_with_credits_copies_and_times_on_a_page(tmp_path):
     for entry in shown:
         verdict, what = label_audit.SEEN[entry["name"]]
         assert f"Labelled {entry['label']}; classifier: {entry['predicted']} (" in page
-        assert f"{verdict[0].upper()}{verdict[1:]}: {what}." in page
+        short = {label_audit.RIGHT: "Label right", label_audit.UNCLEAR: "Unclear"}.get(verdict, "Label wrong")
+        assert f"{short}: {what}." in page
         assert f'href="{entry["credit"].rpartition(", ")[2]}"' in page
     pictures = list((tmp_path / "html" / "_images").glob("*_*.webp"))
     assert len(pictures) == len(shown)

@@ -168,7 +168,8 @@ class AuditedLabels(SphinxDirective):
 def _figure(docs: Path, entry: Entry) -> nodes.figure:
     verdict, what = SEEN[entry["name"]]
     shares = dict(zip(record()["data"]["classes"], entry["probabilities"], strict=True))
-    caption = nodes.caption("", f"{verdict[0].upper()}{verdict[1:]}: {what}.")
+    short = "label wrong" if verdict in (OTHER, NONE) else verdict
+    caption = nodes.caption("", f"{short[0].upper()}{short[1:]}: {what}.")
     said = f"Labelled {entry['label']}; classifier: {entry['predicted']} ({shares[entry['predicted']]:.2f})."
     more = nodes.legend("", nodes.paragraph("", said), nodes.paragraph("", "", credit(entry)))
     image = nodes.image(uri=f"/{cut(docs, entry['name'])}", alt=f"{what[0].upper()}{what[1:]}.")

@@ -121,14 +121,15 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
 def audit_provenance(result: dict[str, Any]) -> dict[str, str]:
     """Return the lines of the provenance box of the audit of the flowers."""
     sets = (result["data"], result["against"])
-    first, second = (one["name"] for one in sets)
+    names = " --against ".join(one["name"] for one in sets)
+    most = len(result["suspicious"])
     return {
         "Data": "; ".join(_photos(one["name"], one["size"], {one["fingerprint"]: one}) for one in sets),
         "Network": f"{result['model']}, with the weights from ImageNet, and a linear classifier on its features",
         "Looked at": f"{len(label_audit.SEEN)} photos whose labels are suspicious, and all pairs, once each",
         "Versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "When": result["date"][:10],
-        "Audit again": f"cnnhw data audit {first} --weights imagenet --against {second} --json findings.json",
+        "Audit again": f"cnnhw data audit {names} --weights imagenet --most {most} --json findings.json",
     }
 
 
