@@ -40,6 +40,8 @@ extensions = [
     "cnnhw_docs.train_here",
     "cnnhw_docs.tested",
     "cnnhw_docs.trained",
+    "cnnhw_docs.label_audit",
+    "cnnhw_docs.transfer_times",
     "cnnhw_docs.exercises",
     "cnnhw_docs.accessible",
     "cnnhw_docs.house_picture",

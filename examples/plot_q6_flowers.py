@@ -28,15 +28,12 @@ the source, on whether the layers learn, and on how few the photos are.
 # :reported:`q6_from_deep test_accuracy` from Q1's deeper one. It concluded that the first was caught in a local optimum. One figure
 # shows what became of each when it was run again, as reported and as meant, and beside a control.
 
-import json
-from collections import Counter
-
 import torch
 from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots, transfer
-from cnnhw.book import benchmarks, original_report
+from cnnhw.book import original_report
 from cnnhw.data import scenes
 
 RERUN = cnnhw.studies.records("report")
@@ -364,7 +361,8 @@ plt.show()
 # Which flowers are mistaken for which
 # ------------------------------------
 #
-# The report's confusion matrices, and ours of the first seed.
+# The report's confusion matrices, and ours of the first seed. Some of the labels are wrong, and some photos are there twice:
+# :doc:`/guide/flowers` tells how many, how that was found and what it does to the accuracy. It also tells how long transfers take.
 
 matrices = {
     "reported, from Q4's network": original_report.get("q6_from_inception").confusion,
@@ -374,101 +372,6 @@ matrices = {
     "ours, from ImageNet": of(RECORDS, "imagenet_100")[0].confusion(),
 }
 figure = plots.confusion(matrices, MAP[0].classes)
-plt.show()
-
-# %%
-# Are the labels right?
-# ---------------------
-#
-# A classifier that has not seen a photo and is sure of another class is a reason to look at its label (:term:`confident learning <label error>`,
-# Northcutt et al. :cite:p:`northcutt2021confident`). ``cnnhw data audit flowers --weights imagenet --against tiny5`` divides the photos
-# into five folds, learns a linear head on four of them, and predicts the fifth; its result is kept with the records:
-
-AUDIT = json.loads((cnnhw.studies.store.folder() / "audit_flowers.json").read_text())
-print(
-    f"out-of-fold accuracy {AUDIT['accuracy']:.3f} on {sum(AUDIT['data']['photos'].values()):,} photos;"
-)
-print(f"another class more probable for {AUDIT['disagreements']} of them")
-EYES = {  # what we see in the twelve photos that the classifier is surest about
-    "tulips/5661431592_cea1108261_n.jpg": "label right",
-    "tulips/16265883604_92be82b973.jpg": "another of the five (a rose)",
-    "roses/17040847367_b54d05bf52.jpg": "another of the five (a tulip)",
-    "roses/14381787252_e8e12e277a_n.jpg": "another of the five (tulips)",
-    "tulips/7166552648_28b6dce578.jpg": "label right",
-    "roses/5398569540_7d134c42cb_n.jpg": "label right",
-    "roses/5212885371_fe27c406a2_n.jpg": "none of the five (gerberas)",
-    "tulips/7266196114_c2a736a15a_m.jpg": "none of the five (a garden with a bench)",
-    "roses/6473543547_4fefdbd5dc.jpg": "unclear",
-    "dandelion/3581252194_8c976d333a_n.jpg": "label right",
-    "daisy/4540555191_3254dc4608_n.jpg": "label right",
-    "dandelion/13386618495_3df1f1330d.jpg": "another of the five (a daisy)",
-}
-for entry in AUDIT["suspicious"][: len(EYES)]:
-    print(
-        f"{entry['label']:10} rather {entry['predicted']:10} {EYES[entry['name']]:40} {entry['name']}, {entry['credit']}"
-    )
-seen = Counter(verdict.partition(" (")[0] for verdict in EYES.values())
-print("in our eyes:", ", ".join(f"{what}: {count}" for what, count in seen.items()))
-
-# %%
-# .. figure:: /_static/flowers_suspicious.jpg
-#    :alt: The photographs of the list above, with the label given and the one predicted: among them a rose labelled tulips, tulips labelled
-#       roses, gerberas, a garden with a bench, and a daisy with a bee labelled dandelion.
-#
-#    The most suspicious labels. Photographs: CC BY 2.0, scaled to squares; by the photographers in the list above.
-#
-# Look before you change anything. The count above is by our own eyes, and some of these labels are right, the very first among them:
-# unusual is not wrong. Labels that are wrong in the test set bound what any classifier can reach on it.
-#
-# Near-duplicates
-# ---------------
-#
-# A photo that is in source and target, or in :term:`training and test <data leak>`, makes transfer look good for the wrong reason. Perceptual hashes (64
-# bits from the signs of differences between neighbouring cells of an 9x8 grid) find them:
-
-for section in AUDIT["duplicates"]:
-    print(
-        " and ".join(section["sets"]),
-        "pairs by distance in bits:",
-        section["by_distance"],
-        "across train and test:",
-        section["leaks"],
-    )
-
-# %%
-# We looked at each pair of :term:`near-duplicates <near-duplicate>`. Within the flowers all pairs at four bits or less are the same shot, or a recoloured copy of it; some of
-# those at five and six bits are merely round flowers in the middle of the picture. Between source and target all pairs are false, a
-# dandelion and a teapot for example: the source has not seen the flowers. Were all pairs across training and test real twins, and each
-# told right for that reason alone, the accuracy on the flowers would be too high by no more than
-
-leaks, tested = AUDIT["duplicates"][0]["leaks"], AUDIT["data"]["photos"]["test"]
-print(f"{leaks} of {tested} test photos: {100 * leaks / tested:.1f} points")
-assert leaks / tested < 0.01
-
-# %%
-#
-# What it takes in time
-# ---------------------
-#
-# From photographs to the report's best accuracy on flowers: its own recipe in Keras (13 epochs of the source, 10 of the head, then all layers
-# until the level is reached), and the fast recipe from scratch, on one machine.
-
-result = benchmarks.record()
-print(f"to a test accuracy of {benchmarks.FLOWERS:.4f}")
-curves = {}
-for row in result["transfer"]:
-    curves.setdefault(
-        "the report, in Keras" if row["side"] == "keras" else row["setting"], []
-    ).append(row["curve"])
-for name, runs in curves.items():
-    times = benchmarks.times_to(benchmarks.FLOWERS, runs)
-    print(
-        f"{name:35} {times[len(times) // 2]:8.1f} s ({times[0]:.1f} to {times[-1]:.1f})"
-    )
-
-figure = plots.time_to_accuracy(
-    curves, [benchmarks.FLOWERS], "Accuracy on flowers against seconds of training"
-)
 plt.show()
 
 # %%
@@ -604,7 +507,5 @@ assert alone[6] < alone[12]
 # .. provenance:: report
 #
 # .. provenance:: faults
-#
-# .. provenance:: bench
 #
 # .. provenance:: live

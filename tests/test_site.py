@@ -49,6 +49,7 @@ SEARCHES = {
     "inception": "auto_examples/plot_q4_inception",
     "freeze": "auto_examples/plot_q5_freeze_first",
     "flowers": "auto_examples/plot_q6_flowers",
+    "wrong labels": "guide/flowers",
     "faults": "auto_examples/plot_report_faults",
     "report": "auto_examples/plot_report_rerun",
     "speed": "auto_examples/plot_speed",

@@ -15,13 +15,14 @@ from cnnhw import system
 from cnnhw.book import benchmarks, registry
 from cnnhw.studies import plan
 from cnnhw.studies.store import Record
-from cnnhw_docs import records
+from cnnhw_docs import label_audit, records
 
 
 class Provenance(SphinxDirective):
     """``.. provenance:: STUDY ...``: the boxes that say what a page's figures come from.
 
-    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark.
+    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit`` that of
+    the audit of the flowers.
     """
 
     required_arguments = 1
@@ -36,6 +37,8 @@ class Provenance(SphinxDirective):
             title, lines = "What was computed for this page", live_provenance()
         elif name == "bench":
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
+        elif name == "audit":
+            title, lines = "Where the audit comes from", audit_provenance(label_audit.record())
         else:
             found = [record for record in records.every() if record.study == name]
             if not found:
@@ -47,7 +50,9 @@ class Provenance(SphinxDirective):
         for name, text in lines.items():
             item = nodes.field()
             item += nodes.field_name("", name)
-            item += nodes.field_body("", nodes.paragraph("", text))
+            # dashes in commands stay as they are
+            shown = nodes.literal("", text) if name.endswith(" again") else nodes.Text(text)
+            item += nodes.field_body("", nodes.paragraph("", "", shown))
             items += item
         box += items
         return [box]
@@ -119,6 +124,21 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
         "When": result["date"][:10],
         "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
         "Measure again": "python tests/benchmarks/bench.py --data tiny5 --data flowers --retrain --json bench.json",
+    }
+
+
+def audit_provenance(result: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the audit of the flowers."""
+    sets = (result["data"], result["against"])
+    names = " --against ".join(one["name"] for one in sets)
+    most = len(result["suspicious"])
+    return {
+        "Data": "; ".join(_photos(one["name"], one["size"], {one["fingerprint"]: one}) for one in sets),
+        "Network": f"{result['model']}, with the weights from ImageNet, and a linear classifier on its features",
+        "Looked at": f"{len(label_audit.SEEN)} photos whose labels are suspicious, and all pairs, once each",
+        "Versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "When": result["date"][:10],
+        "Audit again": f"cnnhw data audit {names} --weights imagenet --most {most} --json findings.json",
     }
 
 
