@@ -394,7 +394,7 @@ _TRACES = (
     ),
     _Trace("q4_inception", _BEHIND, _Side.behind, lambda gap: gap > 10, ".1f", "no fault that these runs share"),
     _Trace(
-        "q6_from_inception", "training loss after the second stage, of that before it; odd above 80 %",
-        _Side.left, lambda share: share > 0.8, ".0%", "only the last layer was trained: fault 4",
+        "q6_from_inception", "training loss after the second stage, divided by that before it; odd above 0.8",
+        _Side.left, lambda share: share > 0.8, ".2f", "only the last layer was trained: fault 4",
     ),
 )  # fmt: skip

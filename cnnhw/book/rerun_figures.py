@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 from matplotlib import ticker
@@ -23,6 +25,7 @@ from cnnhw.studies import measures
 __all__ = ["accuracies", "curves", "second_stage", "shares_found"]
 
 _HERE, _THERE, _KERAS = COLOURS[:3]  # our runs, the report, and a run of its networks in Keras
+_BELOW: Final = "outside lower center"
 _BEFORE = 10  # epochs of the first stage that are shown before the second
 
 
@@ -52,12 +55,11 @@ def accuracies(runs: Runs) -> Figure:
             axis.plot(in_keras, height - 0.16, "^", color=_KERAS)
             text += f", in Keras {in_keras:.3f}"
         told.insert(0, text)
-    axis.set_yticks(range(len(lines)), [line[0].replace(", ", "\n", 1) for line in reversed(lines)])
+    axis.set_yticks(range(len(lines)), [textwrap.fill(line[0], 21) for line in reversed(lines)])
     axis.set_xlabel("test accuracy")
     axis.grid(axis="x", alpha=0.25)
-    _legend(
-        figure, axis, 3, ("x-", _THERE, "report, 95 % interval"), ("o", _HERE, "a run here"), ("^", _KERAS, "Keras")
-    )
+    reported = ("x-", _THERE, "report, 95 % interval")
+    _legend(figure, axis, 3, reported, ("o", _HERE, "a run of ours"), ("^", _KERAS, "in Keras"))
     figure.set_label(f"Test accuracy of each experiment, as reported and in our runs. {'; '.join(told)}.")
     return figure
 
@@ -83,6 +85,8 @@ def curves(runs: Runs) -> Figure:
             axis.grid(alpha=0.25)
         losses, shares = axes
         losses.set_yscale("log")
+        low, high = losses.get_ylim()
+        losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 100 * low else (1, 3)))
         losses.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         losses.yaxis.set_minor_formatter(ticker.NullFormatter())
         losses.axhline(math.log(len(experiment.classes)), color="0.3", linestyle=":", linewidth=1)
@@ -93,8 +97,9 @@ def curves(runs: Runs) -> Figure:
         told.append(f"{TITLES[name]}: the report, {_ends(there)}; ours, {_ends(here)}")
     for axis in rows[-1]:
         axis.set_xlabel("epoch")
-    marks = (("x", _THERE, "report, training"), (".", _THERE, "report, validation"))
-    _legend(figure, axis, 2, *marks, ("--", _HERE, "ours, training"), ("-", _HERE, "ours, validation"))
+    reported = (("x", _THERE, "report, training"), (".", _THERE, "report, validation"))
+    ours = (("--", _HERE, "ours, training"), ("-", _HERE, "ours, validation"))
+    _legend(figure, axis, 3, *reported, *ours, (":", "0.3", "guessing"))
     figure.set_label(f"Loss and accuracy by epoch, at the first and the last one. {'. '.join(told)}.")
     return figure
 
@@ -122,7 +127,7 @@ def second_stage(runs: Runs) -> Figure:
     axis.set_xlabel("epoch")
     axis.set_ylabel("training loss (nats)")
     axis.grid(alpha=0.25)
-    figure.legend(frameon=False, ncols=3, loc="outside lower center")
+    figure.legend(frameon=False, ncols=3, loc=_BELOW)
     figure.set_label(f"Training loss around the second stage of Q6's transfer of Q4's network. {'; '.join(told)}.")
     return figure
 
@@ -150,7 +155,7 @@ def shares_found(runs: Runs) -> Figure:
             for side, shares in (("reported", there), ("ours", means))
         ]
         told.append(f"{TITLES[name]}: {', '.join(words)}")
-    _legend(figure, axis, 2, ("x", _THERE, "the report"), ("o", _HERE, "a run here"))
+    _legend(figure, axis, 2, ("x", _THERE, "the report"), ("o", _HERE, "a run of ours"))
     figure.set_label(
         f"Share found of each class. The class with the smallest share of each experiment: {'; '.join(told)}."
     )
@@ -188,4 +193,4 @@ def _legend(figure: Figure, axis: Axes, columns: int, *marks: tuple[str, str, st
     """Explain the marks of all panels below the figure."""
     for style, colour, label in marks:
         axis.plot([], [], style, color=colour, label=label)
-    figure.legend(frameon=False, ncols=columns, loc="outside lower center")
+    figure.legend(frameon=False, ncols=columns, loc=_BELOW)
