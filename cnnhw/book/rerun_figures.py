@@ -86,7 +86,7 @@ def curves(runs: Runs) -> Figure:
         losses, shares = axes
         losses.set_yscale("log")
         low, high = losses.get_ylim()
-        losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 100 * low else (1, 3)))
+        losses.yaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))
         losses.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         losses.yaxis.set_minor_formatter(ticker.NullFormatter())
         losses.axhline(math.log(len(experiment.classes)), color="0.3", linestyle=":", linewidth=1)
