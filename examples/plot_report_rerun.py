@@ -24,7 +24,7 @@ rerun_figures.accuracies(runs)
 plt.show()
 
 # %%
-# Bars are for the choice of the report's test photos. Triangles are single runs of the same networks in Keras, from the benchmark of
+# Intervals are for the choice of the report's test photos. Triangles are single runs of the same networks in Keras, from the benchmark of
 # the chapter on :doc:`speed <plot_speed>`. All are :term:`observations <observation>` of one to six runs. ``tiny5`` stands in for
 # Linnaeus 5; the flowers of Q6 are the report's, split anew. Compare the patterns, not the heights.
 #
@@ -53,7 +53,7 @@ plt.show()
 # tiny gradients. And in Keras its moments live on into a second stage that was not compiled; here each stage starts with new ones.
 #
 # **Not repeated.** The photos of Linnaeus 5. Of Q4's 50 epochs the last 42, which would have taken hours; it stops at the report's own
-# best epoch. Q1's networks see red, green, blue; the order of the channels by itself changed the accuracy of Q1's first network by
+# best epoch. Q1's networks see red, green, blue; what the order of the channels does by itself came out at
 # :paired:`faults/bgr sound`. ``q1_deep`` is cut at the report's 13th epoch.
 #
 # The curves

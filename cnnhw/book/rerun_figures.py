@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -26,6 +25,7 @@ __all__ = ["accuracies", "curves", "second_stage", "shares_found"]
 
 _HERE, _THERE, _KERAS = COLOURS[:3]  # our runs, the report, and a run of its networks in Keras
 _BELOW: Final = "outside lower center"
+_PHONE = 3.25  # inches, which fit the width of a phone
 _BEFORE = 10  # epochs of the first stage that are shown before the second
 
 
@@ -42,24 +42,25 @@ def accuracies(runs: Runs) -> Figure:
                 lines.append((title, stage.test_accuracy, stage.confusion, here, keras.get(f"{name} {stage.name}")))
         here = [one.accuracy(epoch or len(one.history["loss"])) for one in found]
         lines.append((TITLES[name], experiment.test_accuracy, experiment.confusion, here, keras.get(name)))
-    figure = _figure(6.4, 0.6 * len(lines) + 1.3, "Test accuracy, as reported and in our runs")
+    figure = _figure(_PHONE, 0.65 * len(lines) + 1.5, "Test accuracy, reported and ours")
     axis = figure.subplots()
     told: list[str] = []
     for height, (title, there, confusion, here, in_keras) in enumerate(reversed(lines)):
         interval = evaluation.wilson_interval(int(confusion.trace()), int(confusion.sum()))
-        axis.plot(interval, [height + 0.16] * 2, color=_THERE, linewidth=2, alpha=0.5)
-        axis.plot(there, height + 0.16, "x", color=_THERE, markersize=8, markeredgewidth=2)
-        axis.plot(here, [height - 0.16] * len(here), "o", color=_HERE, alpha=0.6)
+        axis.annotate(title, (0.02, height + 0.3), xycoords=("axes fraction", "data"), va="center")
+        axis.plot(interval, [height] * 2, color=_THERE, linewidth=2, alpha=0.5)
+        axis.plot(there, height, "x", color=_THERE, markersize=8, markeredgewidth=2)
+        axis.plot(here, [height - 0.25] * len(here), "o", color=_HERE, alpha=0.6)
         text = f"{title}: {there:.3f} and {spread(here, '.3f')}"
         if in_keras is not None:
-            axis.plot(in_keras, height - 0.16, "^", color=_KERAS)
+            axis.plot(in_keras, height - 0.25, "^", color=_KERAS)
             text += f", in Keras {in_keras:.3f}"
         told.insert(0, text)
-    axis.set_yticks(range(len(lines)), [textwrap.fill(line[0], 21) for line in reversed(lines)])
-    axis.set_xlabel("test accuracy")
+    axis.set_ylim(-0.6, len(lines) - 0.4)
+    axis.set_yticks([])
+    axis.set_xlabel("test accuracy; bars: 95 % intervals")
     axis.grid(axis="x", alpha=0.25)
-    reported = ("x-", _THERE, "report, 95 % interval")
-    _legend(figure, axis, 3, reported, ("o", _HERE, "a run of ours"), ("^", _KERAS, "in Keras"))
+    _legend(figure, axis, 3, ("x-", _THERE, "report"), ("o", _HERE, "ours"), ("^", _KERAS, "in Keras"))
     figure.set_label(f"Test accuracy of each experiment, as reported and in our runs. {'; '.join(told)}.")
     return figure
 
@@ -115,7 +116,7 @@ def second_stage(runs: Runs) -> Figure:
         "ours, with the fault": (found[0].history["loss"], "-", _HERE),
         "ours, without it": (whole[0].history["loss"], "o-", _KERAS),
     }
-    figure = _figure(6.4, 3.6, "Q6, transfer of Q4's network: training loss around the second stage")
+    figure = _figure(_PHONE, 3.8, "Q6, transfer of Q4's network")
     axis, told = figure.subplots(), []
     for name, (losses, style, colour) in lines.items():
         shown = losses[before - _BEFORE :]
@@ -127,7 +128,7 @@ def second_stage(runs: Runs) -> Figure:
     axis.set_xlabel("epoch")
     axis.set_ylabel("training loss (nats)")
     axis.grid(alpha=0.25)
-    figure.legend(frameon=False, ncols=3, loc=_BELOW)
+    figure.legend(frameon=False, loc=_BELOW)
     figure.set_label(f"Training loss around the second stage of Q6's transfer of Q4's network. {'; '.join(told)}.")
     return figure
 
