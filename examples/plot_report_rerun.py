@@ -52,8 +52,8 @@ plt.show()
 # losses in the first five steps; tests hold that. Two differences are left. Adam adds its epsilon at another place, which matters for
 # tiny gradients. And in Keras its moments live on into a second stage that was not compiled; here each stage starts with new ones.
 #
-# **Not repeated.** The photos of Linnaeus 5. Of Q4's 50 epochs the last 42, which would have taken hours; it stops at the report's own
-# best epoch. Q1's networks see red, green, blue; what the order of the channels does by itself came out at
+# **Not repeated.** The photos: ``tiny5`` has fruit and insects where Linnaeus 5 has berries and flowers. The last 42 of Q4's 50 epochs,
+# which would have taken hours: it stops at the report's own best epoch. The order of the channels in Q1, which by itself came out at
 # :paired:`faults/bgr sound`. ``q1_deep`` is cut at the report's 13th epoch.
 #
 # The curves

@@ -101,6 +101,20 @@ def test_figures_say_both_sides_in_words(draw, book):
     assert "our" in words
 
 
+def test_classes_are_set_side_by_side_by_name(book):
+    figure = rerun_figures.shares_found({name: book[name] for name in ("q4_inception", "q6_from_deep")})
+    axis = figure.axes[0]
+    names = [tick.get_text() for tick in axis.get_yticklabels()]
+    assert names == ["berry", "bird", "dog", "flower", "fruit", "insect", "other"]
+    crosses = {round(float(line.get_ydata()[0])) for line in axis.lines if line.get_marker() == "x"}
+    dots = {round(float(line.get_ydata()[0])) for line in axis.lines if line.get_marker() == "o"}
+    assert [names[height] for height in sorted(crosses)] == ["berry", "bird", "dog", "flower", "other"]
+    assert [names[height] for height in sorted(dots)] == ["bird", "dog", "fruit", "insect", "other"]
+    (row,) = (row for row in rerun.rows("q4_inception", [book["q4_inception"]]) if row.measure.startswith("share"))
+    assert row.reported.startswith("berry 48%, bird 36%")
+    assert row.columns[0].startswith("bird 64%, dog 59%")
+
+
 def test_second_stage_is_drawn_with_the_fault_and_without_it(book):
     words = rerun_figures.second_stage(book).get_label()
     assert "report, 1.28 after the first stage and 1.32 at the end; ours, with the fault, 1.18" in words

@@ -192,8 +192,8 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
         "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", measures.PARAMETERS),
         "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
         "share found of each class": (
-            _shares(experiment.confusion),
-            lambda found, epoch: _shares(_confusion(found, epoch)),
+            _shares(experiment.confusion, experiment.classes),
+            lambda found, epoch: _shares(_confusion(found, epoch), found[0].classes),
         ),
         "largest confusion": (
             _largest(experiment.confusion, experiment.classes),
@@ -303,8 +303,8 @@ def _accuracy(found: Sequence[Record], epoch: int | None) -> str:
     return f"{spread(values, '.3f')}; {runs}, ±{(high - low) / 2:.3f} for the choice of photos"
 
 
-def _shares(confusion: torch.Tensor) -> str:
-    return " ".join(f"{share:.0%}" for share in recall(confusion))
+def _shares(confusion: torch.Tensor, classes: Sequence[str]) -> str:
+    return ", ".join(f"{label} {share:.0%}" for label, share in zip(classes, recall(confusion), strict=True))
 
 
 def _confusion(found: Sequence[Record], epoch: int | None) -> torch.Tensor:

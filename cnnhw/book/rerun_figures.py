@@ -137,25 +137,27 @@ def second_stage(runs: Runs) -> Figure:
 def shares_found(runs: Runs) -> Figure:
     """Draw the share found of each class, a panel an experiment: the report's, and ours a dot a run."""
     high = math.ceil(len(runs) / 2)
-    figure = _figure(6.4, 2.0 * high + 0.8, "Share found of each class, as reported and in our runs")
+    figure = _figure(6.4, 2.2 * high + 0.8, "Share found of each class, as reported and in our runs")
     told = []
     for axis, (name, (found, epoch)) in zip(figure.subplots(high, 2).flat, runs.items(), strict=False):
-        classes, there = original_report.get(name).classes, recall(original_report.get(name).confusion)
-        here = [recall(one.confusion(epoch or len(one.history["loss"]))) for one in found]
-        for height, (reported, *ours) in enumerate(zip(there, *here, strict=True)):
-            axis.plot(reported, height - 0.12, "x", color=_THERE, markersize=6, markeredgewidth=2)
-            axis.plot(ours, [height + 0.12] * len(ours), "o", color=_HERE, alpha=0.6, markersize=5)
+        experiment = original_report.get(name)
+        there = _recall(experiment.classes, experiment.confusion)
+        here = [_recall(one.classes, one.confusion(epoch or len(one.history["loss"]))) for one in found]
+        classes = sorted({*there, *here[0]})  # photos that stand in may have others
+        for height, label in enumerate(classes):
+            if label in there:
+                axis.plot(there[label], height - 0.12, "x", color=_THERE, markersize=6, markeredgewidth=2)
+            if label in here[0]:
+                shares = [one[label] for one in here]
+                axis.plot(shares, [height + 0.12] * len(shares), "o", color=_HERE, alpha=0.6, markersize=5)
         axis.set_yticks(range(len(classes)), classes)
         axis.invert_yaxis()
         axis.set_xlim(0, 1)
         axis.grid(alpha=0.25)
         axis.set_title(TITLES[name], loc="left", fontsize="medium")
-        means = [statistics.fmean(ours) for ours in zip(*here, strict=True)]
-        words = [
-            f"{side} {classes[shares.index(min(shares))]} {min(shares):.2f}"
-            for side, shares in (("reported", there), ("ours", means))
-        ]
-        told.append(f"{TITLES[name]}: {', '.join(words)}")
+        means = {label: statistics.fmean(one[label] for one in here) for label in here[0]}
+        least = [min(side.items(), key=lambda item: item[1]) for side in (there, means)]
+        told.append(f"{TITLES[name]}: reported {least[0][0]} {least[0][1]:.2f}, ours {least[1][0]} {least[1][1]:.2f}")
     _legend(figure, axis, 2, ("x", _THERE, "the report"), ("o", _HERE, "a run of ours"))
     figure.set_label(
         f"Share found of each class. The class with the smallest share of each experiment: {'; '.join(told)}."
@@ -172,6 +174,10 @@ def _in_keras() -> dict[str, float]:
         if row["side"] == "keras":  # its second stage stops where it reaches the report's accuracy
             found["q6_from_deep head"] = row["curve"][row["stages"].count("head") - 1][1]
     return found
+
+
+def _recall(classes: Sequence[str], confusion: torch.Tensor) -> dict[str, float]:
+    return dict(zip(classes, recall(confusion), strict=True))
 
 
 def _line(axis: Axes, runs: Sequence[Sequence[float]], style: str, colour: str) -> None:
