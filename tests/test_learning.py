@@ -215,6 +215,11 @@ def test_roles_and_directives_become_words():
     claim = notebooks.text("Text.\n\n.. claim:: i-two-over-plain\n   :verdict: supported\n\nMore.")
     assert re.match(r"Text\.\n\n> \*\*supported\*\*: .+ seeds\)\n\nMore\.\n", claim)
     assert notebooks.text("The table says:\n\n.. soundness:: q2_depth\n\nMore.") == "The table says:\n\nMore.\n"
+    assert notebooks.text("So.\n\n.. trained:: report\n\n   q4_inception: Q4\n\nMore.") == "So.\n\nMore.\n"
+    box = ".. admonition:: Misconceptions\n\n   * One :term:`arm`.\n\n   * Two.\n\nEnd."
+    assert notebooks.text(box) == "**Misconceptions**\n\n* One arm.\n\n* Two.\n\nEnd.\n"
+    folded = ".. dropdown:: Why?\n\n   As it is.\n\nEnd."
+    assert notebooks.text(folded) == "<details><summary>Why?</summary>\n\nAs it is.\n\n</details>\n\nEnd.\n"
     table = (
         ".. list-table:: Ways\n   :header-rows: 1\n\n   * - A\n     - B\n   * - one\n     - two\n       lines\n\nEnd."
     )

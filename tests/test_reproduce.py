@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from click.testing import CliRunner
 
-from cnnhw.book import original_report, registry, rerun
+from cnnhw.book import original_report, registry, rerun, rerun_figures
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 from cnnhw.errors import UnknownNameError
@@ -69,6 +71,53 @@ def test_table_as_text_and_html():
 def test_words_are_about_rows_that_exist():
     rows = {(row.experiment, row.measure) for name in original_report.names() for row in rerun.rows(name, [])}
     assert set(rerun.WORDS) <= rows
+
+
+@pytest.fixture(scope="module")
+def book():
+    """Return the book's own runs of all experiments."""
+    return {name: rerun.ours(name) for name in original_report.names()}
+
+
+def test_what_comes_back_is_judged_by_every_run(book):
+    found = {(row.experiment, row.measure.partition(";")[0]): row for row in rerun.traces(book).rows}
+    loss = "mean loss of the first epoch"
+    assert found["q2_concat_skip", loss].reported == "21.8"
+    assert found["q2_concat_skip", loss].columns == ("25.9, 23.5 to 27.4", "yes")
+    first, *others = book["q2_concat_skip"][0]
+    history = first.history | {"loss": [1.6, *first.history["loss"][1:]]}
+    sound = dataclasses.replace(first, content=first.content | {"history": history})
+    changed = rerun.traces(book | {"q2_concat_skip": ([sound, *others], None)})
+    assert {row.measure.partition(";")[0]: row.columns[1] for row in changed.rows[:2]}[loss] == "no"
+    assert "<code>q4_inception</code>" in changed._repr_html_()
+
+
+@pytest.mark.parametrize("draw", [rerun_figures.accuracies, rerun_figures.curves, rerun_figures.shares_found])
+def test_figures_say_both_sides_in_words(draw, book):
+    words = draw({name: book[name] for name in ("q1_shallow", "q6_from_deep")}).get_label()
+    assert rerun.TITLES["q1_shallow"] in words
+    assert rerun.TITLES["q4_inception"] not in words
+    assert "report" in words
+    assert "our" in words
+
+
+def test_classes_are_set_side_by_side_by_name(book):
+    figure = rerun_figures.shares_found({name: book[name] for name in ("q4_inception", "q6_from_deep")})
+    axis = figure.axes[0]
+    names = [tick.get_text() for tick in axis.get_yticklabels()]
+    assert names == ["berry", "bird", "dog", "flower", "fruit", "insect", "other"]
+    crosses = {round(float(line.get_ydata()[0])) for line in axis.lines if line.get_marker() == "x"}
+    dots = {round(float(line.get_ydata()[0])) for line in axis.lines if line.get_marker() == "o"}
+    assert [names[height] for height in sorted(crosses)] == ["berry", "bird", "dog", "flower", "other"]
+    assert [names[height] for height in sorted(dots)] == ["bird", "dog", "fruit", "insect", "other"]
+    (row,) = (row for row in rerun.rows("q4_inception", [book["q4_inception"]]) if row.measure.startswith("share"))
+    assert row.reported.startswith("berry 48%, bird 36%")
+    assert row.columns[0].startswith("bird 64%, dog 59%")
+
+
+def test_second_stage_is_drawn_with_the_fault_and_without_it(book):
+    words = rerun_figures.second_stage(book).get_label()
+    assert "report, 1.28 after the first stage and 1.32 at the end; ours, with the fault, 1.18" in words
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import itertools
+import math
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,33 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Job, Study
 from cnnhw.training.recipe import Recipe
 
-__all__ = ["WORDS", "Row", "Table", "converged", "jobs", "ours", "plan", "rows", "table"]
+__all__ = [
+    "TITLES",
+    "WORDS",
+    "Row",
+    "Table",
+    "converged",
+    "jobs",
+    "ours",
+    "plan",
+    "recall",
+    "rows",
+    "spread",
+    "table",
+    "traces",
+]
+
+Runs = Mapping[str, tuple[Sequence[Record], int | None]]  # of each experiment, as of `ours`
+
+TITLES = {
+    "q1_shallow": "Q1, first network",
+    "q1_deep": "Q1, second network",
+    "q2_concat_skip": "Q2, concatenated skips",
+    "q4_inception": "Q4, Inception modules",
+    "q6_from_inception": "Q6, transfer of Q4's network",
+    "q6_from_deep": "Q6, transfer of Q1's network",
+}
+"""What the experiments are, in words."""
 
 _STAND_INS = ("linnaeus5", "tiny5")  # what the first part of the report may be trained on before flowers
 
@@ -97,7 +124,8 @@ class Table:
         head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in titles)
         body = []
         for experiment, rows in self._groups():
-            name = html.escape(experiment)
+            name = f"<code>{html.escape(experiment)}</code>"
+            name = f"{html.escape(TITLES[experiment])} {name}" if experiment in TITLES else name
             body.append(f'<tr class="group"><th scope="rowgroup" colspan="{len(titles)}">{name}</th></tr>')
             for row in rows:
                 word = (self.words.get((experiment, row.measure), ""),) if self.words else ()
@@ -164,8 +192,8 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
         "parameters": (f"{experiment.parameters:,}" if experiment.parameters else "not stated", measures.PARAMETERS),
         "test accuracy": (f"{experiment.test_accuracy:.4g}", _accuracy),
         "share found of each class": (
-            _shares(experiment.confusion),
-            lambda found, epoch: _shares(_confusion(found, epoch)),
+            _shares(experiment.confusion, experiment.classes),
+            lambda found, epoch: _shares(_confusion(found, epoch), found[0].classes),
         ),
         "largest confusion": (
             _largest(experiment.confusion, experiment.classes),
@@ -186,7 +214,7 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
     def cell(of: Any, found: Sequence[Record], epoch: int | None) -> str:
         if not found:
             return "–"
-        text = _range([of(r, epoch) for r in found], of.form) if isinstance(of, Measure) else of(found, epoch)
+        text = spread([of(r, epoch) for r in found], of.form) if isinstance(of, Measure) else of(found, epoch)
         return f"{text} ({found[0].content['data']['name']})"
 
     return [
@@ -196,7 +224,7 @@ def rows(name: str, columns: Sequence[tuple[Sequence[Record], int | None]]) -> l
 
 
 def table(
-    columns: Mapping[str, Mapping[str, tuple[Sequence[Record], int | None]]],
+    columns: Mapping[str, Runs],
     words: Mapping[tuple[str, str], str] | None = None,
 ) -> Table:
     """Set the report's numbers beside those of other runs; experiments without any run are left out."""
@@ -207,6 +235,36 @@ def table(
         for row in rows(name, [column.get(name, ((), None)) for column in columns.values()])
     ]
     return Table(("", "The report", *columns), tuple(found), words or {})
+
+
+def traces(runs: Runs) -> Table:
+    """Set what is odd about the report's numbers beside the same of other runs, and say whether it comes back there."""
+    found, epoch = runs["q1_shallow"]
+    first = statistics.fmean(one.accuracy(_last(one, epoch)) for one in found)
+    lines, words = [], {}
+    for trace in _TRACES:
+        experiment, (found, epoch) = original_report.get(trace.experiment), runs[trace.experiment]
+        reported = original_report.get("q1_shallow").test_accuracy
+        there = trace.of(_Side(experiment.whole_history(), experiment.confusion, reported))
+        here = [trace.of(_Side(one.history, one.confusion(_last(one, epoch)), first)) for one in found]
+        cells = (spread(here, trace.form), "yes" if all(map(trace.odd, here)) else "no")
+        lines.append(Row(trace.experiment, trace.what, experiment.dataset, f"{there:{trace.form}}", cells))
+        words[trace.experiment, trace.what] = trace.cause
+    return Table(("", "The report", "Here", "Comes back?"), tuple(lines), words)
+
+
+def recall(confusion: torch.Tensor) -> list[float]:
+    """Return the share found of each class."""
+    counts = confusion.double()
+    return (counts.diagonal() / counts.sum(1)).tolist()
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Return mean (median of whole numbers) and range in words; the value itself if all are equal."""
+    if len(set(values)) == 1:
+        return f"{values[0]:{form}}"
+    middle = statistics.median(values) if form == "g" else statistics.fmean(values)
+    return f"{middle:{form}}, {min(values):{form}} to {max(values):{form}}"
 
 
 def converged(accuracies: Sequence[float]) -> int:
@@ -237,25 +295,16 @@ def _last(record: Record, epoch: int | None) -> int:
     return epoch or len(record.history["loss"])
 
 
-def _range(values: Sequence[float], form: str) -> str:
-    """Return mean (median of whole numbers) and range; the value itself if all are equal."""
-    if len(set(values)) == 1:
-        return f"{values[0]:{form}}"
-    middle = statistics.median(values) if form == "g" else statistics.fmean(values)
-    return f"{middle:{form}}, {min(values):{form}} to {max(values):{form}}"
-
-
 def _accuracy(found: Sequence[Record], epoch: int | None) -> str:
     values = [record.accuracy(_last(record, epoch)) for record in found]
     photos = len(found[0].labels)
     low, high = evaluation.wilson_interval(round(statistics.fmean(values) * photos), photos)
     runs = f"{len(values)} runs" if len(values) > 1 else "1 run"
-    return f"{_range(values, '.3f')}; {runs}, ±{(high - low) / 2:.3f} for the choice of photos"
+    return f"{spread(values, '.3f')}; {runs}, ±{(high - low) / 2:.3f} for the choice of photos"
 
 
-def _shares(confusion: torch.Tensor) -> str:
-    counts = confusion.double()
-    return " ".join(f"{share:.0%}" for share in (counts.diagonal() / counts.sum(1)).tolist())
+def _shares(confusion: torch.Tensor, classes: Sequence[str]) -> str:
+    return ", ".join(f"{label} {share:.0%}" for label, share in zip(classes, recall(confusion), strict=True))
 
 
 def _confusion(found: Sequence[Record], epoch: int | None) -> torch.Tensor:
@@ -283,3 +332,69 @@ _BEST = Measure("best", "epochs", 1.0, lambda run, epoch: _best(run.history["val
 _CONVERGED = Measure(
     "converged", "epochs", 1.0, lambda run, epoch: converged(run.history["validation_accuracy"][:epoch]), form="g"
 )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A run's figures that the report has, too, with the accuracy of Q1's first network on the same side."""
+
+    history: Mapping[str, Sequence[float]]
+    confusion: torch.Tensor
+    first: float
+
+    def start(self) -> float:
+        """Return the mean training loss of the first epoch, in nats."""
+        return self.history["loss"][0]
+
+    def behind(self) -> float:
+        """Return how far the accuracy is behind that of Q1's first network, in points."""
+        return 100 * (self.first - float(self.confusion.trace() / self.confusion.sum()))
+
+    def lowest(self) -> float:
+        """Return the lowest validation accuracy of all epochs."""
+        return min(self.history["validation_accuracy"])
+
+    def last_class(self) -> float:
+        """Return the share found of the last class minus the lowest of the others, in points."""
+        *others, last = recall(self.confusion)
+        return 100 * (last - min(others))
+
+    def left(self) -> float:
+        """Return the last training loss as a share of that after the head stage of Q6's first transfer."""
+        before = original_report.get("q6_from_inception").stages[0].epochs
+        return self.history["loss"][-1] / self.history["loss"][before - 1]
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """Something odd about an experiment: a figure, the rule by which it is odd, and the fault that makes it so."""
+
+    experiment: str
+    what: str
+    of: Callable[[_Side], float]
+    odd: Callable[[float], bool]
+    form: str
+    cause: str
+
+
+_HIGH = 2 * math.log(5)  # nats: twice what guessing among five classes costs
+_START = f"mean loss of the first epoch; odd above {_HIGH:.2f}"
+_BEHIND = "points behind Q1's first network; odd above 10"
+_TRACES = (
+    _Trace("q2_concat_skip", _START, _Side.start, lambda loss: loss > _HIGH, ".1f", "raw pixels: fault 2"),
+    _Trace("q2_concat_skip", _BEHIND, _Side.behind, lambda gap: gap > 10, ".1f", "faults 2 and 3"),
+    _Trace("q4_inception", _START, _Side.start, lambda loss: loss > _HIGH, ".1f", "raw pixels: fault 2"),
+    _Trace(
+        "q4_inception", "lowest validation accuracy; odd below 0.2, which is guessing",
+        _Side.lowest, lambda share: share < 0.2, ".2f", "validated on one class: fault 1",
+    ),
+    _Trace(
+        "q4_inception", "share found of the last class minus the lowest of the others, points; odd below 0",
+        _Side.last_class, lambda points: points < 0, "+.0f", "half of its photos held out: fault 1",
+    ),
+    _Trace("q4_inception", _BEHIND, _Side.behind, lambda gap: gap > 10, ".1f", "no fault that these runs share"),
+    _Trace(
+        "q6_from_inception", "training loss after the second stage, divided by that before it; odd above 0.8",
+        _Side.left, lambda share: share > 0.8, ".2f", "only the last layer was trained: fault 4",
+    ),
+)  # fmt: skip
