@@ -21,8 +21,8 @@ from cnnhw_docs import label_audit, records
 class Provenance(SphinxDirective):
     """``.. provenance:: STUDY ...``: the boxes that say what a page's figures come from.
 
-    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit`` that of
-    the audit of the flowers.
+    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit``
+    that of the audit of the flowers.
     """
 
     required_arguments = 1
