@@ -30,7 +30,7 @@ q2.gains()
 plt.show()
 
 # %%
-# Intervals are of 95 %; differences about which nothing was asked are grey.
+# Bars are 95 % intervals; differences about which nothing was asked are grey.
 #
 # The idea and the argument
 # -------------------------
