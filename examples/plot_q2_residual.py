@@ -531,9 +531,8 @@ plots.diagram(cnnhw.models.create("q2_concat_skip"))
 # * There is no padding. Maps shrink, the last one to 2x2 cells where ``q1_deep`` has 8x8; so the head is another one, and a
 #   photo takes fewer multiplications.
 # * The hidden layer has no activation.
-# * Batches have 128 photos, so an epoch has a quarter of the steps. That alone changes :paired:`faults/concat_128 concat`
-#   (:claim:`fault-batch not resolved`).
-# * Pixels were not divided by 255: :paired:`faults/concat_raw concat` (:claim:`fault-raw-q2 supported`).
+# * Batches have 128 photos, so an epoch has a quarter of the steps. That alone changes :paired:`faults/concat_128 concat`.
+# * Pixels were not divided by 255: :paired:`faults/concat_raw concat`.
 # * Each network was trained once.
 
 for name in ("q1_deep", "q2_concat_skip"):
@@ -544,8 +543,8 @@ for name in ("q1_deep", "q2_concat_skip"):
     )
 
 # %%
-# What the concatenated copies did by themselves, with all else the same, is :paired:`faults/concat no_concat`; that they help is
-# :claim:`fault-copies not resolved`. :doc:`plot_report_faults` has these experiments. Trained again as reported, its network reaches
+# What the concatenated copies did by themselves, with all else the same, is :paired:`faults/concat no_concat`.
+# :doc:`plot_report_faults` has these experiments. Trained again as reported, its network reaches
 # :record:`report/q2_concat_skip last`. So the report's figures say that a smaller network on raw pixels is less accurate,
 # and takes less time; about residual connections they say nothing.
 #

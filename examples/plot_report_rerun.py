@@ -62,8 +62,8 @@ compare the two columns as if they measured one thing; compare the patterns.
 #
 # The photos are ``tiny5`` for Linnaeus 5, and the same flowers as in the report. The 30-epoch record of Q1 is cut at
 # its 13th epoch; its channels are red, green, blue. What the order of the channels does by itself came out at
-# :effect:`fault-bgr` (:doc:`fault 10 <plot_report_faults>`). ``q4_inception`` was trained for 8 epochs only, up to the report's own best
-# epoch: all 50 would have taken hours.
+# :paired:`faults/bgr sound` (:doc:`fault 10 <plot_report_faults>`). ``q4_inception`` was trained for 8 epochs only, up to the
+# report's own best epoch: all 50 would have taken hours.
 #
 # Every number, side by side
 # --------------------------
