@@ -36,8 +36,8 @@ plt.show()
 # ------------------------------
 #
 # A result is the end of a chain: photos, pixels, network, training, test, comparison. A fault in one link changes the last number, which
-# does not say which link it was. So switch one link, hold the rest: the same :term:`seeds <seed>` and the same test photos on both sides.
-# The runs are small on purpose: ``q1_shallow`` on ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels for 8 epochs
+# does not say which link it was. So switch one link and hold the rest: the same :term:`seeds <seed>` and the same test photos on both
+# sides. The runs are small on purpose: ``q1_shallow`` on ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels for 8 epochs
 # (:record:`faults/sound seconds` seconds), its transfer to flowers, and the networks of Q2 and Q4 at 100 and 32 pixels for 2 and 4
 # epochs.
 
@@ -95,7 +95,7 @@ plt.show()
 print(faults.times())
 
 # %%
-# Five of the tests in code, on a sound network before its first step:
+# Four of the tests in code, on a sound network before its first step:
 
 easy = scenes.load(size=64, train=500, test=100, controls=scenes.EASY, progress=False)
 model = cnnhw.models.create("q1_shallow", size=64)
@@ -103,11 +103,9 @@ pixels, labels = easy.train.images[:64] / 255, easy.train.labels[:64]
 loss = torch.nn.functional.cross_entropy(model(pixels), labels)
 weights = list(model.parameters())
 sizes = [weight.numel() for weight in weights]
-slopes = torch.autograd.grad(loss, weights, allow_unused=True)
 print("1  validation photos, by class:", easy.validation.labels.bincount().tolist())
 print(f"2  first loss {loss:.2f}, should be near {np.log(5):.2f}")
 print("4  trainable:", sum(w.numel() for w in weights if w.requires_grad))
-print("6  without a gradient:", sum(slope is None for slope in slopes))
 print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 
 # %%
@@ -131,7 +129,7 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 #
 # What the report concluded follows from its numbers: residual connections less accurate, Inception worse and slower, a transfer caught in
 # a local optimum, for want of data. The numbers measured something else, as its own notebooks show, but not everything is explained:
-# :doc:`plot_report_rerun`. Beside its :reported:`q6_from_deep test_accuracy` for a transfer, training from scratch gives
+# :doc:`plot_report_rerun`. Beside the report's :reported:`q6_from_deep test_accuracy` for a transfer, training from scratch gives
 # :record:`faults/scratch accuracy` here, on another split.
 #
 # .. trained:: faults

@@ -215,6 +215,13 @@ def test_roles_and_directives_become_words():
     claim = notebooks.text("Text.\n\n.. claim:: i-two-over-plain\n   :verdict: supported\n\nMore.")
     assert re.match(r"Text\.\n\n> \*\*supported\*\*: .+ seeds\)\n\nMore\.\n", claim)
     assert notebooks.text("The table says:\n\n.. soundness:: q2_depth\n\nMore.") == "The table says:\n\nMore.\n"
+    assert notebooks.text(".. trained:: q2_depth\n\n   d20: depth 20\n\nMore.") == "More.\n"
+    assert notebooks.text(".. admonition:: Beware\n\n   * One.\n   * Two.\n\nMore.") == (
+        "**Beware**\n\n* One.\n* Two.\n\nMore.\n"
+    )
+    assert notebooks.text(".. dropdown:: Why?\n\n   So.\n\nMore.") == (
+        "<details><summary>Why?</summary>\n\nSo.\n\n</details>\n\nMore.\n"
+    )
     table = (
         ".. list-table:: Ways\n   :header-rows: 1\n\n   * - A\n     - B\n   * - one\n     - two\n       lines\n\nEnd."
     )

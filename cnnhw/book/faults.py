@@ -13,6 +13,7 @@ import numpy as np
 from cnnhw import studies
 from cnnhw.book import base, benchmarks, original_report
 from cnnhw.book.i import SIX
+from cnnhw.studies.questions import EXPLORATORY, effect
 from cnnhw.studies.statistics import Comparison, of_arms, of_values
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
@@ -195,9 +196,9 @@ def differences() -> dict[str, Comparison | str]:
     chosen = _runs("q1_shallow", "q1")
     best = [max(run.accuracy(epoch) for epoch in range(1, len(run.history["loss"]) + 1)) for run in chosen]
     found[_EPOCH] = of_values(best, [run.accuracy() for run in chosen])
-    converged = studies.records("faults_averaged")
-    if len(converged) == sum(len(arm.seeds) for arm in _AVERAGED.arms):  # nothing is said before the last run
-        found[_CONVERGED] = of_arms(converged, "flattened", "averaged")
+    answer = effect(_AVERAGED.questions[0], studies.records("faults_averaged"))
+    if answer and answer.seeds >= EXPLORATORY:
+        found[_CONVERGED] = replace(answer, effect=-answer.effect)  # it is the average minus the dense layer
     return {name: found[name] for name in _PAIRS if name in found}
 
 
@@ -217,11 +218,11 @@ def forest() -> Figure:
         if isinstance(row, str):
             said = row
         else:
-            effect, low, high = (100 * value for value in (row.effect, *row.interval()))
+            middle, low, high = (100 * value for value in (row.effect, *row.interval()))
             axis.plot((low, high), (height + 0.2, height + 0.2), color="grey", linewidth=2.5, solid_capstyle="butt")
-            axis.plot(effect, height + 0.2, "o", color="black", markersize=6)
-            said = f"{effect:+.1f} ({low:+.1f} to {high:+.1f})"
-            effects[name] = (effect, low, high)
+            axis.plot(middle, height + 0.2, "o", color="dimgrey", markersize=6)
+            said = f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+            effects[name] = (middle, low, high)
         axis.text(1, height - 0.12, said, transform=sides, fontsize=9, color="dimgrey", ha="right")
         told.append(f"{number}. {words}: {said}")
     axis.axvline(0, color="darkgrey", linewidth=1, zorder=0)

@@ -8,6 +8,7 @@ hides until they are opened, and text in a ``<details>`` of its own.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget|drawing):: *(.*)\n"
-    r"((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    r"^\.\. (claim|question|provenance|soundness|trained|list-table|figure|widget|drawing|admonition|dropdown)"
+    r":: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
 _SOLUTION = re.compile(r"\.\. (end-|)solution::\n?")
@@ -97,8 +98,12 @@ def _directive(name: str, argument: str, body: str) -> str:
     if name in ("claim", "question"):
         found = verdicts.get(argument)
         return f"> **{found.verdict}**: {found.statement} ({verdicts.figures(found)})\n\n"
-    if name in ("provenance", "soundness"):
+    if name in ("provenance", "soundness", "trained"):
         return ""
+    if name == "admonition":
+        return f"**{argument}**\n\n{textwrap.dedent(body).strip()}\n\n"
+    if name == "dropdown":
+        return f"<details><summary>{argument}</summary>\n\n{textwrap.dedent(body).strip()}\n\n</details>\n\n"
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
         return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"
