@@ -35,11 +35,12 @@ plt.show()
 # The idea: one change at a time
 # ------------------------------
 #
-# A result is the end of a chain: photos, pixels, network, training, test, comparison. A fault in one link changes the last number, which
-# does not say which link it was. So switch one link and hold the rest: the same :term:`seeds <seed>` and the same test photos on both
-# sides. The runs are small on purpose: ``q1_shallow`` on ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels for 8 epochs
-# (:record:`faults/sound seconds` seconds), its transfer to flowers, and the networks of Q2 and Q4 at 100 and 32 pixels for 2 and 4
-# epochs.
+# .. drawing:: faults
+#
+# A result is the end of a chain. A fault in one link changes the last number, which does not say which link it was. So switch one link
+# and hold the rest: the same :term:`seeds <seed>` and the same test photos on both sides. The runs are small on purpose: ``q1_shallow``
+# on ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels for 8 epochs (:record:`faults/sound seconds` seconds), its transfer to flowers,
+# and the networks of Q2 and Q4 at 100 and 32 pixels for 2 and 4 epochs.
 
 faults.traces()
 plt.show()
@@ -95,7 +96,7 @@ plt.show()
 print(faults.times())
 
 # %%
-# Four of the tests in code, on a sound network before its first step:
+# Five of the tests in code, on a sound network before its first step:
 
 easy = scenes.load(size=64, train=500, test=100, controls=scenes.EASY, progress=False)
 model = cnnhw.models.create("q1_shallow", size=64)
@@ -103,9 +104,11 @@ pixels, labels = easy.train.images[:64] / 255, easy.train.labels[:64]
 loss = torch.nn.functional.cross_entropy(model(pixels), labels)
 weights = list(model.parameters())
 sizes = [weight.numel() for weight in weights]
+slopes = torch.autograd.grad(loss, weights, allow_unused=True)
 print("1  validation photos, by class:", easy.validation.labels.bincount().tolist())
 print(f"2  first loss {loss:.2f}, should be near {np.log(5):.2f}")
 print("4  trainable:", sum(w.numel() for w in weights if w.requires_grad))
+print("6  without a gradient:", sum(slope is None for slope in slopes))
 print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 
 # %%
@@ -122,6 +125,7 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 # networks hold most parameters in convolutions with batch norm.
 #
 # .. question:: faults-averaged
+#
 # .. soundness:: faults_averaged
 #
 # What the original report said
@@ -134,16 +138,23 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 #
 # .. trained:: faults
 #
-#    sound: Q1's network, 64 pixels
-#    concat: Q2's network, 100 pixels
-#    inception: Q4's network, 32 pixels
+#    sound: Q1's network, without faults
+#    raw: Q1's network on raw pixels
+#    averaged: Q1's network with an averaged map
+#    concat: Q2's network on rescaled pixels
+#    inception: Q4's network on rescaled pixels
 #    trained: Q1's network, transferred to flowers
+#    scratch: Q1's network, from scratch on flowers
 #
 # .. admonition:: Misconceptions
 #
 #    * *"It trains, so it is correct."* All runs above train. None of the faults stops a training.
 #    * *"A fault lowers the accuracy."* The dense layer in Q1's network: :paired:`faults/sound averaged`.
 #    * *"The interval holds zero, so the fault is harmless."* The runs cannot tell, and the conclusion may be wrong all the same.
+#
+# .. dropdown:: Check yourself: where training accuracy climbs and validation accuracy jumps about, what do you print first?
+#
+#    How many validation photos each class has: fault 1.
 #
 # .. dropdown:: Check yourself: a second stage takes as long an epoch as the first, on the same photos. What do you suspect?
 #
@@ -227,6 +238,4 @@ for truth, change in faulty.items():
 #
 # .. end-solution::
 #
-# .. provenance:: faults
-# .. provenance:: q1
-# .. provenance:: live
+# .. provenance:: faults q1 report live

@@ -117,3 +117,13 @@ def test_what_the_report_run_again_says_names_faults_of_the_page():
     }
     assert named
     assert named <= {int(name.split()[0]) for name in faults.differences()}
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="needs the repository")
+def test_the_drawing_of_the_idea_and_the_page_have_the_same_twelve():
+    words = (PAGE.parents[1] / "docs" / "_static" / "drawings" / "faults.svg").read_text(encoding="utf-8")
+    told = words.partition("<desc>")[2].partition("</desc>")[0]
+    twelve = [*range(1, 13)]
+    assert sorted(map(int, re.findall(r"\d+", told))) == twelve
+    assert sorted(int(number) for number in re.findall(r">(\d+) ", words)) == twelve
+    assert [int(n) for n in re.findall(r"^# (\d+)\. \*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)] == twelve
