@@ -65,9 +65,9 @@ plt.show()
 # 4. **A second stage that trains nothing**: :paired:`faults/head_only trained`. *Symptom:* the loss stays where the first stage left it
 #    (:reported:`q6_from_inception head_loss`; 40 epochs later :reported:`q6_from_inception last_loss`). Keras decides what to train when
 #    it compiles; ``trainable = True`` alone changes nothing. *Test:* count the trainable parameters. *Remedy:* ``compile`` again.
-# 5. **The old classifier, kept**: :paired:`faults/old_classifier trained`. *Symptom:* a first loss of :record:`faults/old_classifier
-#    first_loss` where a new classifier has :record:`faults/trained first_loss`, and outputs named after other things: "berry" became
-#    "daisy", as both were number 0. *Test:* are there as many outputs as classes *now*? *Remedy:* replace the last layer.
+# 5. **The old classifier, kept**: :paired:`faults/old_classifier trained`. *Symptom:* outputs named after other things: "berry" became
+#    "daisy", as both were number 0. The first loss does not give it away: :record:`faults/old_classifier first_loss`, with a new
+#    classifier :record:`faults/trained first_loss`. *Test:* are there as many outputs as classes *now*? *Remedy:* replace the last layer.
 # 6. **A layer that nothing reads**: no difference, to the last digit. *Symptom:* a variable that is never used. *Test:* after a backward
 #    pass, whose gradient is ``None``? *Remedy:* delete it.
 #
@@ -82,9 +82,9 @@ plt.show()
 # 9. **One seed, and the epoch chosen on the test photos.** *Symptom:* three digits, no interval, epochs like 13 and 8. With 2,000 test
 #    photos, chance alone has a standard error of :math:`\sqrt{0.6 \cdot 0.4 / 2000}`, or 1.1 points. *Test:* how many runs, and who chose
 #    the epoch? *Remedy:* several seeds; validation chooses, and the test is looked at once.
-# 10. **Blue, green, red**: :paired:`faults/bgr sound` everywhere, :paired:`faults/bgr_target trained` if only after a transfer (after the
-#     head stage :record:`faults/bgr_target stage_accuracy` against :record:`faults/trained stage_accuracy`). *Symptom:* the dog is blue.
-#     *Test:* show a photo as the network gets it. *Remedy:* ``cv2.cvtColor(image, cv2.COLOR_BGR2RGB)``.
+# 10. **Blue, green, red**: :paired:`faults/bgr sound` if it is so everywhere, :paired:`faults/bgr_target trained` if only after a
+#     transfer (after the head stage :record:`faults/bgr_target stage_accuracy` against :record:`faults/trained stage_accuracy`).
+#     *Symptom:* the dog is blue. *Test:* show a photo as the network gets it. *Remedy:* ``cv2.cvtColor(image, cv2.COLOR_BGR2RGB)``.
 # 11. **Each run has test photos of its own.** *Symptom:* two confusion matrices whose rows have different sums. Two sets of 734 flowers,
 #     at an accuracy of 0.7, differ by chance with a standard error of :math:`\sqrt{2 \cdot 0.7 \cdot 0.3 / 734}`, or 2.4 points. *Test:*
 #     compare the row sums. *Remedy:* split once, by class, with a seed.
@@ -148,7 +148,7 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 #
 # .. admonition:: Misconceptions
 #
-#    * *"It trains, so it is correct."* All runs above train. None of the faults stops a training.
+#    * *"It learns, so it is set up correctly."* All networks above learnt something, with a fault and without.
 #    * *"A fault lowers the accuracy."* The dense layer in Q1's network: :paired:`faults/sound averaged`.
 #    * *"The interval holds zero, so the fault is harmless."* The runs cannot tell, and the conclusion may be wrong all the same.
 #
