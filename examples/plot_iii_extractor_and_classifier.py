@@ -16,7 +16,7 @@ in different places. Then
   claims tested together here, is not;
 * average the last map, if the convolutions have batch norm. A hidden layer, :effect:`iii-hidden`, or a flattened map with
   one, :effect:`iii-flatten`, cost parameters and showed no gain. In the report's own networks, trained as the report did, the flattened
-  map :finding:`fault-averaged gained/lost` over the average: :ref:`both findings, side by side <iii-averaging>`.
+  map minus the average is :paired:`faults/sound averaged`: :ref:`both findings, side by side <iii-averaging>`.
 """
 
 # %%
@@ -194,7 +194,8 @@ for name, hidden in (("flatten", 0), ("flatten-256", 256)):
 #
 # Here, against an averaged map alone, a hidden layer came out at :effect:`iii-hidden`, and a flattened map with one at :effect:`iii-flatten`. :ref:`Fault 7 <fault-dense>` replaces the flattened map
 # and the dense layers of the report's own networks by an average, and there it loses: the flattened map is ahead by
-# :effect:`fault-averaged` in Q1's network and by :effect:`fault-averaged-q4` in Q4's. The two studies ask the same of different networks:
+# :paired:`faults/sound averaged` in Q1's network and by :paired:`faults/inception inception_averaged` in Q4's. The two studies ask the
+# same of different networks:
 #
 # .. list-table::
 #    :header-rows: 1
@@ -217,8 +218,9 @@ for name, hidden in (("flatten", 0), ("flatten-256", 256)):
 #      - :record:`faults/averaged training` and :record:`faults/sound training`
 #
 # With the average, Q1's network keeps only a small part of its parameters, and after eight epochs it underfits:
-# it has not even learnt its training photos. The network here keeps nearly all of its parameters in its convolutions. Which
-# of the differences decides, batch norm, recipe, or size of the extractor, was not tested; all of them change at once.
+# it has not even learnt its training photos. The network here keeps nearly all of its parameters in its convolutions. All
+# the differences change at once: batch norm, recipe, size of the extractor. The recipe was changed by itself, too: with Q1's network trained
+# to convergence, the average minus the flattened map is :effect:`faults-averaged`.
 #
 # A recipe
 # --------

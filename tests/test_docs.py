@@ -409,6 +409,8 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
     assert not warnings
     assert html.count("not tuned") == 6
     assert "no difference" not in html
+    html, _ = build(tmp_path / "exploratory", "T\n=\n\n.. soundness:: faults_averaged\n")
+    assert re.search(r"of 7 checks hold|All 7 checks hold", html)
     _, warnings = build(tmp_path / "none", "T\n=\n\n.. soundness:: lenght\n")
     assert "soundness: unknown study 'lenght'. Did you mean 'length'" in warnings
 

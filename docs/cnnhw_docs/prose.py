@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 # A part of a sentence that may stand although it looks like a finding typed by hand, and why; at most 20.
 REVIEWED = {
     "training accuracy goes on rising while validation loss rises": "defines overfitting",
-    "Training accuracy climbs steadily; validation accuracy jumps about": "a symptom that the reader is to look for",
     "the plain network's gradient shrinks with depth": "the code above computes it live and asserts it",
     "Training loss falls smoothly while validation accuracy jumps": "a solution, whose code computes and asserts it",
 }

@@ -77,8 +77,8 @@ def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
         raise ValueError(f"{text!r}: {error}") from None
     low, high = (100 * end for end in effect.interval())
     return (
-        f"{100 * effect.effect:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {effect.seeds} seeds)",
-        f"study {study}, {first} minus {second}, seeds and test photos paired",
+        f"{100 * effect.effect:+.1f} points ({low:+.1f} to {high:+.1f}, {effect.seeds} seeds)",
+        f"study {study}, {first} minus {second}, 95 % interval, seeds and test photos paired",
     )
 
 

@@ -47,8 +47,8 @@ class Soundness(SphinxDirective):
 
 
 def _summary(checks: list[soundness.Check]) -> str:
-    """Say how many of the checks that decide hold."""
-    decide = [one for one in checks if one.decides]
+    """Say how many of the checks that decide hold; how many of all, if a study's questions are all exploratory."""
+    decide = [one for one in checks if one.decides] or checks
     good = sum(one.good is True for one in decide)
     return f"{'All' if good == len(decide) else f'{good} of'} {len(decide)} checks hold."
 
