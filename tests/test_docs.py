@@ -107,7 +107,7 @@ def test_paired_role():
     for one in found:
         one.content["data"]["test_fingerprint"] = "same"
     text, origin = records.render_paired("s/a b", found)
-    assert text.startswith("+25.0 points (95 % interval ")
+    assert text.startswith("+25.0 points (")
     assert text.endswith(", 2 seeds)")
     assert origin == "study s, a minus b, seeds and test photos paired"
     assert records.render_paired("s/b a@1", found)[0].startswith("-25.0 points")
