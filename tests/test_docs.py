@@ -109,7 +109,7 @@ def test_paired_role():
     text, origin = records.render_paired("s/a b", found)
     assert text.startswith("+25.0 points (")
     assert text.endswith(", 2 seeds)")
-    assert origin == "study s, a minus b, seeds and test photos paired"
+    assert origin == "study s, a minus b, 95 % interval, seeds and test photos paired"
     assert records.render_paired("s/b a@1", found)[0].startswith("-25.0 points")
     for wrong, message in (
         ("s/a", "not of the form"),
