@@ -8,6 +8,7 @@ hides until they are opened, and text in a ``<details>`` of its own.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sphinx_gallery import gen_rst
 from sphinx_gallery.notebook import jupyter_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
+from cnnhw.book import benchmarks
 from cnnhw_docs import records, verdicts
 
 FIRST_CELL = """\
@@ -28,7 +30,8 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|list-table|figure|widget):: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    r"^\.\. (claim|question|provenance|soundness|trained|admonition|list-table|figure|widget):: *(.*)\n"
+    r"((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
 _RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
@@ -61,6 +64,7 @@ def _role(name: str, content: str) -> str:
         "record": lambda what: records.render(what, records.every())[0],
         "paired": lambda what: records.render_paired(what, records.every())[0],
         "reported": records.render_reported,
+        "bench": benchmarks.stated,
         "claim": lambda what: f"*{_said(what).verdict}* ({verdicts.short(_said(what), ', ')})",
         "verdict": lambda what: f"*{_said(what).verdict}*",
         "effect": lambda what: verdicts.short(_said(what)),
@@ -96,8 +100,10 @@ def _directive(name: str, argument: str, body: str) -> str:
     if name in ("claim", "question"):
         found = verdicts.get(argument)
         return f"> **{found.verdict}**: {found.statement} ({verdicts.figures(found)})\n\n"
-    if name in ("provenance", "soundness"):
+    if name in ("provenance", "soundness", "trained"):
         return ""
+    if name == "admonition":
+        return f"**{argument}**\n\n{textwrap.dedent(body).strip()}\n\n"
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
         return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"

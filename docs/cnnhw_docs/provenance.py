@@ -22,7 +22,7 @@ class Provenance(SphinxDirective):
     """``.. provenance:: STUDY``: the box that says what a page's figures come from.
 
     ``.. provenance:: live`` is the box of what a page computes while the site is built, ``.. provenance:: bench`` that
-    of the benchmark.
+    of the benchmark, and ``.. provenance:: peers`` that of the trainings with other libraries.
     """
 
     required_arguments = 1
@@ -32,6 +32,8 @@ class Provenance(SphinxDirective):
             title, lines = "What was computed for this page", live_provenance()
         elif self.arguments[0] == "bench":
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
+        elif self.arguments[0] == "peers":
+            title, lines = "Where the figures of other libraries come from", peers_provenance(benchmarks.peers())
         else:
             found = [record for record in records.every() if record.study == self.arguments[0]]
             if not found:
@@ -111,6 +113,21 @@ def bench_provenance(result: dict[str, Any]) -> dict[str, str]:
         "When": result["date"][:10],
         "Samples": f"{result['seconds']:g} seconds each, in turns; the recipe in Keras was trained once.",
         "Measure again": "python tests/benchmarks/bench.py --data tiny5 --data flowers --retrain --json bench.json",
+    }
+
+
+def peers_provenance(found: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the trainings with other libraries."""
+    runs = found["runs"]
+    versions = dict.fromkeys(f"{run['peer']} {run['version']}" for run in runs)
+    sets = dict.fromkeys(f"{run['data']}, {run['minutes']:g} minutes" for run in runs)
+    return {
+        "Data": "; ".join(sets) + "; the same training, validation and test photos for all.",
+        "Runs": f"{len(runs)}, one after the other",
+        "Machine": f"{found['processor']}, {found['threads']} threads",
+        "Versions": ", ".join(versions),
+        "When": found["date"][:10],
+        "Measure again": "python tests/benchmarks/peers.py --json peers.json",
     }
 
 

@@ -300,10 +300,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             small = name == "small photos"
             folder = small_photos(Path(place)) if small else parted(name, Path(place))
+            size, count = 32 if small else options.size, len(list((folder / "train").glob("*/*")))
             for minutes in options.minutes or [2.0, 5.0]:
                 for seed in range(options.seed, options.seed + options.seeds):
                     for peer in peers:
-                        row = measure(peer, folder, minutes, 32 if small else options.size, seed) | {"data": name}
+                        row = measure(peer, folder, minutes, size, seed)
+                        row |= {"data": name, "photos": count, "size": size}
                         rows.append(row)
                         print(json.dumps(row), flush=True)
     if options.json:
