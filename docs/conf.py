@@ -44,6 +44,7 @@ extensions = [
     "cnnhw_docs.accessible",
     "cnnhw_docs.house_picture",
     "cnnhw_docs.widgets",
+    "cnnhw_docs.drawings",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]

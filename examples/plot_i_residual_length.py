@@ -21,6 +21,8 @@ depend on, and why does it matter?
 # The argument
 # ------------
 #
+# .. drawing:: spans
+#
 # **Unravelled.** A residual block computes :math:`y = x + F(x)`. Put :math:`n` of them one after the other, multiply out,
 # and there is a sum over :math:`2^n` paths, each of which goes through some of the branches and around the others
 # :cite:p:`veit2016residual`. With :math:`D` convolutions in blocks of :math:`l`, a path has
@@ -339,9 +341,7 @@ for long in (True, False):
 # **1. Count paths** ★ A network has 24 convolutions in blocks of 2. What share of its paths has 8 to 16 convolutions?
 # Calculate it with binomial coefficients, and check it with :func:`cnnhw.theory.path_lengths`.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 from math import comb
 
@@ -352,16 +352,12 @@ print(f"{share:.3f}")
 assert abs(share - by_hand) < 1e-12
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. The identity for free** ★ Show that a 3x3 convolution can absorb the connection around it, if no non-linearity
 # stands between.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 conv = torch.nn.Conv2d(4, 4, 3, padding=1)
 x = torch.rand(1, 4, 8, 8)
@@ -371,18 +367,14 @@ with torch.no_grad():
 assert torch.allclose(conv(x), expected, atol=1e-6)
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Fifty-four blocks** ★★ Veit et al. find that nearly all gradient of a network of 54 blocks comes from paths
 # through 5 to 17 of them. What share of the paths is that? Suppose that a path through :math:`k` blocks carries a
 # gradient in proportion to :math:`t^k`. Which :math:`t` puts the mean in the middle of that range, and what share of
 # the gradient do those paths carry then?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 #
 # Weighted by :math:`t^k`, the binomial distribution is one again, with :math:`t/(1+t)` in place of one half; so the
 # mean is :math:`54\,t/(1+t)`.
@@ -399,17 +391,13 @@ assert abs(sum(k * c for k, c in carried.items()) / sum(carried.values()) - 11) 
 assert share < 0.01 < 0.95 < gradient
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Branches that begin at zero** ★★★ Set the weights of the last convolution of each branch to zero, as some recipes
 # do at the start. What is the mean length of paths then, weighted by gradient? Predict it, then measure it. How can
 # such a network learn at all?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 from cnnhw.models.residual import Span
 
@@ -434,9 +422,7 @@ assert length == 0 == first.norm() < last.norm()
 # But the last convolution itself gets a gradient, since what enters it is not zero. After one step it is no longer
 # zero, and the branch's first convolution learns as well.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: length
 #

@@ -19,6 +19,8 @@ fills the window it keeps more than the maximum does, and of a signal in a singl
 # What the paper says
 # -------------------
 #
+# .. drawing:: dense
+#
 # Huang et al. :cite:p:`huang2017densely` describe the transition as batch norm, a 1x1 convolution and 2x2 :term:`average pooling`. They
 # give no reason for the average, and compare it with nothing else. It cannot be essential: by their Table 1, the networks for
 # ImageNet take a 3x3 maximum with a stride of 2 after the first 7x7 convolution, and two relatives take a maximum in the transition
@@ -136,6 +138,8 @@ for kind in ("average", "max"):
 # Aliasing, and what a shift does
 # -------------------------------
 #
+# .. drawing:: stripe
+#
 # Taking every second cell of a map, as a :term:`stride` of two does, folds high frequencies into low ones: :term:`aliasing`. An average over 2x2 cells is itself a low-pass
 # filter, if a crude one; a maximum is not. Zhang :cite:p:`zhang2019shift` made networks steadier under shifts, and a little
 # more accurate, by blurring before each reduction.
@@ -204,9 +208,7 @@ for what, measure in (
 # multiply-adds does it take with the convolution first, and with the average first? Is the ratio the same in the
 # transitions of the network above?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 after, before = 28 * 28 * 256 * 128, 14 * 14 * 256 * 128
 print(f"{after:,} and {before:,}")
@@ -219,16 +221,12 @@ for kind in ("average", "average_first"):
 assert after / before == costs["average"] / costs["average_first"] == 4
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. Aliasing in one line** ★ Stripes that alternate from cell to cell are pooled by average, by maximum, and by
 # taking every second cell; then the stripes move by one cell. Which results change?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 stripes = torch.tensor([1.0, 0.0] * 4)[None, None]
 moved = stripes.roll(1)
@@ -245,17 +243,13 @@ assert changes == {"average": False, "maximum": False, "every second": True}
 # %%
 # Only taking every second cell changes, from all ones to all zeros.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. The maximum of four** ★★ What are mean and variance of the maximum of four standard normal numbers? Draw them.
 # Then predict from the variance alone what :func:`cnnhw.theory.max_signal` gives for a signal of one standard deviation
 # in all four cells, and check it.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 draws = torch.randn(1_000_000, 4, generator=generator).max(1).values
 print(f"mean {draws.mean():.2f}, variance {draws.var():.2f}")
@@ -267,17 +261,13 @@ assert abs(predicted - exact) < 0.01
 # A signal in all cells shifts the maximum by as much as each cell, and leaves its spread as it is. So :math:`d'` is the
 # shift over the standard deviation.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. A photo that moves by one pixel** ★★ Which way of halving a picture changes the least if the picture moves by one
 # pixel: average, maximum, or every second cell? Predict the order, then measure it on scenes, as the mean change in
 # units of the result's standard deviation.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 from cnnhw.data import scenes
 
@@ -299,18 +289,14 @@ assert max(change["average"], change["maximum"]) < change["every second"] / 1.2
 # alike, so are their mean and their maximum. What one picture changes and what a trained network makes of the change
 # are two questions; the second one has the claim above.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **5. When does the average overtake?** ★★★ A signal of two standard deviations fills :math:`k` of :math:`n` cells.
 # From which :math:`k` on does the average tell it at least as well as the maximum, for windows of 2x2, 3x3 and 4x4
 # cells? Does larger pooling make the average need a larger share of the window, or a smaller one? Predict first, and
 # say what that means for global average pooling.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 overtakes = {
     cells: next(
@@ -331,9 +317,7 @@ assert shares == sorted(shares, reverse=True)
 # a whole map, an average therefore favours features that fill a part of the photo; one that sits in a single cell is
 # a case for the maximum.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: transition
 #

@@ -90,6 +90,8 @@ for name in NAMES:
 # *area*; averaged, it does not count. One more pooling step in the extractor leaves a flattening head a quarter of its weights. A head that
 # averages leaves the extractor free.
 #
+# .. drawing:: receptive
+#
 # Small :term:`kernels <kernel>` save in another way :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one 5x5, three as far as
 # one 7x7. Each adds a non-linearity, and together they have fewer weights:
 
@@ -270,9 +272,7 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 # **1. Receptive field by hand** ★ Four stages of one 3x3 convolution and a 2x2 pooling each: how far does a cell of the
 # last convolution see?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 field, step = 1, 1
 for _ in range(4):
@@ -284,15 +284,11 @@ layers = theory.layers(cnnhw.models.create("plain", size=128))
 assert seen == next(layer.field for layer in layers if layer.name == "features.conv4_1")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. Six heads** ★ On a last map of 8x8 cells and 128 channels: how many parameters have flatten-256-5 and average-5?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 by_hand = {
     "flatten": (8 * 8 * 128 + 1) * 256 + 257 * 5,
@@ -307,16 +303,12 @@ for name, head in built.items():
     assert cnnhw.models.count_parameters(head) == by_hand[name]
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Halve it** ★★ Halve the multiply-adds of ``q1_deep`` without touching its head or its channels. Which layer do
 # you change first, and is that one enough?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 macs = {
     layer.name: layer.macs
@@ -344,18 +336,14 @@ print(f"both as 3x3: {both / sum(macs.values()):.0%} are left")
 assert both < sum(macs.values()) / 2
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. One budget, two shapes** ★★★ Write a function ``fit_width(growth, budget)`` that finds the width of the first of
 # four 3x3 stages for which a network at 32 pixels, whose channels grow by that factor a stage, takes closest to a
 # budget of multiply-adds. Take the budget of ``base`` above. Which network has more parameters, the one with constant
 # channels or the one that doubles them, and where did its multiply-adds go?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 
 def network(width, growth):
@@ -396,9 +384,7 @@ assert parameters[2] > 2 * parameters[1]
 # evenly, as each stage has a quarter of the cells and four times the weights; so for the same time it buys several
 # times the parameters.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: design
 #

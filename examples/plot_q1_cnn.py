@@ -27,6 +27,8 @@ was measured, how often, and how far the runs lie apart.
 # A convolutional network for classification has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a
 # non-linearity, a pooling step that halves the picture.
 #
+# .. drawing:: convolution
+#
 # .. widget:: convolution
 #    :title: Try it: a convolution by hand
 #
@@ -192,6 +194,8 @@ plt.show()
 # %%
 # The gap between training and validation, and when to stop
 # ---------------------------------------------------------
+#
+# .. drawing:: overfitting
 #
 # How far the two accuracies lie apart at the end measures :term:`overfitting`: for ``q1_shallow``
 # :record:`q1/q1_shallow gap` after 15 epochs, for the 30-epoch run of ``q1_deep`` :record:`q1/q1_deep_30 gap`. With
@@ -359,9 +363,7 @@ assert all(
 # average pooling, so that the last linear layer sees one number a channel. How many parameters are left, and what does
 # the network no longer know?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 from torch import nn
 
@@ -377,17 +379,13 @@ print(
 # %%
 # The network no longer knows *where* in the photo a feature was found, only how strong it was on average.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with
 # that, if only the choice of photos is uncertain? Compare the width of that interval with the spread over seeds
 # recorded above.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 low, high = cnnhw.evaluation.wilson_interval(1242, 2000)
 print(f"photos: {low:.3f} to {high:.3f}, {100 * (high - low):.1f} points wide")
@@ -403,17 +401,13 @@ assert abs((high - low) - 2 * 1.96 * error) < 0.001
 # The interval (after :cite:t:`wilson1927probable`) is about four points wide, and it says nothing about the seeds. A
 # claim about a *network*, not about one run of it, has to allow for both.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. What does peeking gain?** ★★ Someone chooses the epoch by the *test* photos and reports that accuracy. By how
 # many points is it above the one that the validation photos choose? Predict whether it can be negative, then read it
 # from the records.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 gains = []
 for record in records:
@@ -427,18 +421,14 @@ assert min(gains) >= 0 < max(gains)
 # It cannot: the chosen epoch is one of those that the maximum is taken over. The gain is luck, as other test photos
 # would prefer other epochs.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if
 # it ends as soon as the validation loss has had no new minimum for so many epochs. For each patience from one to four:
 # how many epochs of the recorded runs does it save, and what does it cost in test accuracy, with the epoch chosen by
 # validation loss among those that are left?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 
 def stop(losses, patience):
@@ -474,9 +464,7 @@ for patience in (1, 2, 3, 4):
 # much was saved, because the validation loss of these networks turns once and for all. A schedule that lowers the rate
 # towards the end would not allow it: the gain comes last there.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q1
 #

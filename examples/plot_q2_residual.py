@@ -27,6 +27,8 @@ depth 20/These runs cannot tell whether residual connections add more at depth 2
 # The argument
 # ------------
 #
+# .. drawing:: shortcuts
+#
 # A residual block adds its input to what it computes, :math:`y = x + F(x)` :cite:p:`he2016deep`. Three things follow.
 #
 # **What it can represent.** With weights of zero the block is the identity. So a deeper network with such blocks can do all that a
@@ -576,9 +578,7 @@ for name in ("q1_deep", "q2_concat_skip"):
 # **1. What do the projections cost?** ★ How many parameters do the two shortcuts of ``q1_deep_residual`` have, and
 # which share of the network's is that?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 added = (3 * 32 + 32) + (32 * 128 + 128)
 both = [
@@ -589,16 +589,12 @@ assert both[0] + added == both[1]
 print(f"{added:,} of {both[1]:,}, or {100 * added / both[1]:.2f} in 100")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. Twenty blocks with one number** ★ Let each :math:`F(x) = w x` with one weight. By what is the gradient multiplied
 # on its way through 20 of them, without and with connections, for :math:`w` = 0.5, 0.1 and -0.1?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 for w in (0.5, 0.1, -0.1):
     x = torch.ones((), requires_grad=True)
@@ -613,16 +609,12 @@ for w in (0.5, 0.1, -0.1):
 # The plain product vanishes for all of them. With connections it neither vanishes nor stays: at the first weight it is
 # in the thousands, which is what a norm, small initial branches, or a ReLU in between have to prevent.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Concatenating is adding** ★★ Show that a convolution after a concatenation is the sum of two convolutions, one of
 # each part.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 conv = torch.nn.Conv2d(8, 6, 3, padding=1, bias=False)
 one, other = torch.rand(2, 2, 4, 10, 10)
@@ -638,18 +630,14 @@ assert torch.allclose(whole, sum(parts), atol=1e-5)
 # So the report's network does add, one convolution later. What it lacks is not the addition, but a path on which
 # nothing has to be learnt.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. An interval by hand** ★★★ Take the records of depth 20 with batch norm, with and without connections. Calculate
 # the difference in test accuracy for each seed and Student's interval of their mean. Then calculate the interval as if
 # the runs were *not* paired, and compare both with :func:`cnnhw.studies.statistics.of_arms`. Which one would have allowed less
 # to be said, and what does the last one allow for that the first does not?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 from scipy import stats
 
@@ -682,9 +670,7 @@ assert by_seed < whole.stderr < apart
 # of it rests on 2,000 photos and not on six seeds, which gives it more degrees of freedom :cite:p:`satterthwaite1946`, and a
 # shorter way from error to interval.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q2_depth
 #

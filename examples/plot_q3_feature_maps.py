@@ -25,6 +25,8 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 # What a first layer can be at all
 # --------------------------------
 #
+# .. drawing:: edge
+#
 # A 3x3 kernel on three colours is 27 numbers :math:`w_c(d)`, one for each colour :math:`c` and each of the nine offsets
 # :math:`d` from the middle. Its map on a photo :math:`f` is
 #
@@ -626,9 +628,7 @@ print(f"channels whose largest value is below a tenth of the strongest one's: {w
 # the receptive field, in units of the product of all strides before it. How wide is the field of a unit of each
 # convolution of ``q1_shallow``, in which a 2x2 pooling follows each 3x3 convolution? Check it with the frames above.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 width, step, wide = 1, 1, {}
 for layer in ("conv1", "conv2", "conv3"):
@@ -640,16 +640,12 @@ print(wide)
 assert wide == sides
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. A filter's edges by luck** ★★ Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with
 # the slopes of the two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 generator = torch.Generator().manual_seed(0)
 drawn = torch.randn(1000, 1, 3, 3, generator=generator)
@@ -674,17 +670,13 @@ assert closest[1001] < at[1] < closest[1000]
 # Many a random filter of zero sum follows the slopes to a good part, without having learnt anything. The
 # Laplacian, whose first moment is zero, does not.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. The best of sixteen** ★★★ A report shows the channel, of 16, that tells object from ground best. Draw 20 first
 # layers of 16 random filters, and calculate the area under the curve on generated scenes for all channels. How far
 # above the mean channel is the best one of a layer? Is it still the best on scenes that it was not chosen on?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 layers = torch.randn(20 * 16, 3, 3, 3, generator=generator)
 areas = []
@@ -704,9 +696,7 @@ assert chosen.gather(1, best).mean() > fresh.gather(1, best).mean()
 # The best of many lies above their mean by its choice alone. What the chosen channel loses on other scenes was
 # luck; what is left is what brightness and colour of the object give away. None of it was learnt.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q3
 #

@@ -29,6 +29,8 @@ its two networks on our photos open.
 # The module, and what it costs
 # -----------------------------
 #
+# .. drawing:: inception
+#
 # The module of the assignment (Szegedy et al. :cite:p:`szegedy2015going`, figure 2b) has four branches: a 1x1 convolution; a
 # 1x1 and then a 3x3; a 1x1 and then a 5x5; a 3x3 maximum and then a 1x1. Their outputs are put beside each other:
 
@@ -396,25 +398,19 @@ plt.show()
 #
 # **1. Count a module** ★ How many weights, biases included, has a module from 32 to 64 channels with 16 a branch?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 by_hand = 4 * (32 * 16 + 16) + (16 * 16 * 9 + 16) + (16 * 16 * 25 + 16)
 assert by_hand == cnnhw.models.count_parameters(InceptionModule(32, 16))
 print(f"{by_hand:,}")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. What does it see?** ★★ Pooling halves the map between modules. What is the receptive field of one cell after the
 # fourth module of ``inception`` at 128 pixels, and what would it be with 3x3 convolutions in place of the modules?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 for kernels, side in (("1-3-5", 5), ("3", 3)):
     found = theory.layers(cnnhw.models.create("inception", size=128, kernels=kernels))
@@ -424,16 +420,12 @@ for kernels, side in (("1-3-5", 5), ("3", 3)):
     print(f"{kernels}: {widest} pixels")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. One kernel for all branches** ★★ Show that the branches without ReLUs and without the maximum can be written as
 # one 5x5 convolution.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 reduce = torch.nn.Conv2d(8, 4, 1, bias=False)
 wide = torch.nn.Conv2d(4, 4, 5, padding=2, bias=False)
@@ -449,18 +441,14 @@ print(
 )
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Which branch could it do without?** ★★★ The figure of shares above measures the norm of what each branch says.
 # Rank the branches of the first module of the network that was trained live by that share; predict which one costs the
 # most accuracy if it is silenced, its output set to zero. Then silence one after the other and measure on the test
 # scenes. Is the order the same, and may one conclude that a branch was useless?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 module = run.model.features.module1
 sample = photos.test.images[:100].float() / 255
@@ -484,9 +472,7 @@ assert max(lost.values()) > 0.05
 # without loss is one that *this* network does not use; trained without it from the start, another would have used its
 # channels otherwise. That is why the claims above are about networks that were trained apart.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q4
 #

@@ -28,6 +28,8 @@ accuracy of our transfers changed by :effect:`q5-probe`.
 # The argument
 # ------------
 #
+# .. drawing:: stages
+#
 # Let :math:`f` be what the extractor says of a photo, and :math:`z = Wf + b` the :term:`logits` of a linear head. With :term:`softmax`
 # probabilities :math:`p` and the true class as a vector of zeros and a one, :math:`y`, the gradients of the :term:`cross-entropy` are
 #
@@ -424,25 +426,19 @@ plt.show()
 # **1. Count** ★ How many weights learn in step one for the network above, with a linear head for five classes, and how
 # many in step two?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 model = begun["random head"][0]
 assert cnnhw.models.count_parameters(model.head) == (128 + 1) * 5
 print(f"step one {(128 + 1) * 5:,}; step two {cnnhw.models.count_parameters(model):,}")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. The second step** ★★ With a head of zeros and plain gradient descent, how does the gradient that reaches the
 # features in the second step depend on the rate? Predict it, then look.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 second = {}
 for rate in (0.01, 0.02):
@@ -463,17 +459,13 @@ assert 1.8 < second[0.02] / second[0.01] < 2.2
 # In proportion, as :math:`W` is :math:`-\eta` times a gradient that does not depend on :math:`\eta`; :math:`p - y` has
 # hardly changed yet.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Frozen, and yet it moves** ★★ Take all weights of the features from the optimiser, as one does to freeze them,
 # but leave the network in training mode, and show it some photos. Are its features the same afterwards? Find out what
 # has moved.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 model = start(transfer.Head())
 for parameter in model.features.parameters():
@@ -498,16 +490,12 @@ assert moved == {"num_batches_tracked", "running_mean", "running_var"}
 # The weights have not moved; the running statistics of batch norm have, and with them what each channel says. So a
 # frozen extractor has to be in evaluation mode. (:func:`cnnhw.transfer.transfer` sees to it.)
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Freezing without freezing** ★★★ Which other first value of :math:`W` lets no gradient through to the features,
 # for *all* photos? Show that it must have equal rows.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 #
 # :math:`W^\top (p - y)` has to vanish for all :math:`p - y`. These vectors sum to zero and span all vectors that do, so
 # each column of :math:`W` has to be orthogonal to all of them: it is constant. So all rows of :math:`W` are the same
@@ -521,9 +509,7 @@ assert torch.linalg.matrix_rank(error) == 4  # all vectors of sum zero
 # %%
 # Such a head gives all classes the same logit, whatever the photo, like one of zeros.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q5
 #

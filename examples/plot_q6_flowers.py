@@ -93,6 +93,10 @@ plt.show()
 # The ladder
 # ----------
 #
+# .. drawing:: ladder
+#
+#    The runs of this page take the first three rungs; ImageNet features were not tuned for it.
+#
 # So what is transfer worth? Each rung is one way to a classifier of flowers, with six seeds, on the same split (of ten photos seven to
 # train, one to validate, two to test), with a linear head. *Equal steps* means as many passes over the flowers. *Equal computation* means
 # that the control also gets what the source's training took: more passes, by count of multiply-adds.
@@ -508,9 +512,7 @@ assert done[1].accuracy > 0.6
 # **1. Count the heads** ★ A linear head and one with 256 hidden units that sees all cells, on a last map of 128
 # channels and 4x4 cells: how many parameters have they for five classes?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 assert cnnhw.models.count_parameters(KINDS["linear"].build(128, 4, 5)) == 128 * 5 + 5
 wide = 128 * 16 * 256 + 256 + 256 * 5 + 5
@@ -518,16 +520,12 @@ assert cnnhw.models.count_parameters(KINDS["flatten256"].build(128, 4, 5)) == wi
 print(f"{128 * 5 + 5:,} and {wide:,}")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. Where is it?** ★★ Show that a head on the mean of each map cannot tell a feature at the left from one at the
 # right, and that one on all cells can.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 left = torch.zeros(1, 128, 4, 4)
 left[:, 7, 1, 0] = 1
@@ -539,17 +537,13 @@ for kind in ("hidden256", "flatten256"):
     assert torch.allclose(head(left), head(right), atol=1e-6) is (kind == "hidden256")
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. How many photos is a source worth?** ★★ Read from the records: to which share of the training photos, from
 # scratch, does transfer with a quarter of them correspond? Interpolate between the shares that were run, for each seed,
 # and give the range over the seeds.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 import numpy as np
 
@@ -568,16 +562,12 @@ print(
 assert np.median(worth) > 25
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Is it transfer?** ★★★ You transfer to a folder of your own and get 0.9. Name the two runs that have to stand
 # beside it before you may call that a gain, and run them for the scenes above.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 #
 # The same network from scratch with as many steps; and the same from scratch with as much computation as the source had,
 # too: here with twice the steps, as more would take long. (And several seeds of each: these two are one run each.)
@@ -601,9 +591,7 @@ print("epochs from scratch that reach into it:", inside or "neither")
 assert alone[6] < alone[12]
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: q6
 #

@@ -589,9 +589,7 @@ assert flat > 0.8 > 0.5 > learnt
 #
 # **1. Where should the loss begin?** ★ A network for 10 classes starts at a loss of 2.9. Is that suspicious?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 even = torch.nn.functional.cross_entropy(torch.zeros(1, 10), torch.tensor([3])).item()
 print(f"with all classes alike: {even:.2f}")
@@ -601,16 +599,12 @@ assert abs(even - np.log(10)) < 1e-6
 # Somewhat: 2.9 is above :math:`\ln 10`, so it begins by being sure of wrong answers. That is harmless at 2.9 and
 # telling at 29.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. The last tenth** ★ 1,200 photos of each of five classes lie in order. How many of the last class are left for
 # training after ``validation_split=0.1``?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 labels = np.repeat(np.arange(5), 1200)
 validation = labels[len(labels) - len(labels) // 10 :]
@@ -620,17 +614,13 @@ print("training:  ", left)
 assert left.tolist() == [1200] * 4 + [600]
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Which layer is dead?** ★★ Build a network in which one convolution is never used, hand it to
 # ``torch.autograd.grad``, and find it. Then make one whose gradient exists and is zero. Which of the two does a
 # look for ``None`` miss?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 used, unused, blocked = (torch.nn.Conv2d(3, 4, 3) for _ in range(3))
 photo = torch.rand(1, 3, 16, 16)
@@ -651,17 +641,13 @@ assert slopes["blocked"].norm() == 0 < slopes["used"].norm()
 # %%
 # The blocked one: a ReLU that is never positive passes a gradient of zero. So look for both.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **4. Which fault is it?** ★★★ Write a function ``suspect(run)`` that tells raw pixels and a stage that does not train
 # from a sound run, by its losses alone. Train ``q1_shallow`` on easy scenes with either fault and without; let it judge
 # all three. Which sound recipe would fool it?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 
 def suspect(run):
@@ -690,9 +676,7 @@ assert all(truth == verdict for truth, verdict in judged.items())
 # A sound run with a rate that warms up slowly hardly moves in its first epochs, and would be called one that does not
 # train. A check of the weights, before and after, would not be fooled.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: faults
 #

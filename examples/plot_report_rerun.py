@@ -296,9 +296,7 @@ assert min(losses[50:]) > 0.8 * losses[49]
 # **1. Is it the same network?** ★ The report's second network for Q1 has 2,613,925 parameters. Count those of its dense
 # layers by hand, and check that the rest are the four convolutions.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 dense = (128 * 8 * 8 + 1) * 256 + (256 + 1) * 5
 kernels = ((3, 3, 16), (5, 16, 32), (7, 32, 64), (7, 64, 128))
@@ -307,17 +305,13 @@ print(f"{dense:,} + {convolutions:,} = {dense + convolutions:,}")
 assert dense + convolutions == original_report.get("q1_deep").parameters
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **2. How far could luck take it?** ★★ The head stage of ``q6_from_deep`` ended at the accuracy in the table, on 734
 # flowers. Which accuracies would other flowers have given the same network? How many flowers would an interval of half
 # that width take?
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 stage = original_report.get("q6_from_deep").stages[0]
 right, total = int(stage.confusion.trace()), int(stage.confusion.sum())
@@ -329,18 +323,14 @@ assert low < right / total < high
 assert abs((narrow[1] - narrow[0]) / (high - low) - 0.5) < 0.01
 
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # **3. Read a curve** ★★★ Without looking at its code: how do you see, in the curves of ``q4_inception`` above, that its
 # validation photos are not like its training photos? Turn it into a number: by how much does validation accuracy change
 # from epoch to epoch, in units of what the sampling of 600 photos allows? Calculate it for ``q4_inception`` and for
 # ``q1_deep``, and say why the second is an upper bound for a healthy run.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 
 import itertools
@@ -365,9 +355,7 @@ assert found["q4_inception"] > 3 * found["q1_deep"]
 # less. Two measurements to ask for: the number of validation photos of each class, and the validation accuracy on
 # training photos of those same classes.
 #
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 # .. provenance:: report
 #

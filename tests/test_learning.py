@@ -40,16 +40,12 @@ def test_each_chapter_has_exercises_of_rising_difficulty(path):
 
 SOLVED = """
 # %%
-# .. raw:: html
-#
-#    </details>
+# .. end-solution::
 #
 """
 ASKED = """# **{}. Add** {} Add one and one.
 #
-# .. raw:: html
-#
-#    <details class="solution"><summary>Solution</summary>
+# .. solution::
 
 {}
 """
@@ -73,7 +69,7 @@ RIGHT = [(1, "★", "assert 1 + 1 == 2"), (2, "★★", "assert 1"), (3, "★★
         (chapter((1, "★★★", "assert 1"), (2, "★", "assert 1"), RIGHT[2]), "do not rise"),
         (chapter(*RIGHT[:2], (3, "★★★", "print(2)")), "exercise 3 does not check"),
         (chapter(*RIGHT, solved="\n# %%\n# \n"), "head while open"),
-        (chapter(*RIGHT).replace("</details>", "</details >", 3), "head while open"),
+        (chapter(*RIGHT).replace(".. end-solution::", ".. end-solution:", 3), "head while open"),
         (chapter(*RIGHT, heading="# %%\n# Text\n# ----\n#\n"), "before the heading"),
         (chapter(*RIGHT) + "# Text.\n\nx = 1\n", "outside of a solution"),
     ],
@@ -219,6 +215,12 @@ def test_roles_and_directives_become_words():
     claim = notebooks.text("Text.\n\n.. claim:: i-two-over-plain\n   :verdict: supported\n\nMore.")
     assert re.match(r"Text\.\n\n> \*\*supported\*\*: .+ seeds\)\n\nMore\.\n", claim)
     assert notebooks.text("The table says:\n\n.. soundness:: q2_depth\n\nMore.") == "The table says:\n\nMore.\n"
+    assert re.fullmatch(r"It takes \d+ %\.\n", notebooks.text("It takes :bench:`share q1_deep convolution`."))
+    assert notebooks.text(".. trained:: fast\n\n   fast: the recipe\n\nMore.") == "More.\n"
+    box = ".. admonition:: Misconceptions\n\n   * One.\n   * Two.\n\n.. dropdown:: Which?\n\n   Both.\n\nMore."
+    assert notebooks.text(box) == (
+        "**Misconceptions**\n\n* One.\n* Two.\n\n<details><summary>Which?</summary>\n\nBoth.\n\n</details>\n\nMore.\n"
+    )
     table = (
         ".. list-table:: Ways\n   :header-rows: 1\n\n   * - A\n     - B\n   * - one\n     - two\n       lines\n\nEnd."
     )

@@ -139,7 +139,7 @@ def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
     ``share q1_deep convolution`` is a kind of operation's share of training, ``place fast optimizer.step()`` that of a
     line of code, ``peak q1_deep cnnhw`` the share of the processor's peak, ``rate q1_deep cnnhw`` photos a second.
     ``seconds tiny5 SETTING`` is the time to the last of :func:`levels`, ``ratio tiny5 SETTING`` how many times as long
-    Keras took.
+    Keras took, ``together fast`` how many times as many photos a second one-thread processes train as one process.
     """
     result = record() if result is None else result
     kind, _, rest = what.partition(" ")
@@ -154,6 +154,11 @@ def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
                 return f"{100 * _of_peak(result, row):.0f} %"
             rates = row["photos_per_second"]
             return f"{statistics.median(rates):,.0f} photos a second ({min(rates):,.0f} to {max(rates):,.0f})"
+        if kind == "together":
+            row = next(row for row in result["processes"] if row["model"] == of)
+            pairs = zip(row["one_thread_each"], row["one_process"], strict=True)
+            ratios = sorted(many / one for many, one in pairs)
+            return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         if kind in ("seconds", "ratio"):
             level = levels(dict(result), of)[-1]
             times = times_to(level, [row["curve"] for row in result["accuracy"][of] if row["setting"] == name])

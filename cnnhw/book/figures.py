@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from cnnhw import plots
+from cnnhw import plots, studies
+from cnnhw.errors import CnnhwError
+from cnnhw.studies import questions
+from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
+from cnnhw.studies.study import Study
 
-__all__ = ["trained"]
+__all__ = ["effects", "narrow", "trained"]
+
+_PHONE = 4.6  # inches: what a phone shows without making its letters too small
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
@@ -22,3 +28,36 @@ def trained(records: Sequence[Record], classes: Sequence[str] | None = None, tit
         best_epoch=records[0].best_epoch if len(records) == 1 else None,
         title=title,
     )
+
+
+def effects(
+    rows: Mapping[str, str | tuple[str, str, str]], chapter: Sequence[Study], axis_label: str, title: str = ""
+) -> Figure:
+    """Draw effects on accuracy with their intervals, on a figure for phones.
+
+    Each row, by the words that name it, is a question of the chapter's studies, with the interval that decides it; or
+    study and two arms of which nothing is asked, the difference of which is grey.
+    """
+    found = studies.records()
+    asked = [question for study in chapter for question in study.questions]
+    answers = {answer.question.id: answer for answer in questions.answers(asked, found)}
+    drawn = {}
+    for words, what in rows.items():
+        if isinstance(what, str):
+            effect, interval = answers[what].effect, answers[what].interval
+            if effect is None or interval is None:
+                raise CnnhwError(f"question {what} is not run yet: there is nothing to draw")
+            drawn[words] = (answers[what].question.measure.scale * effect.effect, *interval)
+        else:
+            study, first, second = what
+            between = of_arms([record for record in found if record.study == study], first, second)
+            low, high = between.interval()
+            drawn[words] = (100 * between.effect, 100 * low, 100 * high)
+    grey = [words for words, what in rows.items() if not isinstance(what, str)]
+    return narrow(plots.forest(drawn, axis_label, title, grey=grey))
+
+
+def narrow(figure: Figure, height: float | None = None) -> Figure:
+    """Make a figure as narrow as a phone can show, and as high as told, in inches."""
+    figure.set_size_inches(_PHONE, height or figure.get_figheight())
+    return figure

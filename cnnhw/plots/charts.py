@@ -7,7 +7,7 @@ alternative text.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "curves",
     "forest",
     "lines",
+    "panels",
     "per_class",
     "plane",
     "reliability",
@@ -286,18 +287,76 @@ def lines(
     for (name, rows), colour in zip(series.items(), COLOURS, strict=False):
         _band(axis, rows, colour, "-", name, start)
     if log:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        low, high = axis.get_ylim()
-        few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
-        axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
+        _logarithmic(axis)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     if ticks:
         axis.set_xticks(range(start, start + len(ticks)), list(ticks))
     _finish(axis, across, axis_label, fontsize="small")
-    means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
-    told = [f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items()]
-    return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", "; ".join(told))
+    return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", _ends(series))
+
+
+@_own_settings
+def panels(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    axis_label: str,
+    title: str = "",
+    *,
+    log: bool = False,
+    start: int = 1,
+    across: str = "epoch",
+    ticks: Sequence[str] = (),
+    columns: int = 2,
+) -> Figure:
+    """Draw small multiples: curves as :func:`lines` draws them, in panels with the same axes.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to sequence of sequence of float
+        For each panel what :func:`lines` takes; a name has the same colour in all.
+    axis_label : str
+        What is measured, with its unit.
+    log : bool
+        Whether the values are on a logarithmic scale.
+    start : int
+        The number of the first epoch.
+    across : str
+        What the values are one each of.
+    ticks : sequence of str
+        Names of the places along the axis, instead of their numbers.
+    columns : int
+        Panels per row.
+
+    Examples
+    --------
+    >>> from cnnhw import plots
+    >>> plots.panels({"small": {"loss": [[1.6, 0.9]]}, "large": {"loss": [[1.5, 0.4]]}}, "nats").get_label()
+    'Nats by epoch, means at the first and the last. small: loss from 1.6 to 0.9. large: loss from 1.5 to 0.4.'
+    """
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(4.6 * columns, 3.2 * rows, title)
+    axes = figure.subplots(rows, columns, sharex="col", sharey=True, squeeze=False)
+    named = dict.fromkeys(name for series in panels.values() for name in series)
+    colours = dict(zip(named, COLOURS, strict=False))
+    for axis, (panel, series) in zip(axes.flat, panels.items(), strict=False):
+        for name, values in series.items():
+            _band(axis, values, colours[name], "-", name, start)
+        axis.set_title(panel, fontsize="medium")
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=5))
+        if ticks:
+            axis.set_xticks(range(start, start + len(ticks)), list(ticks))
+        axis.grid(alpha=0.25)
+    if log:
+        _logarithmic(axes[0, 0])
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel(across)
+    figure.supylabel(axis_label, fontsize="medium")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    told = [f"{panel}: {_ends(series)}" for panel, series in panels.items()]
+    return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", *told)
 
 
 @_own_settings
@@ -452,7 +511,9 @@ def time_to_accuracy(
 
 
 @_own_settings
-def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "") -> Figure:
+def forest(
+    rows: Mapping[str, tuple[float, float, float]], axis_label: str, title: str = "", *, grey: Collection[str] = ()
+) -> Figure:
     """Draw a forest plot: effects with their intervals, one a row.
 
     Parameters
@@ -461,6 +522,8 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
         For each name the effect and the lower and upper end of its interval.
     axis_label : str
         What is measured, with its unit.
+    grey : collection of str
+        Names of rows that decide nothing, such as those of exploratory comparisons.
 
     Examples
     --------
@@ -470,11 +533,13 @@ def forest(rows: Mapping[str, tuple[float, float, float]], axis_label: str, titl
     """
     figure = _figure(8, 0.36 * len(rows) + 1.4, title)
     axis = figure.subplots()
-    for height, (effect, low, high) in enumerate(reversed(list(rows.values()))):
-        axis.plot((low, high), (height, height), color=COLOURS[0], linewidth=2)
-        axis.plot(effect, height, "o", color=COLOURS[0])
+    for height, (name, (effect, low, high)) in enumerate(reversed(list(rows.items()))):
+        colour = "0.6" if name in grey else COLOURS[0]
+        axis.plot((low, high), (height, height), color=colour, linewidth=2)
+        axis.plot(effect, height, "o", color=colour)
     axis.axvline(0, color="0.5", linewidth=1, zorder=0)
     axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
+    axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(axis_label)
     axis.grid(axis="x", alpha=0.25)
     told = [f"{name} {effect:+.3g} ({low:+.3g} to {high:+.3g})" for name, (effect, low, high) in rows.items()]
@@ -586,6 +651,21 @@ def _finish(axis: Axes, across: str, up: str, **legend: Any) -> None:
     axis.set_ylabel(up)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, **legend)
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Give the upright axis a logarithmic scale, with plain figures."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    low, high = axis.get_ylim()
+    few = high < 30 * low  # over more than that, the figures between powers of ten would overlap
+    axis.yaxis.set_minor_formatter(ticker.FormatStrFormatter("%g") if few else ticker.NullFormatter())
+
+
+def _ends(series: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Describe in words where the mean curves begin and end."""
+    means = {name: np.asarray(rows, dtype=float).mean(0) for name, rows in series.items()}
+    return "; ".join(f"{name} from {mean[0]:.3g} to {mean[-1]:.3g}" for name, mean in means.items())
 
 
 def _label(figure: Figure, title: str, what: str, *told: str) -> Figure:

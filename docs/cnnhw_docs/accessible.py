@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 from sphinx_gallery.directives import imgsgnode
 
+_NARROW = 520  # pixels: what can be read on a phone when it is scaled down to its width
+
 
 def frame_figures(app: Sphinx, doctree: nodes.document) -> None:
-    """Put figures of chapters into frames, in which they scroll where they would be too small to read."""
+    """Put figures of chapters into frames, in which wide ones scroll where they would be too small to read."""
     for figure in list(doctree.findall(imgsgnode)):
-        figure.replace_self(nodes.container("", figure.deepcopy(), classes=["sheet-frame"]))
+        with Image.open(Path(app.srcdir) / figure["uri"].lstrip("/")) as picture:
+            narrow = ["narrow"] if picture.width <= _NARROW else []
+        figure.replace_self(nodes.container("", figure.deepcopy(), classes=["sheet-frame", *narrow]))
 
 
 def list_citations(

@@ -1,8 +1,8 @@
 """The exercises of the chapters, read from their scripts: what each must have, a list of them, and what studies cost.
 
-An exercise and its solution are one place in one script: its text, then the folded solution, whose code the build
-executes. ``.. exercises-index::`` lists them all; ``.. study-times::`` lists the training time of each study, from its
-records.
+An exercise and its solution are one place in one script: its text, then the solution, whose code the build executes,
+between ``.. solution::`` and ``.. end-solution::``, which fold it. ``.. exercises-index::`` lists them all;
+``.. study-times::`` lists the training time of each study, from its records.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ LEAST = 3
 
 _HEAD = re.compile(r"^\*\*(\d+)\. (.+?)\*\* (★{1,3}) ", re.MULTILINE)
 _SECTION = re.compile(r"^Exercises\n-+\n", re.MULTILINE)
-_OPEN = '.. raw:: html\n\n   <details class="solution"><summary>Solution</summary>\n'
-_CLOSE = ".. raw:: html\n\n   </details>\n"
+_OPEN, _CLOSE = ".. solution::\n", ".. end-solution::\n"
+_HTML = {
+    "solution": '<details class="solution"><summary>Solution</summary>',
+    "end-solution": "</details>",
+}
 _MARK = re.compile(rf"(?P<head>{_HEAD.pattern})|(?P<open>{re.escape(_OPEN)})|(?P<close>{re.escape(_CLOSE)})", re.M)
 
 
@@ -146,9 +149,18 @@ def check(app: Sphinx) -> None:
             logger.warning("exercises: %s", error)
 
 
+class Solution(SphinxDirective):
+    """``.. solution::`` and ``.. end-solution::``, between which a solution is folded."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", _HTML[self.name], format="html")]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives; check before anything is built."""
     app.add_directive("exercises-index", ExercisesIndex)
     app.add_directive("study-times", StudyTimes)
+    for name in _HTML:
+        app.add_directive(name, Solution)
     app.connect("builder-inited", check)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

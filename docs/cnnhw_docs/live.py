@@ -24,16 +24,21 @@ from cnnhw_docs import stamp
 
 _SHEET = "_static/generated/scenes-{}.png"
 _LARGE = 100_000  # bytes
+_ESCAPED = r"\\\g<0>"
+_MARKUP = re.compile(r"[\\*`|_:]")
 
 
 def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-    """Save each open figure; its label, set by ``figure.set_label``, becomes the alternative text."""
+    """Save each open figure; its label becomes the alternative text, and its title text of the page, above it."""
     pictures = []
     for number, path in zip(plt.get_fignums(), block_vars["image_path_iterator"], strict=False):
         figure = plt.figure(number)
         if not figure.get_label():
             # an error, as a warning would be lost: chapters are computed in processes of their own
             raise ValueError(f"{block_vars['src_file']}: a figure has no alternative text: call figure.set_label(...)")
+        if title := figure.get_suptitle():
+            figure.suptitle("").set_in_layout(False)
+            pictures.append(f".. rst-class:: figure-title\n\n{_MARKUP.sub(_ESCAPED, title)}\n")
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a figure that cannot be laid out
             try:

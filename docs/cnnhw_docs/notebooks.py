@@ -1,7 +1,7 @@
 """Notebooks that can be read: sphinx-gallery's, with our roles and directives put into words and solutions folded.
 
 A notebook knows nothing of the site. So figures from records, verdicts and links become text, and a solution, which is
-a ``<details>`` across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
+folded across several blocks on the page, becomes folded cells: code cells whose source and output JupyterLab
 hides until they are opened, and text in a ``<details>`` of its own.
 """
 
@@ -18,7 +18,7 @@ from sphinx_gallery.notebook import jupyter_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 from cnnhw.book import benchmarks
-from cnnhw_docs import records, verdicts
+from cnnhw_docs import drawings, records, verdicts
 
 FIRST_CELL = """\
 # As the page was computed: one thread, the same seed.
@@ -30,11 +30,11 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|trained|admonition|list-table|figure|widget):: *(.*)\n"
-    r"((?:(?: +.*)?\n)*?)(?=\S|\Z)",
+    r"^\.\. (claim|question|provenance|soundness|trained|list-table|figure|widget|drawing|admonition|dropdown)"
+    r":: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
-_RAW = re.compile(r"\.\. raw:: html\n\n +<(/?)details[^\n]*\n?")
+_SOLUTION = re.compile(r"\.\. (end-|)solution::\n?")
 
 
 def notebook(blocks: Sequence[Any], gallery_conf: dict[str, Any], target_dir: Any) -> dict[str, Any]:
@@ -104,9 +104,13 @@ def _directive(name: str, argument: str, body: str) -> str:
         return ""
     if name == "admonition":
         return f"**{argument}**\n\n{textwrap.dedent(body).strip()}\n\n"
+    if name == "dropdown":
+        return f"<details><summary>{argument}</summary>\n\n{textwrap.dedent(body).strip()}\n\n</details>\n\n"
     if name == "figure":
         caption = body.rpartition("\n\n   ")[2].strip()
         return f"*A figure of the page, not in the notebook:* {' '.join(caption.split())}\n\n"
+    if name == "drawing":
+        return f"*Drawn on the page:* {drawings.description(argument)}\n\n"
     if name == "widget":
         title, _, said = body.partition("\n")
         return f"*To be tried on the page:* {title.partition(':title: ')[2]}. {' '.join(said.split())}\n\n"
@@ -131,7 +135,7 @@ def _fold(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             out.append(cell)
             continue
-        parts = _RAW.split("".join(cell["source"]))
+        parts = _SOLUTION.split("".join(cell["source"]))
         for number, part in enumerate(parts):
             if number % 2:
                 inside = part == ""

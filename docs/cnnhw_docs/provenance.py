@@ -13,31 +13,40 @@ from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import system
 from cnnhw.book import benchmarks, registry
+from cnnhw.errors import CnnhwError
 from cnnhw.studies import plan
 from cnnhw.studies.store import Record
 from cnnhw_docs import records
 
 
 class Provenance(SphinxDirective):
-    """``.. provenance:: STUDY``: the box that says what a page's figures come from.
+    """``.. provenance:: STUDY ...``: the boxes that say what a page's figures come from.
 
-    ``.. provenance:: live`` is the box of what a page computes while the site is built, ``.. provenance:: bench`` that
-    of the benchmark, and ``.. provenance:: peers`` that of the trainings with other libraries.
+    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``peers`` that
+    of trainings with other libraries.
     """
 
     required_arguments = 1
+    optional_arguments = 9
 
     def run(self) -> list[nodes.Node]:
-        if self.arguments[0] == "live":
+        try:
+            return [node for name in self.arguments for node in self.box(name)]
+        except CnnhwError as error:
+            return [self.state.document.reporter.warning(f"provenance: {error}", line=self.lineno)]
+
+    def box(self, name: str) -> list[nodes.Node]:
+        """Return the box of a study, or of what was computed or measured otherwise."""
+        if name == "live":
             title, lines = "What was computed for this page", live_provenance()
-        elif self.arguments[0] == "bench":
+        elif name == "bench":
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
-        elif self.arguments[0] == "peers":
+        elif name == "peers":
             title, lines = "Where the figures of other libraries come from", peers_provenance(benchmarks.peers())
         else:
-            found = [record for record in records.every() if record.study == self.arguments[0]]
+            found = [record for record in records.every() if record.study == name]
             if not found:
-                return [self.state.document.reporter.warning(f"no records of {self.arguments[0]!r}", line=self.lineno)]
+                return [self.state.document.reporter.warning(f"no records of {name!r}", line=self.lineno)]
             title, lines = "Where the figures come from", provenance(found)
         box = nodes.admonition(classes=["provenance"])
         box += nodes.title("", title)

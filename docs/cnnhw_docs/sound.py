@@ -1,10 +1,11 @@
-"""``.. soundness:: STUDY``: whether a study's arms have learnt, were tuned alike, and differ in the one thing named.
+"""``.. soundness:: STUDY ...``: whether arms have learnt, were tuned alike, and differ in the one thing named; folded.
 
 ``.. plans::`` is what ``cnnhw study plan --all`` says: half-widths and costs of all studies that are to be run.
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 from docutils import nodes
@@ -24,21 +25,37 @@ _SD = 1.5  # points
 
 
 class Soundness(SphinxDirective):
-    """``.. soundness:: STUDY``."""
+    """``.. soundness:: STUDY``, or several."""
 
     required_arguments = 1
+    optional_arguments = 9
 
     def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
-        try:
-            study = registry.get(name)
-        except CnnhwError as error:
-            return [self.state.document.reporter.warning(f"soundness: {error}", line=self.lineno)]
-        found = [record for record in records.every() if record.study.startswith(name)]
-        out: list[nodes.Node] = [table(soundness.check(study, found))]
-        if why := soundness.unsound(study, found):
-            out.insert(0, nodes.warning("", nodes.paragraph("", f"No verdicts are given: {why}.")))
+        out: list[nodes.Node] = []
+        for name in self.arguments:
+            try:
+                study = registry.get(name)
+            except CnnhwError as error:
+                return [self.state.document.reporter.warning(f"soundness: {error}", line=self.lineno)]
+            found = [record for record in records.every() if record.study.startswith(name)]
+            if why := soundness.unsound(study, found):
+                out.append(nodes.warning("", nodes.paragraph("", f"No verdicts are given: {why}.")))
+            checks = soundness.check(study, found)
+            out.append(_fold(f"Were the runs sound? {_summary(checks)} {study.question}"))
+            out += [table(checks), nodes.raw("", "</details>", format="html")]
         return out
+
+
+def _summary(checks: list[soundness.Check]) -> str:
+    """Say how many of the checks that decide hold."""
+    decide = [one for one in checks if one.decides]
+    good = sum(one.good is True for one in decide)
+    return f"{'All' if good == len(decide) else f'{good} of'} {len(decide)} checks hold."
+
+
+def _fold(words: str) -> nodes.raw:
+    """Begin what is folded under some words."""
+    return nodes.raw("", f'<details class="soundness"><summary>{html.escape(words)}</summary>', format="html")
 
 
 def table(checks: list[soundness.Check]) -> nodes.table:

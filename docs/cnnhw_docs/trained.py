@@ -1,4 +1,4 @@
-"""``.. trained:: STUDY``: of each network of a study, in one folded place, what the homework asks for.
+"""``.. trained:: STUDY ...``: of each network of some studies, in one folded place, what the homework asks for.
 
 That is loss and accuracy by epoch, the diagram, the confusion matrix and the time. Each line of the content names an
 arm and says it in words, as in ``plain: depth 20, without shortcuts``; arms without a line are left out.
@@ -29,18 +29,19 @@ _FOLDER = "_static/generated/trained"
 
 
 class Trained(SphinxDirective):
-    """``.. trained:: q2_depth``, with a line an arm."""
+    """``.. trained:: q2_depth q2_deep``, with a line an arm."""
 
     required_arguments = 1
+    optional_arguments = 9
     has_content = True
 
     def run(self) -> list[nodes.Node]:
         try:
-            study = registry.get(self.arguments[0])
-            arms = {arm.name: arm for arm in study.arms}
+            arms = {arm.name: (study, arm) for study in map(registry.get, self.arguments) for arm in study.arms}
             words = dict(line.split(": ", 1) for line in self.content if line.strip())
             if unknown := [name for name in words if name not in arms]:
-                raise CnnhwError(f"study {study.name} has no arm {', '.join(unknown)}; it has {', '.join(arms)}")
+                named = " and ".join(self.arguments)
+                raise CnnhwError(f"study {named} has no arm {', '.join(unknown)}; it has {', '.join(arms)}")
         except (CnnhwError, ValueError) as error:
             raise self.error(f"trained: {error}") from error
         out: list[nodes.Node] = [
@@ -51,14 +52,15 @@ class Trained(SphinxDirective):
             )
         ]
         for name, said in words.items():
+            study, arm = arms[name]
             runs = [one for one in records.every() if (one.study, one.arm) == (study.name, name)]
             out.append(nodes.rubric("", said))
             if not runs:
                 out.append(nodes.paragraph("", "Not run yet."))
                 continue
             out.append(nodes.paragraph("", summary(runs)))
-            out.append(self._picture(study, arms[name], runs, said))
-            out.append(nodes.raw("", _diagram(study, arms[name], runs[0]), format="html"))
+            out.append(self._picture(study, arm, runs, said))
+            out.append(nodes.raw("", _diagram(study, arm, runs[0]), format="html"))
         return [*out, nodes.raw("", "</details>", format="html")]
 
     def _picture(self, study: Study, arm: Arm, runs: Sequence[Record], said: str) -> nodes.Node:

@@ -1,0 +1,67 @@
+"""``.. drawing:: NAME``: the drawing ``docs/_static/drawings/NAME.svg``, set into the page, whose theme it takes on.
+
+A drawing names itself by its ``<title>`` and is told in words by its ``<desc>``, which readers who cannot see it hear.
+The directive's content, if there is any, is the caption.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+FOLDER = Path(__file__).parents[1] / "_static" / "drawings"
+
+
+def names() -> list[str]:
+    """Return the names of all drawings."""
+    return sorted(path.stem for path in FOLDER.glob("*.svg"))
+
+
+def inline(name: str, identifier: str) -> str:
+    """Return a drawing as a part of a page; the identifier keeps apart the names of several drawings on one page."""
+    svg = (FOLDER / f"{name}.svg").read_text(encoding="utf-8").strip()
+    svg = svg.replace("<title>", f'<title id="{identifier}-title">', 1)
+    svg = svg.replace("<desc>", f'<desc id="{identifier}-desc">', 1)
+    named = f'role="img" aria-labelledby="{identifier}-title" aria-describedby="{identifier}-desc"'
+    return (
+        svg.replace("<svg ", f"<svg {named} ", 1)
+        .replace('"arrow"', f'"{identifier}-arrow"')
+        .replace("(#arrow)", f"(#{identifier}-arrow)")
+    )
+
+
+def description(name: str) -> str:
+    """Return a drawing in words."""
+    svg = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+    return " ".join(svg.partition("<desc>")[2].partition("</desc>")[0].split())
+
+
+class Drawing(SphinxDirective):
+    """``.. drawing:: shortcuts``."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        if name not in names():
+            raise self.error(f"there is no drawing {name!r}; there are {', '.join(names())}")
+        self.env.note_dependency(str(FOLDER / f"{name}.svg"))
+        box = nodes.container(classes=["drawing"])
+        identifier = f"drawing-{self.env.new_serialno('drawing')}"
+        box += nodes.raw("", inline(name, identifier), format="html")
+        if self.content:
+            caption = nodes.container(classes=["drawing-caption"])
+            caption += self.parse_content_to_nodes()
+            box += caption
+        return [box]
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the directive."""
+    app.add_directive("drawing", Drawing)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
