@@ -43,7 +43,7 @@ plt.show()
 #
 # A training does the same arithmetic for each pixel of each photo, in each pass. So there are four ways to pay less: fewer passes, each
 # of which must then teach more; smaller photos; a network that spends less on a pixel; and shorter numbers. ``fast`` uses all four,
-# network and recipe. This is what the recipe does about pixels:
+# network and :term:`recipe`. This is what the recipe does about pixels:
 
 speed.passes(cnnhw.Recipe.fast(), 64)
 plt.show()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from benchmarks import bench, keras_reference, peers
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 
 from cnnhw import Recipe, studies, system
 from cnnhw.book import benchmarks, speed
@@ -191,6 +192,7 @@ def test_peers_have_a_table_and_a_figure(beside):
     older = [{name: value for name, value in run.items() if name not in ("photos", "size")} for run in RUNS]
     beside(*older)
     assert "flowers: 2 minutes" in speed.beside_table(benchmarks.peers())
+    plt.close("all")
 
 
 @pytest.mark.parametrize(
@@ -301,6 +303,7 @@ def test_figures_of_the_chapter_tell_what_they_draw():
         assert expected in figure.get_label()
         assert figure.get_label().startswith(figure.get_suptitle())
         assert figure.get_figwidth() < 5
+    plt.close("all")
     assert "<pre>a &lt; b</pre>" in speed.folded("All", "a < b")
 
 
@@ -309,6 +312,7 @@ def test_parts_are_drawn_with_the_intervals_of_their_claims():
     for verdict in studies.claims.judge(speed.FAST.claims, studies.records("fast")):
         low, high = (verdict.claim.measure.scale * end for end in verdict.effect.interval())
         assert f"({low:+.1f} to {high:+.1f})" in told
+    plt.close("all")
 
 
 def test_samples_of_py_spy_are_told_by_place():

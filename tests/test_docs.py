@@ -22,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
-from cnnhw.book import model_cards, registry
+from cnnhw.book import benchmarks, model_cards, registry
 from cnnhw.book.registry import CLAIMS, QUESTIONS
 from cnnhw.models import weights
 from cnnhw.studies import claims
@@ -167,9 +167,9 @@ PEERS = {
 
 @pytest.mark.usefixtures("no_stamp")
 def test_figures_of_benchmarks_on_a_page(tmp_path, monkeypatch):
-    folder = studies.store.folder()
-    (tmp_path / "bench.json").write_bytes((folder / "bench.json").read_bytes())
-    monkeypatch.setattr(studies.store, "folder", lambda: tmp_path)
+    bench = benchmarks.record()
+    monkeypatch.setattr(benchmarks, "_path", lambda name: tmp_path / f"{name}.json")
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
     text = "T\n=\n\nIt takes :bench:`share q1_deep\nconvolution`.\n\n.. provenance:: bench peers\n"
     _, warnings = build(tmp_path / "missing", text)
     assert "peers.json cannot be read" in warnings
