@@ -520,7 +520,7 @@ def test_the_card_of_a_verdict_opens_by_pointer_and_keyboard(page, server):
     page.keyboard.press("Tab")
     card.wait_for(state="visible")
     page.keyboard.press("Tab")
-    assert page.locator(":focus").get_attribute("href").startswith("../claims.html#claim-")
+    assert page.locator(":focus").get_attribute("href").startswith("../claims.html#question-")
     page.keyboard.press("Escape")
     card.wait_for(state="hidden")
     page.keyboard.press("Enter")
@@ -547,7 +547,7 @@ def test_the_card_of_a_verdict_opens_by_a_tap_and_without_scripts(server, launch
         assert place["x"] >= 0
         assert place["x"] + place["width"] <= 360
         card.get_by_role("link").tap()
-        opened.wait_for_url("**/claims.html#claim-*")
+        opened.wait_for_url("**/claims.html#question-*")
         browser.close()
 
 

@@ -111,13 +111,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "single": {"kernels": "3"},
     "seven": {"kernels": "1-3-5-7", "scale": 0.8},
 }
-# Of fast_inception: parameters, or multiply-adds, of `fast` within 1 %; and, for the argument about scales, modules of
+# Of fast_inception: channels, or multiply-adds within 1 %, of `fast`; and, for the argument about scales, modules of
 # narrow, mixed and wide kernels, all with its multiply-adds.
 FAST_OPTIONS: dict[str, dict[str, Any]] = {
     "channels": {},
-    "parameters": {"widths": "52-104-204"},
     "macs": {"widths": "52-108-212"},
-    "one_scale": {"kernels": "3-3-3"},
 }
 SCALES: dict[str, dict[str, Any]] = {
     "narrow": {"kernels": "3-3-3", "widths": "48-100-196"},
@@ -165,7 +163,7 @@ _Q4_SCALES = Study(
 )  # fmt: skip
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_TUNED = dict.fromkeys(("threes", "channels", "macs", "parameters", "one_scale", *SCALES), 0.02)
+_TUNED = dict.fromkeys(("threes", "channels", "macs", *SCALES), 0.02)
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, precision="bfloat16")
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, shift=3)
 
@@ -200,18 +198,6 @@ _MODULES = Study(
             asked="the accuracy of the fast network with modules of as many multiply-adds, compared with 3x3",
             chapter="q4", study="q4_modules", prediction="no difference that matters", delta=2.5, known="in part",
             held="photos, recipe, stages and multiply-adds", varied=("model", "options.widths"),
-        ),
-        base.again(
-            "q4-modules-parameters", ("parameters", "threes"),
-            "With modules of as many parameters, the fast network's accuracy changes less than matters.",
-            chapter="q4", study="q4_modules", role="exploratory", prediction="no difference that matters", delta=2.5,
-            known="in part", held="photos, recipe, stages and parameters", varied=("model", "options.widths"),
-        ),
-        base.again(
-            "q4-modules-one-scale", ("channels", "one_scale"),
-            "Kernels of several sides change the accuracy of the modules less than matters.",
-            chapter="q4", study="q4_modules", role="exploratory", prediction="no difference that matters", delta=2.5,
-            known="in part", held="photos, recipe, topology and channels",
         ),
     ),
 )  # fmt: skip
