@@ -36,7 +36,7 @@ plt.show()
 # The first level, reached by the report on Linnaeus 5, is only a mark for ``tiny5``, which stands in for it. Photos of ``tiny5`` have 64
 # pixels a side, which favours recipes for low resolution. With 128 pixels throughout, the report's recipe takes
 # :bench:`ratio tiny5 fast, 3 epochs, 128 px throughout` times as long; on ``flowers``, whose photos are larger,
-# :bench:`ratio flowers fast, 2 epochs, 48 px` times to its own best. Where it does not reach the level, its whole time is a bound.
+# :bench:`ratio flowers fast, 2 epochs, 48 px` times to its own best. Where it never gets there, its whole time counts, as a bound.
 #
 # The idea: pay for fewer pixels
 # ------------------------------

@@ -304,7 +304,7 @@ def test_figures_of_the_chapter_tell_what_they_draw():
         assert figure.get_label().startswith(figure.get_suptitle())
         assert figure.get_figwidth() < 5
     plt.close("all")
-    assert "<pre>a &lt; b</pre>" in speed.folded("All", "a < b")
+    assert '<pre tabindex="0">a &lt; b</pre>' in speed.folded("All", "a < b")
 
 
 def test_parts_are_drawn_with_the_intervals_of_their_claims():

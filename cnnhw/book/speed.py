@@ -228,7 +228,7 @@ def parts(records: Sequence[Record]) -> Figure:
 def whitening(filters: Tensor) -> Figure:
     """Draw whitening filters, Tensor of shape (24, 3, h, w), each scaled to its own range."""
     shown = (filters / filters.abs().amax((1, 2, 3), keepdim=True) + 1) / 2
-    figure, axes = plt.subplots(3, 8, figsize=(_WIDTH, 2.5), layout="constrained")
+    figure, axes = plt.subplots(3, 8, figsize=(_WIDTH, 2.0), layout="constrained")
     for axis, filter_ in zip(axes.flat, shown, strict=True):
         axis.imshow(filter_.permute(1, 2, 0).numpy())
         axis.axis("off")
@@ -310,7 +310,8 @@ def beside_table(found: Mapping[str, Any]) -> Html:
 
 def folded(summary: str, text: str) -> Html:
     """Return lines of text in a place that opens."""
-    return Html(f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>")
+    lines = f'<pre tabindex="0">{html.escape(text)}</pre>'  # which may be wider than the page, and scroll
+    return Html(f"<details><summary>{html.escape(summary)}</summary>{lines}</details>")
 
 
 def _panels(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:

@@ -7,7 +7,8 @@ so, on processors that have nothing else to do. Peers that are not installed are
 ultralytics timm keras tensorflow``.
 
 All get the same training, validation and test photos, as folders, and their own usual settings. Up to three epochs that
-are thrown away say how many fit the time, and are charged to nobody. Ultralytics and cnnhw keep to a time themselves.
+are thrown away say how many fit the time; they are no part of the seconds, but of the processor seconds, as those are
+of the whole process. Ultralytics and cnnhw keep to a time themselves.
 """
 
 from __future__ import annotations
