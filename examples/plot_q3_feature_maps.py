@@ -22,6 +22,13 @@ and a filter whose weights sum to zero responds almost only to slopes, that is, 
 """
 
 # %%
+# .. widget:: first_layer
+#    :title: See it: a first layer, from random weights to trained ones
+#
+#    A scene, its edges by Sobel's kernels, and maps of a first layer of 7x7 kernels, computed in your browser. The slider mixes the weights
+#    that the layer had before its training with those that it had afterwards. Edges are there at both ends. The line below says how
+#    closely the strength of the maps follows the strength of the edges.
+#
 # What a first layer can be at all
 # --------------------------------
 #

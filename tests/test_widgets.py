@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -20,7 +22,8 @@ if not DOCS.is_dir():
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from cnnhw import models, theory
+import cnnhw
+from cnnhw import features, models, theory
 from cnnhw_docs import notebooks, widgets
 
 PAGES = {
@@ -28,6 +31,7 @@ PAGES = {
     "gradient": "q2_residual",
     "shift": "ii_transition_pooling",
     "budget": "iii_extractor",
+    "first_layer": "q3_feature_maps",
 }
 WIDGET = """.. widget:: {name}
    :title: Try {name}
@@ -69,7 +73,10 @@ def test_a_notebook_says_what_the_page_has():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (WIDGET.format(name="shifts"), "there is no widget 'shifts'; there are budget, convolution, gradient, shift"),
+        (
+            WIDGET.format(name="shifts"),
+            "there is no widget 'shifts'; there are budget, convolution, first_layer,",
+        ),
         (".. widget:: shift\n\n   What it shows.\n", "widget shift needs a title and a text"),
         (".. widget:: shift\n   :title: Try\n", "widget shift needs a title and a text"),
     ],
@@ -95,7 +102,7 @@ def page(browser, site, request):
     page.goto(site.as_uri())
     for place in page.locator(".widget-place").all():
         place.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelectorAll('.widget-place[data-started]').length === 4")
+    page.wait_for_function("document.querySelectorAll('.widget-place[data-started]').length === 5")
     yield page
     page.close()
     assert not errors
@@ -190,6 +197,25 @@ class TestInTheBrowser:
             field = max(layer.field for layer in wide if layer.name.startswith("features."))
             assert f"receptive field {field} of {side} pixels" in said
 
+    def test_a_first_layer_is_that_of_the_package_before_and_after_its_training(self, page):
+        place = self.place(page, "first_layer")
+        given = json.loads(widgets.first_layer())
+        side, size = given["kernel"], given["side"]
+        photo = torch.frombuffer(bytearray(base64.b64decode(given["photo"])), dtype=torch.uint8).view(1, 3, size, size)
+        ends = [
+            torch.frombuffer(bytearray(base64.b64decode(given[end])), dtype=torch.float32).view(-1, 3, side, side)
+            for end in ("start", "end")
+        ]
+        assert torch.equal(ends[1], cnnhw.load("first_layer").features.conv1.weight.float())
+        for share, words in ((0, "Untrained"), (0.5, "50 % of the way"), (1, "Trained")):
+            place.locator("input[type=range]").fill(str(share))
+            maps = functional.conv2d(photo / 255, ends[0] + share * (ends[1] - ends[0]), padding=side // 2)
+            mean = float(features.first_layer.edge_correlation(maps, photo)["magnitude"].mean())
+            assert place.locator(".widget-said").inner_text().startswith(f"{words}: ")
+            found = float(re.search(r"by (\d\.\d\d)", place.locator(".widget-said").inner_text())[1])
+            assert found == pytest.approx(mean, abs=0.0051)
+        assert place.locator("canvas").count() == 10
+
     def test_shortcuts_keep_the_gradient_of_a_deep_network(self, page):
         place = self.place(page, "gradient")
         place.locator("input[type=range]").first.fill("40")
@@ -225,10 +251,10 @@ class TestInTheBrowser:
     def test_it_waits_to_be_seen_and_reads_without_script(self, browser, site):
         page = browser.new_page(java_script_enabled=False)
         page.goto(site.as_uri())
-        assert page.get_by_text("What it shows.").count() == 4
+        assert page.get_by_text("What it shows.").count() == 5
         page.close()
         page = browser.new_page(viewport={"width": 400, "height": 300})
         page.goto(site.as_uri())
         page.wait_for_selector("[data-widget=budget][data-started]", state="attached")
-        assert page.locator("[data-started]").count() < 4
+        assert page.locator("[data-started]").count() < 5
         page.close()

@@ -34,7 +34,7 @@ SIDE = 128
 """Side of the photos in pixels: the most that a shipped network takes."""
 
 _THUMB = 64
-_FIRST = 1_000_000  # the number of the first test scene: no network is trained on it
+FIRST = 1_000_000  # the number of the first test scene: no network is trained on it
 _BETWEEN = {
     "batch_norm": "batch norm", "max_pool": "max pooling", "average_pool": "average pooling",
     "combine": "sum with the shortcut", "concatenate": "", "relu": "ReLU",
@@ -107,7 +107,7 @@ def photos() -> dict[str, tuple[str, NDArray[Any]]]:
         "china.jpg": "Photo of a Chinese palace with curved roofs under a clear sky",
     }
     found = {name: (alt, decode((folder / name).read_bytes(), SIDE, crop=True)) for name, alt in alts.items()}
-    drawn = scenes.draw(len(scenes.CLASSES), size=SIDE, first=_FIRST).images.permute(0, 2, 3, 1).numpy()
+    drawn = scenes.draw(len(scenes.CLASSES), size=SIDE, first=FIRST).images.permute(0, 2, 3, 1).numpy()
     return found | {
         name: (f"Generated scene of the class {name}", image) for name, image in zip(scenes.CLASSES, drawn, strict=True)
     }

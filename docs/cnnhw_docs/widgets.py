@@ -5,6 +5,8 @@ The directive's text says what it shows. It stands on the page with and without 
 
 from __future__ import annotations
 
+import base64
+import json
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,12 +17,29 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata, OptionSpec
 
+import cnnhw
+from cnnhw.data import scenes
+from cnnhw_docs import explorer_data
+
 FOLDER = Path(__file__).parents[1] / "_static" / "widgets"
 
 
 def names() -> list[str]:
     """Return the names of all widgets."""
     return sorted(path.stem for path in FOLDER.glob("*.js") if path.stem != "start")
+
+
+def first_layer() -> str:
+    """Return a scene, and the weights of a first layer before and after its training, as JSON."""
+    photo = scenes.draw(1, size=64, controls=scenes.EASY, first=explorer_data.FIRST + 8).images[0]  # (3, 64, 64)
+    layers = [model.features.conv1 for model in (explorer_data.untrained("first_layer"), cnnhw.load("first_layer"))]
+    arrays = [photo.numpy(), *(layer.weight.detach().float().numpy() for layer in layers)]
+    packed = [base64.b64encode(array.tobytes()).decode() for array in arrays]
+    sizes = {"side": photo.shape[-1], "kernel": layers[0].kernel_size[0]}
+    return json.dumps(sizes | dict(zip(("photo", "start", "end"), packed, strict=True)))
+
+
+_DATA = {"first_layer": first_layer}  # what widgets are given
 
 
 class Widget(SphinxDirective):
@@ -40,9 +59,10 @@ class Widget(SphinxDirective):
         box = nodes.container(classes=["widget"], widget=name)
         box += nodes.paragraph("", title, classes=["widget-title"])
         box += self.parse_content_to_nodes()
+        given = f'<script type="application/json">{_DATA[name]()}</script>' if name in _DATA else ""
         box += nodes.raw(
             "",
-            f'<div class="widget-place" data-widget="{name}" role="group" aria-label="{escape(title)}"></div>',
+            f'<div class="widget-place" data-widget="{name}" role="group" aria-label="{escape(title)}">{given}</div>',
             format="html",
         )
         return [box]
