@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
 
@@ -13,9 +15,10 @@ import pytest
 import torch
 from benchmarks import bench, keras_reference, peers
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 
-from cnnhw import system
-from cnnhw.book import benchmarks
+from cnnhw import Recipe, studies, system
+from cnnhw.book import benchmarks, speed
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError
 from cnnhw.training import throughput
@@ -127,6 +130,189 @@ def test_record_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmarks.studies.store, "folder", lambda: tmp_path)
     with pytest.raises(CnnhwError, match="cannot be read"):
         benchmarks.record()
+
+
+def peer(name, minutes, accuracy, **changes):
+    """Return a training as ``peers.py`` writes it."""
+    run = {
+        "peer": name, "minutes": minutes, "seed": 0, "processor_seconds": 200.4, "accuracy": accuracy, "seconds": 119.6,
+        "epochs": 3, "version": "1.2", "data": "flowers", "photos": 2318, "size": 64,
+    }  # fmt: skip
+    return run | changes
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Read other files of figures than the book's; return a function that writes that of the peers."""
+    monkeypatch.setattr(benchmarks.studies.store, "folder", lambda: tmp_path)
+
+    def write(*runs, **changes):
+        text = {"processor": "X", "threads": 2, "date": "2026-11-29T12:00:00+00:00", "runs": runs} | changes
+        (tmp_path / "peers.json").write_text(json.dumps(text))
+
+    return write
+
+
+RUNS = (
+    peer("cnnhw", 2.0, 0.5), peer("<b>", 2.0, 0.75), peer("cnnhw", 5.0, 0.8), peer("<b>", 5.0, 0.8001),
+    peer("Keras", 5.0, 0.3, data="small photos", photos=40_000, size=32),
+)  # fmt: skip
+
+
+def test_peers_are_read_and_told_by_data_and_time(beside):
+    beside(*RUNS)
+    found = benchmarks.peers()
+    assert found["runs"] == list(RUNS)
+    groups = benchmarks.together(found)
+    assert {key: list(group) for key, group in groups.items()} == {
+        ("flowers", 2.0): ["<b>", "cnnhw"], ("flowers", 5.0): ["<b>", "cnnhw"], ("small photos", 5.0): ["Keras"],
+    }  # fmt: skip
+    assert benchmarks.leaders(found) == [
+        "flowers, 2 minutes: <b> reached the highest test accuracy (0.750), then cnnhw (0.500); one training each.",
+        "flowers, 5 minutes: <b> and cnnhw reached the highest test accuracy (0.800); one training each.",
+        "small photos, 5 minutes: Keras reached the highest test accuracy (0.300); one training each.",
+    ]
+    beside(*RUNS[:2], peer("cnnhw", 2.0, 1.0, seed=1))
+    assert benchmarks.leaders(benchmarks.peers()) == [
+        "flowers, 2 minutes: cnnhw and <b> reached the highest test accuracy (0.750); 1 to 2 trainings each."
+    ]
+
+
+def test_peers_have_a_table_and_a_figure(beside):
+    beside(*RUNS)
+    page = speed.beside_table(benchmarks.peers())._repr_html_()
+    assert page.count("<tr") == 1 + 3 + len(RUNS)
+    assert '<th scope="row">&lt;b&gt; 1.2</th><td>0.750</td><td>120</td><td>200</td>' in page
+    assert "flowers, 2,318 photos of 64 pixels: 2 minutes" in page
+    assert "<b>" not in page
+    assert page.count("one training each") == 3
+    figure = speed.beside(benchmarks.peers())
+    assert "flowers, 2 minutes: <b> reached the highest" in figure.get_label()
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2]
+    older = [{name: value for name, value in run.items() if name not in ("photos", "size")} for run in RUNS]
+    beside(*older)
+    assert "flowers: 2 minutes" in speed.beside_table(benchmarks.peers())
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("runs", "changes", "message"),
+    [
+        ((), {}, "no training"),
+        (RUNS[:1] * 2, {}, "twice"),
+        ((peer("a", 2.0, 1.5),), {}, "training of a took no time, or is not between 0 and 1"),
+        ((peer("a", 2.0, math.nan),), {}, "not between 0 and 1"),
+        ((peer("a", 2.0, 0.5, seconds=0),), {}, "took no time"),
+        ((peer("", 2.0, 0.5),), {}, "no name"),
+        ((peer("a", "two", 0.5),), {}, "not supported"),
+        (({"peer": "a"},), {}, "it has no 'data'"),
+        (("a",), {}, "indices must be"),
+        (RUNS, {"threads": 0}, "machine"),
+        (RUNS, {"processor": None}, "machine"),
+        (RUNS, {"runs": 3}, "not iterable"),
+    ],
+)
+def test_peers_that_are_broken_are_told_in_one_line(beside, runs, changes, message):
+    beside(*runs, **changes)
+    with pytest.raises(CnnhwError, match=rf"peers\.json cannot be read \(.*{message}.*\): restore it, or measure with"):
+        benchmarks.peers()
+
+
+def test_peers_that_are_missing_or_no_json(beside, tmp_path):
+    again = r"peers\.json cannot be read .*measure with `python tests/benchmarks/peers\.py --json .*peers\.json`"
+    with pytest.raises(CnnhwError, match=again):
+        benchmarks.peers()
+    for text in ("{", "[1]", "[" * 100_000, "\x00"):
+        (tmp_path / "peers.json").write_text(text)
+        with pytest.raises(CnnhwError, match=again):
+            benchmarks.peers()
+
+
+def test_what_peers_writes_is_what_is_read(monkeypatch, beside, tmp_path):
+    def folder(*_):
+        for number in range(3):
+            (tmp_path / "photos" / "train" / "a").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / "train" / "a" / f"{number}.jpg").touch()
+        return tmp_path / "photos"
+
+    def run(command, **_):
+        said = '{"accuracy": 0.5, "seconds": 1.0, "epochs": 2, "version": "1"}'
+        return subprocess.CompletedProcess(command, 0, f"a line\n{said}\n", "")
+
+    monkeypatch.setattr(peers, "parted", folder)
+    monkeypatch.setattr(peers, "small_photos", folder)
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    monkeypatch.setattr(peers.resource, "getrusage", lambda _: next(spent))
+    spent = (resource.struct_rusage((float(second), 0.5, *[0] * 14)) for second in range(100))
+    out = tmp_path / "peers.json"
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--json", str(out), "--peer", "cnnhw", "--peer", "Keras"])
+    peers.main()
+    found = benchmarks.peers()
+    assert {(run["data"], run["size"], run["photos"]) for run in found["runs"]} == {
+        ("flowers", 64, 3), ("small photos", 32, 3)
+    }  # fmt: skip
+    assert {run["processor_seconds"] for run in found["runs"]} == {1.0}
+    assert len(benchmarks.leaders(found)) == 4
+
+
+def test_files_beside_the_records_are_no_records(beside, tmp_path):
+    beside(*RUNS)
+    assert studies.store.read(where=tmp_path) == []
+
+
+def test_figures_of_the_benchmark_for_sentences():
+    result = made_up() | {
+        "profile": [{"model": "fast", "shares": {"convolution": 0.517}, "places": {"optimizer.step()": 0.2}}]
+    }
+    result["accuracy"]["tiny5"].append({"setting": "q1_deep", "side": "keras", "curve": [[100.0, 0.6], [240.0, 0.65]]})
+    for what, expected in {
+        "share fast convolution": "52 %",
+        "place fast optimizer.step()": "20 %",
+        "peak q1_deep cnnhw": "50 %",
+        "rate q1_deep cnnhw": "120 photos a second (110 to 130)",
+        "seconds tiny5 fast, 2 epochs, 48 px": "3.0 s (median of 3 runs, 2.0 to 4.0)",
+        "ratio tiny5 fast, 2 epochs, 48 px": "more than 80",
+        "together fast": "1.50 (1.50 to 1.50)",
+    }.items():
+        assert benchmarks.stated(what, result) == expected
+    for wrong in (
+        "",
+        "share",
+        "share fast dance",
+        "share slow convolution",
+        "peak fast cnnhw",
+        "seconds tiny5 slow",
+        "x y z",
+    ):
+        with pytest.raises(ValueError, match="holds no"):
+            benchmarks.stated(wrong, result)
+    assert benchmarks.stated("share q1_deep convolution").endswith(" %")
+
+
+def test_figures_of_the_chapter_tell_what_they_draw():
+    result = benchmarks.record()
+    figures = {
+        speed.race(result): "tiny5: 0.679 in",
+        speed.passes(Recipe.fast(), 64): "32 pixels (25%)",
+        speed.places(result): "q1_deep, 128 pixels: convolution",
+        speed.parts(studies.records("fast")): "rising resolution -",
+        speed.growth(result): "fast by photos: ",
+        speed.whitening(torch.randn(24, 3, 4, 4)): "24 filters of 4x4 pixels",
+    }
+    for figure, expected in figures.items():
+        assert expected in figure.get_label()
+        assert figure.get_label().startswith(figure.get_suptitle())
+        assert figure.get_figwidth() < 5
+    plt.close("all")
+    assert '<pre tabindex="0">a &lt; b</pre>' in speed.folded("All", "a < b")
+
+
+def test_parts_are_drawn_with_the_intervals_of_their_claims():
+    told = speed.parts(studies.records("fast")).get_label()
+    for verdict in studies.claims.judge(speed.FAST.claims, studies.records("fast")):
+        low, high = (verdict.claim.measure.scale * end for end in verdict.effect.interval())
+        assert f"({low:+.1f} to {high:+.1f})" in told
+    plt.close("all")
 
 
 def test_samples_of_py_spy_are_told_by_place():

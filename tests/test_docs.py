@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
-from cnnhw.book import model_cards, registry
+from cnnhw.book import benchmarks, model_cards, registry
 from cnnhw.book.registry import CLAIMS, QUESTIONS
 from cnnhw.models import weights
 from cnnhw.studies import claims
@@ -152,6 +153,34 @@ def test_reported_role():
     for text in ("q1_shallow taste", "q9 test_accuracy", "q4_inception minutes", "q1_deep head_loss", "q1_shallow"):
         with pytest.raises(ValueError, match=r"the report (has no|does not state)"):
             records.render_reported(text)
+
+
+PEERS = {
+    "processor": "X", "threads": 2, "date": "2026-11-29T12:00:00+00:00",
+    "runs": [
+        {"peer": name, "minutes": 2.0, "seed": 0, "processor_seconds": 200.0, "accuracy": 0.5, "seconds": 120.0,
+         "epochs": 3, "version": "1.2", "data": "flowers"}
+        for name in ("cnnhw", "fastai")
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_stamp")
+def test_figures_of_benchmarks_on_a_page(tmp_path, monkeypatch):
+    bench = benchmarks.record()
+    monkeypatch.setattr(benchmarks, "_path", lambda name: tmp_path / f"{name}.json")
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    text = "T\n=\n\nIt takes :bench:`share q1_deep\nconvolution`.\n\n.. provenance:: bench peers\n"
+    _, warnings = build(tmp_path / "missing", text)
+    assert "peers.json cannot be read" in warnings
+    (tmp_path / "peers.json").write_text(json.dumps(PEERS))
+    html, warnings = build(tmp_path / "fine", text)
+    assert not warnings
+    assert re.search(r'<abbr class="record" title="benchmark of 20\d\d-\d\d-\d\d, [^"]*">\d+ %</abbr>', html)
+    for expected in ("Where the figures of other libraries come from", "X, 2 threads", "cnnhw 1.2, fastai 1.2"):
+        assert expected in html
+    _, warnings = build(tmp_path / "wrong", "T\n=\n\n:bench:`share q1_deep dance`\n")
+    assert "the benchmark holds no 'share q1_deep dance'" in warnings
 
 
 FOUND_IN_PROSE = {

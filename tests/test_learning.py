@@ -220,6 +220,7 @@ def test_roles_and_directives_become_words():
     assert notebooks.text(box) == "**Misconceptions**\n\n* One arm.\n\n* Two.\n\nEnd.\n"
     folded = ".. dropdown:: Why?\n\n   As it is.\n\nEnd."
     assert notebooks.text(folded) == "<details><summary>Why?</summary>\n\nAs it is.\n\n</details>\n\nEnd.\n"
+    assert re.fullmatch(r"It takes \d+ %\.\n", notebooks.text("It takes :bench:`share q1_deep convolution`."))
     table = (
         ".. list-table:: Ways\n   :header-rows: 1\n\n   * - A\n     - B\n   * - one\n     - two\n       lines\n\nEnd."
     )

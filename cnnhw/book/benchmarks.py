@@ -1,6 +1,7 @@
-"""The benchmark that the book shows: read from its record, as curves, levels and a table.
+"""The benchmarks that the book shows, read from their files: curves, levels, a table, figures for sentences, peers.
 
-It is measured by ``tests/benchmarks/bench.py`` in a checkout; ``cnnhw bench`` says how fast a machine trains.
+They are measured by ``tests/benchmarks/bench.py`` and ``peers.py`` in a checkout; ``cnnhw bench`` says how fast a
+machine trains.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +21,21 @@ from cnnhw.book import original_report
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.measures import ACCURACY, SECONDS
 
-__all__ = ["FLOWERS", "LEVELS", "flops", "keras_curve", "levels", "record", "seconds_to", "table", "times_to"]
+__all__ = [
+    "FLOWERS",
+    "LEVELS",
+    "flops",
+    "keras_curve",
+    "leaders",
+    "levels",
+    "peers",
+    "record",
+    "seconds_to",
+    "stated",
+    "table",
+    "times_to",
+    "together",
+]
 
 LEVELS = tuple(original_report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
 FLOWERS = original_report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
@@ -36,15 +52,124 @@ def flops(name: str, side: int) -> float:
     return counter.get_total_flops() / 4
 
 
-def record() -> dict[str, Any]:
-    """Return the content of ``bench.json`` beside the records; a CnnhwError if it cannot be read."""
-    path = studies.store.folder() / "bench.json"
+def record(name: str = "bench") -> dict[str, Any]:
+    """Return the content of ``bench.json`` or ``peers.json`` beside the records; a CnnhwError if it cannot be read."""
+    path = _path(name)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CnnhwError(
-            f"{path} cannot be read ({error}): restore it, or measure with `python tests/benchmarks/bench.py --json`"
-        ) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no figures by name")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unusable(name, error) from error
+    return found
+
+
+def peers() -> dict[str, Any]:
+    """Return ``peers.json``: what other libraries reach in the same time; a CnnhwError if it is missing or broken.
+
+    Its ``runs`` are trainings, each with ``data``, ``peer``, ``version``, ``minutes``, ``seed``, test ``accuracy``,
+    ``seconds`` of training and ``processor_seconds`` of the whole process; newer ones also with ``photos`` and
+    ``size``. Beside them stand ``processor``, ``threads`` and ``date``.
+    """
+    found = record("peers")
+    try:
+        if not (all(isinstance(found[key], str) for key in ("processor", "date")) and found["threads"] >= 1):
+            raise ValueError("its machine or its date is none")
+        keys = [_checked(run) for run in found["runs"]]
+        if not keys or len(set(keys)) < len(keys):
+            raise ValueError("it holds no training, or one of them twice")
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise _unusable("peers", said) from error
+    return found
+
+
+def together(found: Mapping[str, Any]) -> dict[tuple[str, float], dict[str, list[dict[str, Any]]]]:
+    """Return the trainings of :func:`peers` by data and minutes, then by peer, the most accurate in the mean first."""
+    groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = {}
+    for run in found["runs"]:
+        groups.setdefault((run["data"], run["minutes"]), {}).setdefault(run["peer"], []).append(run)
+    return {
+        key: dict(sorted(group.items(), key=lambda item: -_mean(item[1], "accuracy"))) for key, group in groups.items()
+    }
+
+
+def leaders(found: Mapping[str, Any]) -> list[str]:
+    """Say of each budget of :func:`peers` who reached the highest test accuracy, who came next, and in how many."""
+    said = []
+    for (data, minutes), group in together(found).items():
+        means = {peer: f"{_mean(runs, 'accuracy'):.3f}" for peer, runs in group.items()}
+        most = next(iter(means.values()))
+        best = " and ".join(peer for peer, mean in means.items() if mean == most)
+        rest = next((f", then {peer} ({mean})" for peer, mean in means.items() if mean != most), "")
+        counts = [len(runs) for runs in group.values()]
+        each = "one training each" if max(counts) == 1 else f"{min(counts)} to {max(counts)} trainings each"
+        said.append(f"{data}, {minutes:g} minutes: {best} reached the highest test accuracy ({most}){rest}; {each}.")
+    return said
+
+
+def _mean(runs: Sequence[Mapping[str, Any]], what: str) -> float:
+    return statistics.fmean(run[what] for run in runs)
+
+
+def _checked(run: Mapping[str, Any]) -> tuple[str, float, int, str]:
+    """Return what a training is told by; KeyError, TypeError or ValueError if it is none."""
+    names, times = (run["data"], run["peer"], run["version"]), ("minutes", "seconds", "processor_seconds")
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError("a training has no name")
+    if not (all(0 < run[time] < math.inf for time in times) and 0 <= run["accuracy"] <= 1):
+        raise ValueError(f"a training of {run['peer']} took no time, or is not between 0 and 1 in accuracy")
+    return run["data"], float(run["minutes"]), int(run["seed"]), run["peer"]
+
+
+def _path(name: str) -> Path:
+    return studies.store.folder() / f"{name}.json"
+
+
+def _unusable(name: str, why: object) -> CnnhwError:
+    path = _path(name)
+    return CnnhwError(
+        f"{path} cannot be read ({why}): restore it, or measure with `python tests/benchmarks/{name}.py --json {path}`"
+    )
+
+
+def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
+    """Return a figure of the benchmark as a sentence holds it; ValueError if it holds none.
+
+    ``share q1_deep convolution`` is a kind of operation's share of training, ``place fast optimizer.step()`` that of a
+    line of code, ``peak q1_deep cnnhw`` the share of the processor's peak, ``rate q1_deep cnnhw`` photos a second.
+    ``seconds tiny5 SETTING`` is the time to the last of :func:`levels`, ``ratio tiny5 SETTING`` how many times as long
+    Keras took, ``together fast`` how many times as many photos a second one-thread processes train as one process.
+    """
+    result = record() if result is None else result
+    kind, _, rest = what.partition(" ")
+    of, _, name = rest.partition(" ")
+    try:
+        if kind in ("share", "place"):
+            row = next(row for row in result["profile"] if row["model"] == of)
+            return f"{100 * row[f'{kind}s'][name]:.0f} %"
+        if kind in ("peak", "rate"):
+            row = next(row for row in result["throughput"] if (row["model"], row["side"]) == (of, name))
+            if kind == "peak":
+                return f"{100 * _of_peak(result, row):.0f} %"
+            rates = row["photos_per_second"]
+            return f"{statistics.median(rates):,.0f} photos a second ({min(rates):,.0f} to {max(rates):,.0f})"
+        if kind == "together":
+            row = next(row for row in result["processes"] if row["model"] == of)
+            pairs = zip(row["one_thread_each"], row["one_process"], strict=True)
+            ratios = sorted(many / one for many, one in pairs)
+            return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        if kind in ("seconds", "ratio"):
+            level = levels(dict(result), of)[-1]
+            times = times_to(level, [row["curve"] for row in result["accuracy"][of] if row["setting"] == name])
+            middle = statistics.median_high(times)
+            if kind == "seconds":
+                return f"{middle:.1f} s (median of {len(times)} runs, {times[0]:.1f} to {times[-1]:.1f})"
+            keras, bound = _reached(level, keras_curve(dict(result), of))
+            return f"{bound}{keras / middle:.0f}"
+    except (KeyError, StopIteration, IndexError, statistics.StatisticsError):
+        pass
+    raise ValueError(f"the benchmark holds no {what!r}")
 
 
 def seconds_to(level: float, curve: Sequence[Sequence[float]]) -> float | None:
@@ -98,10 +223,9 @@ def table(result: dict[str, Any]) -> str:
         lines += ["", f"{'':30}{'photos/s':>22}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"]
     for (name, side), row in rows.items():
         rates, middle = row["photos_per_second"], statistics.median(row["gflops"])
-        share = middle / machine["peak_gflops"][row["precision"]]
         lines.append(
             f"{name + ' in ' + side:30}{statistics.median(rates):7.0f} ({min(rates):.0f} to {max(rates):.0f})".ljust(52)
-            + f"{middle:9.0f}{share:9.0%}{row['peak_mb']:9,}"
+            + f"{middle:9.0f}{_of_peak(result, row):9.0%}{row['peak_mb']:9,}"
         )
     for name, side in rows:
         if side == "keras":
@@ -142,9 +266,7 @@ def _race(
     """Say how long Keras and each setting of ours take to a level, and how the ratios compare with their targets."""
     lines, keras, bound = ["", head], None, ""
     if theirs:
-        keras = seconds_to(level, theirs)
-        if keras is None:
-            keras, bound = theirs[-1][0], "more than "
+        keras, bound = _reached(level, theirs)
         best = max(accuracy for _, accuracy in theirs)
         lines.append(f"  {label + ':':35}{bound}{keras:.0f} s; its best is {best:.3f}")
     for setting in dict.fromkeys(row["setting"] for row in rows if row["side"] == "cnnhw"):
@@ -159,6 +281,17 @@ def _race(
                     text += f"; target {goals[setting]}: {_met(keras / middle >= goals[setting])}"
         lines.append(text)
     return lines
+
+
+def _reached(level: float, curve: Sequence[Sequence[float]]) -> tuple[float, str]:
+    """Return the seconds to a level, and a word before them: if it is never reached, all the time is a lower bound."""
+    seconds = seconds_to(level, curve)
+    return (curve[-1][0], "more than ") if seconds is None else (seconds, "")
+
+
+def _of_peak(result: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+    """Return a sample's rate of arithmetic as a share of the processor's peak."""
+    return float(statistics.median(row["gflops"]) / result["machine"]["peak_gflops"][row["precision"]])
 
 
 def _goal_lines() -> list[str]:

@@ -17,6 +17,7 @@ from sphinx_gallery import gen_rst
 from sphinx_gallery.notebook import jupyter_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
+from cnnhw.book import benchmarks
 from cnnhw_docs import drawings, records, verdicts
 
 FIRST_CELL = """\
@@ -63,6 +64,7 @@ def _role(name: str, content: str) -> str:
         "record": lambda what: records.render(what, records.every())[0],
         "paired": lambda what: records.render_paired(what, records.every())[0],
         "reported": records.render_reported,
+        "bench": benchmarks.stated,
         "claim": lambda what: f"*{_said(what).verdict}* ({verdicts.short(_said(what), ', ')})",
         "verdict": lambda what: f"*{_said(what).verdict}*",
         "effect": lambda what: verdicts.short(_said(what)),

@@ -105,7 +105,7 @@ _LITERAL = (
 _ROLE = r":(?P<role>[\w:]+):`(?P<words>[^`<]*)(?:<[^`]*>)?`"
 _QUOTED = r"\"[^\"]{1,300}\"|“[^”]{1,300}”"
 _LEFT_OUT = re.compile(rf"{_LITERAL}|{_ROLE}|{_QUOTED}", re.DOTALL | re.MULTILINE)
-_DIFFERENCES, _FIGURES_OF = ("claim", "effect", "finding", "paired"), ("record", "reported")
+_DIFFERENCES, _FIGURES_OF = ("claim", "effect", "finding", "paired"), ("record", "reported", "bench")
 # what is left of a role: a difference (or a word that code computes), one that is open, a figure, a citation, a formula
 _SHOWN, _OPEN = "\N{BALLOT BOX WITH CHECK}", "\N{BALLOT BOX}"
 _FIGURE, _CITED, _FORMULA = "\N{CURRENCY SIGN}", "\N{SECTION SIGN}", "\N{INTEGRAL}"

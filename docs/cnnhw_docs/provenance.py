@@ -13,6 +13,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import system
 from cnnhw.book import benchmarks, registry
+from cnnhw.errors import CnnhwError
 from cnnhw.studies import plan
 from cnnhw.studies.store import Record
 from cnnhw_docs import label_audit, records
@@ -21,15 +22,18 @@ from cnnhw_docs import label_audit, records
 class Provenance(SphinxDirective):
     """``.. provenance:: STUDY ...``: the boxes that say what a page's figures come from.
 
-    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit``
-    that of the audit of the flowers.
+    ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit`` that
+    of the audit of the flowers, ``peers`` that of trainings with other libraries.
     """
 
     required_arguments = 1
     optional_arguments = 9
 
     def run(self) -> list[nodes.Node]:
-        return [node for name in self.arguments for node in self.box(name)]
+        try:
+            return [node for name in self.arguments for node in self.box(name)]
+        except CnnhwError as error:
+            return [self.state.document.reporter.warning(f"provenance: {error}", line=self.lineno)]
 
     def box(self, name: str) -> list[nodes.Node]:
         """Return the box of a study, or of what was computed or measured otherwise."""
@@ -39,6 +43,8 @@ class Provenance(SphinxDirective):
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
         elif name == "audit":
             title, lines = "Where the audit comes from", audit_provenance(label_audit.record())
+        elif name == "peers":
+            title, lines = "Where the figures of other libraries come from", peers_provenance(benchmarks.peers())
         else:
             found = [record for record in records.every() if record.study == name]
             if not found:
@@ -139,6 +145,21 @@ def audit_provenance(result: dict[str, Any]) -> dict[str, str]:
         "Versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "When": result["date"][:10],
         "Audit again": f"cnnhw data audit {names} --weights imagenet --most {most} --json findings.json",
+    }
+
+
+def peers_provenance(found: dict[str, Any]) -> dict[str, str]:
+    """Return the lines of the provenance box of the trainings with other libraries."""
+    runs = found["runs"]
+    versions = dict.fromkeys(f"{run['peer']} {run['version']}" for run in runs)
+    sets = dict.fromkeys(f"{run['data']}, {run['minutes']:g} minutes" for run in runs)
+    return {
+        "Data": "; ".join(sets) + "; the same training, validation and test photos for all.",
+        "Runs": f"{len(runs)}, one after the other",
+        "Machine": f"{found['processor']}, {found['threads']} threads",
+        "Versions": ", ".join(versions),
+        "When": found["date"][:10],
+        "Measure again": "python tests/benchmarks/peers.py --json peers.json",
     }
 
 

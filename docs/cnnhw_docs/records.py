@@ -2,7 +2,8 @@
 
 ``:record:`q1/q1_shallow accuracy``` renders a mean over the recorded runs with their number and range;
 ``:paired:`faults/raw sound``` renders the difference of two arms' test accuracy with its interval;
-``:reported:`q1_shallow test_accuracy``` renders a number of the report. What does not exist is a warning, and so an
+``:reported:`q1_shallow test_accuracy``` renders a number of the report; ``:bench:`share q1_deep convolution``` one of
+the benchmark (:func:`cnnhw.book.benchmarks.stated`). What does not exist is a warning, and so an
 error of the build. Pages need not note on which of a thousand records they depend: when any changes, so does the stamp
 (`cnnhw_docs.stamp`), and all are read again.
 """
@@ -20,7 +21,7 @@ from sphinx.util.docutils import SphinxRole
 from sphinx.util.typing import ExtensionMetadata
 
 from cnnhw import studies
-from cnnhw.book import original_report, registry
+from cnnhw.book import benchmarks, original_report, registry
 from cnnhw.errors import CnnhwError
 from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
@@ -148,10 +149,24 @@ class ReportedRole(SphinxRole):
         return [nodes.inline(self.rawtext, text, classes=["reported"])], []
 
 
+class BenchRole(SphinxRole):
+    """``:bench:``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            result = benchmarks.record()
+            text = benchmarks.stated(" ".join(self.text.split()), result)
+        except (CnnhwError, ValueError) as error:
+            return [], [self.inliner.reporter.warning(f":bench: {error}", line=self.lineno)]
+        origin = f"benchmark of {result['date'][:10]}, {result['machine']['processor']}: {self.text}"
+        return [nodes.abbreviation(self.rawtext, text, explanation=origin, classes=["record"])], []
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the roles."""
     app.add_role("record", RecordRole())
     app.add_role("paired", PairedRole())
     app.add_role("reported", ReportedRole())
+    app.add_role("bench", BenchRole())
     app.connect("builder-inited", lambda _: every.cache_clear())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

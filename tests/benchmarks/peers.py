@@ -7,7 +7,8 @@ so, on processors that have nothing else to do. Peers that are not installed are
 ultralytics timm keras tensorflow``.
 
 All get the same training, validation and test photos, as folders, and their own usual settings. Up to three epochs that
-are thrown away say how many fit the time, and are charged to nobody. Ultralytics and cnnhw keep to a time themselves.
+are thrown away say how many fit the time; they are no part of the seconds, but of the processor seconds, as those are
+of the whole process. Ultralytics and cnnhw keep to a time themselves.
 """
 
 from __future__ import annotations
@@ -300,10 +301,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             small = name == "small photos"
             folder = small_photos(Path(place)) if small else parted(name, Path(place))
+            size, count = 32 if small else options.size, len(list((folder / "train").glob("*/*")))
             for minutes in options.minutes or [2.0, 5.0]:
                 for seed in range(options.seed, options.seed + options.seeds):
                     for peer in peers:
-                        row = measure(peer, folder, minutes, 32 if small else options.size, seed) | {"data": name}
+                        row = measure(peer, folder, minutes, size, seed)
+                        row |= {"data": name, "photos": count, "size": size}
                         rows.append(row)
                         print(json.dumps(row), flush=True)
     if options.json:
