@@ -127,7 +127,7 @@ _FAULTS = Study(
 
 # In few epochs of the report's recipe an averaged map cost Q1's network accuracy; chapter iii advises to average.
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_RATES = {"flattened": 0.02, "averaged": 0.02}
+_RATES = {"flattened": 0.005, "averaged": 0.02}
 _AVERAGED = Study(
     name="faults_averaged",
     question="Does an averaged map cost the report's first network accuracy where it is trained to convergence?",
