@@ -47,6 +47,7 @@ extensions = [
     "cnnhw_docs.house_picture",
     "cnnhw_docs.widgets",
     "cnnhw_docs.drawings",
+    "cnnhw_docs.order",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "records", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
@@ -101,7 +102,7 @@ html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
-    "show_prev_next": False,
+    "show_prev_next": True,
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": {"**": ["page-toc", "sg_download_links"], "index": [], "feature_explorer": []},

@@ -502,6 +502,20 @@ def test_the_skip_link_leads_past_the_navigation(page, server):
         assert page.evaluate("Boolean(document.activeElement.closest('#main-content'))")
 
 
+def test_chapters_lead_to_those_before_and_after(site):
+    from cnnhw_docs import order
+
+    names, found = order.chapters(), []
+    for name in names:
+        html = (SITE / "auto_examples" / f"{name}.html").read_text(encoding="utf-8")
+        found.append([re.findall(rf'class="{side}"\s+href="(\S+)\.html', html) for side in ("left-prev", "right-next")])
+    assert found == [
+        [[one] if one else [] for one in (before, after)]
+        for before, after in zip([None, *names[:-1]], [*names[1:], None], strict=True)
+    ]
+    assert "left-prev" not in (SITE / "glossary.html").read_text(encoding="utf-8")
+
+
 def test_the_card_of_a_verdict_opens_by_pointer_and_keyboard(page, server):
     page.goto(f"{server}start/student.html")
     mark = page.locator("button[popovertarget]").first

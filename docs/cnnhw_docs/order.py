@@ -1,10 +1,19 @@
-"""The one order of the chapters: that in which the page for students tells to read them."""
+"""The one order of the chapters: that in which the page for students tells to read them.
+
+The gallery has it, and so have the links to the chapters before and after, which no other page has.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+_CHAPTER = "plot_"
 STUDENT = Path(__file__).parents[1] / "start" / "student.rst"
 
 
@@ -41,3 +50,18 @@ class ReadingOrder:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
+
+
+def keep_to_chapters(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Leave the links to the pages before and after to the chapters."""
+    for link in ("prev", "next"):
+        if not (_CHAPTER in page and _CHAPTER in (context.get(link) or {}).get("link", "")):
+            context[link] = None
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Keep the links to what comes before and after to the chapters."""
+    app.connect("html-page-context", keep_to_chapters)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
