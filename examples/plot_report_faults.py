@@ -238,4 +238,4 @@ for truth, change in faulty.items():
 #
 # .. end-solution::
 #
-# .. provenance:: faults q1 report live
+# .. provenance:: faults faults_averaged q1 report live
