@@ -119,10 +119,10 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 # parameters` parameters, and after 8 epochs it has not learnt its training photos: :record:`faults/averaged training` of them are
 # correct, :record:`faults/sound training` with the dense layer. Chapter iii advises to average the map all the same. Perhaps these
 # networks were trained too little, perhaps the extractor is too small to do without the dense layer. So we asked again, of the same two
-# networks, with tuned rates and a recipe that converges. The average *minus* the dense layer, so that below zero the average costs:
-# :effect:`faults-averaged`. An effect near zero would mean that the average only needs more training; one as large as fault 7's, that the
-# extractor, three convolutions without batch norm, has to grow first. Chapter iii sets both :ref:`side by side <iii-averaging>`: its
-# networks hold most parameters in convolutions with batch norm.
+# networks, with tuned rates and a recipe that converges. The average *minus* the dense layer is :effect:`faults-averaged`. Below zero would
+# mean that the extractor, three convolutions without batch norm, is too small to do without the dense layer; near zero or above, that the
+# average only needs more training than 8 epochs. Chapter iii sets both :ref:`side by side <iii-averaging>`: its networks hold most
+# parameters in convolutions with batch norm.
 #
 # .. question:: faults-averaged
 #
