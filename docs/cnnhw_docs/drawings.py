@@ -1,11 +1,13 @@
 """``.. drawing:: NAME``: the drawing ``docs/_static/drawings/NAME.svg``, set into the page, whose theme it takes on.
 
-A drawing names itself by its ``<title>`` and is told in words by its ``<desc>``, which readers who cannot see it hear.
+A drawing names itself by its ``<title>`` and is told in words by its ``<desc>``; readers who cannot see it hear both.
 The directive's content, if there is any, is the caption.
 """
 
 from __future__ import annotations
 
+import re
+from html import escape
 from pathlib import Path
 
 from docutils import nodes
@@ -14,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 FOLDER = Path(__file__).parents[1] / "_static" / "drawings"
+_NAMED = re.compile(r"\s*<(title|desc)>(.*?)</\1>", re.DOTALL)
 
 
 def names() -> list[str]:
@@ -22,22 +25,16 @@ def names() -> list[str]:
 
 
 def inline(name: str, identifier: str) -> str:
-    """Return a drawing as a part of a page; the identifier keeps apart the names of several drawings on one page."""
-    svg = (FOLDER / f"{name}.svg").read_text(encoding="utf-8").strip()
-    svg = svg.replace("<title>", f'<title id="{identifier}-title">', 1)
-    svg = svg.replace("<desc>", f'<desc id="{identifier}-desc">', 1)
-    named = f'role="img" aria-labelledby="{identifier}-title" aria-describedby="{identifier}-desc"'
-    return (
-        svg.replace("<svg ", f"<svg {named} ", 1)
-        .replace('"arrow"', f'"{identifier}-arrow"')
-        .replace("(#arrow)", f"(#{identifier}-arrow)")
-    )
+    """Return a drawing as a part of a page; the identifier keeps apart the arrows of several drawings on one page."""
+    svg = _NAMED.sub("", (FOLDER / f"{name}.svg").read_text(encoding="utf-8").strip())
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description(name))}" ', 1)
+    return svg.replace('"arrow"', f'"{identifier}-arrow"').replace("(#arrow)", f"(#{identifier}-arrow)")
 
 
 def description(name: str) -> str:
-    """Return a drawing in words."""
-    svg = (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
-    return " ".join(svg.partition("<desc>")[2].partition("</desc>")[0].split())
+    """Return a drawing in words: its title, and what it shows."""
+    found = _NAMED.findall((FOLDER / f"{name}.svg").read_text(encoding="utf-8"))
+    return ". ".join(" ".join(words.split()) for _, words in found)
 
 
 class Drawing(SphinxDirective):

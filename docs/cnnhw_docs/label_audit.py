@@ -172,7 +172,8 @@ def _figure(docs: Path, entry: Entry) -> nodes.figure:
     caption = nodes.caption("", f"{short[0].upper()}{short[1:]}: {what}.")
     said = f"Labelled {entry['label']}; classifier: {entry['predicted']} ({shares[entry['predicted']]:.2f})."
     more = nodes.legend("", nodes.paragraph("", said), nodes.paragraph("", "", credit(entry)))
-    image = nodes.image(uri=f"/{cut(docs, entry['name'])}", alt=f"{what[0].upper()}{what[1:]}.")
+    told = f"{what[0].upper()}{what[1:]}: a photo labelled {entry['label']}, taken for {entry['predicted']}."
+    image = nodes.image(uri=f"/{cut(docs, entry['name'])}", alt=told)
     return nodes.figure("", image, caption, more)
 
 
