@@ -40,7 +40,8 @@ def effects(
     """
     found = studies.records()
     asked = [question for study in chapter for question in study.questions]
-    answers = {answer.question.id: answer for answer in questions.answers(asked, found)}
+    own = [record for record in found if record.study in {study.name for study in chapter}]
+    answers = {answer.question.id: answer for answer in questions.answers(asked, own)}
     drawn = {}
     for words, what in rows.items():
         if isinstance(what, str):
