@@ -6,23 +6,24 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from cnnhw import studies
-from cnnhw.book import base, benchmarks, original_report
+from cnnhw import plots, studies
+from cnnhw.book import base, benchmarks, figures, original_report
 from cnnhw.book.i import SIX
+from cnnhw.data import scenes, subsets
 from cnnhw.studies.questions import EXPLORATORY, effect
 from cnnhw.studies.statistics import Comparison, of_arms, of_values
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # The report's experiments, as reported, faults included; its networks for Q1 are in the study q1, too. Two seeds, as
 # its two transfers were tested on different random splits of the flowers. Only the second stage that really trains
@@ -126,7 +127,7 @@ _FAULTS = Study(
 )
 
 # In few epochs of the report's recipe an averaged map cost Q1's network accuracy; chapter iii advises to average.
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _RATES = {"flattened": 0.005, "averaged": 0.02}
 _AVERAGED = Study(
     name="faults_averaged",
@@ -204,11 +205,8 @@ def differences() -> dict[str, Comparison | str]:
 
 def forest() -> Figure:
     """Draw what each fault does to the accuracy by itself, with its interval."""
-    from matplotlib import pyplot as plt  # slow to import
-
     rows = differences()
-    figure = plt.figure(figsize=(4.6, 0.42 * len(rows) + 0.9), layout="constrained")
-    axis = figure.subplots()
+    figure, (axis,) = figures.stacked(1, 0.42 * len(rows) + 0.9)
     sides = axis.get_yaxis_transform()
     told, effects = [], {}
     for height, (name, row) in enumerate(rows.items()):
@@ -248,8 +246,6 @@ def _words(name: str) -> str:
 
 def traces() -> Figure:
     """Draw what four of the faults leave behind, beside runs without them."""
-    from matplotlib import pyplot as plt
-
     one, sound = _runs("last_tenth"), _runs("sound")
     panels: list[tuple[str, str, str, dict[str, tuple[list[list[float]], str]]]] = [
         ("1  Validated on one class", "epoch", "accuracy", {
@@ -269,18 +265,18 @@ def traces() -> Figure:
             "from scratch": ([run.history["validation_accuracy"] for run in _runs("scratch")], _ALSO),
         }),
     ]  # fmt: skip
-    figure = plt.figure(figsize=(4.6, 2.1 * len(panels)), layout="constrained")
+    figure, axes = figures.stacked(len(panels), 2.1 * len(panels))
     told = []
-    for axis, (name, across, up, series) in zip(figure.subplots(len(panels)), panels, strict=True):
+    for axis, (name, across, up, series) in zip(axes, panels, strict=True):
         _lines(axis, series)
         axis.set_title(name, fontsize=9.5, loc="left")
         axis.set_xlabel(across)
         axis.set_ylabel(up)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         means = {word: np.mean(rows, axis=0) for word, (rows, _) in series.items()}
         ends = "; ".join(f"{word} from {mean[0]:.2g} to {mean[-1]:.2g}" for word, mean in means.items())
         told.append(f"{_words(name)}: {up} by {across}, {ends}.")
-    _, losses, stages, _ = figure.axes
+    _, losses, stages, _ = axes
     losses.set_yscale("log")
     losses.yaxis.set_major_formatter("{x:g}")
     losses.axhline(np.log(5), color="grey", linewidth=1, linestyle=":")
@@ -312,15 +308,10 @@ def _lines(axis: Axes, series: Mapping[str, tuple[Sequence[Sequence[float]], str
 
 def swapped() -> Figure:
     """Draw scenes as they are, and with red and blue exchanged, as OpenCV hands them over."""
-    import torch
-
-    from cnnhw import plots
-    from cnnhw.data import scenes, subsets
-
     pictures = scenes.load(size=64, train=50, test=5, progress=False)
     both = torch.cat([pictures.test.images, subsets.bgr(pictures).test.images])
     figure = plots.contact_sheet(both, ["RGB"] * 5 + ["BGR"] * 5, title="Five scenes, and what OpenCV makes of them")
-    figure.set_size_inches(4.6, 2.3)
+    figures.narrow(figure, 2.3)
     figure.set_label("Five generated scenes above, and below the same scenes with red and blue exchanged.")
     return figure
 

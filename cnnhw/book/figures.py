@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnhw import plots, studies
@@ -13,9 +15,9 @@ from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["effects", "narrow", "trained"]
+__all__ = ["PHONE", "described", "effects", "narrow", "stacked", "trained"]
 
-_PHONE = 4.6  # inches: what a phone shows without making its letters too small
+PHONE = 4.6  # inches: what a phone shows without making its letters too small
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:
@@ -60,5 +62,18 @@ def effects(
 
 def narrow(figure: Figure, height: float | None = None) -> Figure:
     """Make a figure as narrow as a phone can show, and as high as told, in inches."""
-    figure.set_size_inches(_PHONE, height or figure.get_figheight())
+    figure.set_size_inches(PHONE, height or figure.get_figheight())
+    return figure
+
+
+def stacked(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Return an empty figure for phones, of so many panels, one below the other, and the panels."""
+    figure, axes = plt.subplots(count, 1, figsize=(PHONE, height), layout="constrained", squeeze=False)
+    return figure, list(axes[:, 0])
+
+
+def described(figure: Figure, title: str, what: str, *lines: str) -> Figure:
+    """Give a figure its title and its alternative text."""
+    figure.suptitle(title, fontsize="medium")
+    figure.set_label(". ".join(part.rstrip(".") for part in (f"{title}: {what}", *lines)) + ".")
     return figure

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import ticker
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from cnnhw import plots
-from cnnhw.book import benchmarks
+from cnnhw.book import benchmarks, figures
 from cnnhw.book.i import SIX
 from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import ACCURACY, SECONDS
@@ -98,7 +97,6 @@ _MINUTES = Study(
 )
 STUDIES = (FAST, _DASH, _MINUTES)
 
-_WIDTH = 4.6  # inches: on a phone, letters stay legible
 _GREY, _PALE = "#767676", "#bbbbbb"
 _KERAS = "the report's recipe in Keras"
 _BELOW: dict[str, Any] = {"frameon": False, "loc": "outside lower center"}
@@ -124,7 +122,7 @@ def race(result: dict[str, Any]) -> Figure:
     sets = result["accuracy"]
     settings = list(dict.fromkeys(row["setting"] for rows in sets.values() for row in rows if row["side"] == "cnnhw"))
     colours = dict(zip(settings, (plots.COLOURS[0], *plots.COLOURS[2:]), strict=False)) | {_KERAS: plots.COLOURS[1]}
-    figure, axes = _panels(len(sets), 2.9 * len(sets) + 0.9)
+    figure, axes = figures.stacked(len(sets), 2.9 * len(sets) + 0.9)
     told = []
     for axis, (photos, rows) in zip(axes, sets.items(), strict=True):
         level, first = benchmarks.levels(result, photos)[-1], photos == next(iter(sets))
@@ -147,14 +145,16 @@ def race(result: dict[str, Any]) -> Figure:
         told.append(f"{axis.get_title()}; " + ", ".join(f"{name} {time}" for name, time in reached.items()))
     axes[-1].set_xlabel("seconds of training, from random weights")
     figure.legend(ncols=1, **_BELOW)
-    return _told(figure, "Test accuracy against seconds of training", "a line marks the accuracy to be reached", *told)
+    return figures.described(
+        figure, "Test accuracy against seconds of training", "a line marks the accuracy to be reached", *told
+    )
 
 
 def passes(recipe: Recipe, size: int) -> Figure:
     """Draw the photo of each pass of a recipe to scale, with the share of a full pass that its area is."""
     sides = [recipe.side(epoch, size) for epoch in range(1, recipe.epochs + 1)]
     shares = [(side / size) ** 2 for side in sides]
-    figure, axis = plt.subplots(figsize=(_WIDTH, 1.3), layout="constrained")
+    figure, axis = plt.subplots(figsize=(figures.PHONE, 1.3), layout="constrained")
     for place, (side, share) in enumerate(zip(sides, shares, strict=True)):
         left = place * 1.15 * size
         axis.add_patch(Rectangle((left, 0), size, size, fill=False, edgecolor=_PALE))
@@ -167,34 +167,22 @@ def passes(recipe: Recipe, size: int) -> Figure:
     total = sum(shares)
     title = f"{len(sides)} passes over the photos, with the pixels of {total:.1f}"
     listed = ", ".join(f"{side} pixels ({share:.0%})" for side, share in zip(sides, shares, strict=True))
-    return _told(figure, title, "the photo in each pass, to scale, and its share of the whole area", listed)
+    return figures.described(figure, title, "the photo in each pass, to scale, and its share of the whole area", listed)
 
 
 def places(result: dict[str, Any]) -> Figure:
     """Draw the share of training time that kinds of operation take, by network, the largest kinds apart."""
     rows = {f"{row['model']},\n{row['size']} pixels": row["shares"] for row in result["profile"]}
-    shown = [kind for kind in _sorted(rows) if max(row.get(kind, 0) for row in rows.values()) > 0.1 and kind != "other"]
-    figure, axis = plt.subplots(figsize=(_WIDTH, 3.4), layout="constrained")
-    palette = dict(zip(shown, (*plots.COLOURS[:1], *plots.COLOURS[2:]), strict=False))
-    told = []
-    for height, (name, row) in enumerate(reversed(rows.items())):
-        parts = [(kind, row.get(kind, 0.0), palette[kind]) for kind in shown]
-        parts.append(("all else", 1 - sum(share for _, share, _ in parts), _PALE))
-        left = 0.0
-        for kind, share, colour in parts:
-            axis.barh(height, share, 0.65, left, color=colour, label=None if height else kind)
-            if share > 0.06:
-                on = "white" if kind == shown[0] else "black"
-                axis.text(left + share / 2, height, f"{share:.0%}", ha="center", va="center", color=on)
-            left += share
-        told.append(f"{name.replace(chr(10), ' ')}: " + ", ".join(f"{kind} {share:.0%}" for kind, share, _ in parts))
-    axis.set_yticks(range(len(rows)), list(reversed(rows)))
-    axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
-    axis.set_xlim(0, 1)
-    figure.legend(ncols=3, **_BELOW)
-    most = [row[shown[0]] for row in rows.values()]
-    title = f"Time of training: {shown[0]} takes {min(most):.0%} to {max(most):.0%}"
-    return _told(figure, title, "shares", *reversed(told))
+    large = [kind for kind in next(iter(rows.values())) if max(row.get(kind, 0) for row in rows.values()) > 0.1]
+    drawn = {
+        name: {kind: row.get(kind, 0.0) for kind in large if kind != "other"}
+        | {"all else": sum(share for kind, share in row.items() if kind not in large or kind == "other")}
+        for name, row in rows.items()
+    }
+    kind = max(large, key=lambda kind: sum(row.get(kind, 0.0) for row in rows.values()))
+    most = [row.get(kind, 0.0) for row in rows.values()]
+    title = f"Time of training: {kind} takes {min(most):.0%} to {max(most):.0%}"
+    return figures.narrow(plots.shares(drawn, title), 3.4)
 
 
 def parts(records: Sequence[Record]) -> Figure:
@@ -204,7 +192,7 @@ def parts(records: Sequence[Record]) -> Figure:
     """
     runs = {(record.arm, record.seed): record for record in records if record.study == FAST.name}
     claimed = {(claim.first, claim.second, claim.measure.name) for claim in FAST.claims}
-    figure, axes = _panels(2, 4.6)
+    figure, axes = figures.stacked(2, 4.6)
     told = []
     for axis, measure in zip(axes, (ACCURACY, SECONDS), strict=True):
         listed = []
@@ -222,19 +210,21 @@ def parts(records: Sequence[Record]) -> Figure:
         axis.set_xlabel({"points": "test accuracy, points", "s": "training time, seconds"}[measure.unit])
         axis.grid(axis="x", alpha=0.25)
         told.append(f"{axis.get_xlabel()}: {'; '.join(reversed(listed))}")
-    return _told(figure, "Each part of the recipe: with it, minus without it", "95 % intervals", *told)
+    return figures.described(figure, "Each part of the recipe: with it, minus without it", "95 % intervals", *told)
 
 
 def whitening(filters: Tensor) -> Figure:
     """Draw whitening filters, Tensor of shape (24, 3, h, w), each scaled to its own range."""
     shown = (filters / filters.abs().amax((1, 2, 3), keepdim=True) + 1) / 2
-    figure, axes = plt.subplots(3, 8, figsize=(_WIDTH, 2.0), layout="constrained")
+    figure, axes = plt.subplots(3, 8, figsize=(figures.PHONE, 2.0), layout="constrained")
     for axis, filter_ in zip(axes.flat, shown, strict=True):
         axis.imshow(filter_.permute(1, 2, 0).numpy())
         axis.axis("off")
     h, w = filters.shape[2:]
     title = "Whitening filters, the largest variance of patches first"
-    return _told(figure, title, f"{len(filters)} filters of {h}x{w} pixels in colour, each scaled to its own range")
+    return figures.described(
+        figure, title, f"{len(filters)} filters of {h}x{w} pixels in colour, each scaled to its own range"
+    )
 
 
 def growth(result: dict[str, Any]) -> Figure:
@@ -244,23 +234,20 @@ def growth(result: dict[str, Any]) -> Figure:
     by_side: dict[str, list[tuple[float, float]]] = {}
     for row in scaling["side"]:
         by_side.setdefault(row["model"], []).append((row["size"], 1000 / row["photos_per_second"]))
-    colours = dict(zip(by_side, plots.COLOURS[::-1], strict=False)) | {"fast": plots.COLOURS[0]}
-    figure, axes = _panels(2, 5.4)
     told, powers = [], []
-    panels = {"photos": by_count, "side of 1,000 photos, pixels": by_side}
-    for axis, (across, lines) in zip(axes, panels.items(), strict=True):
+    panels: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {}
+    for across, lines in {"photos": by_count, "side of 1,000 photos, pixels": by_side}.items():
+        panels[across] = {}
         for name, points in lines.items():
             along, up = zip(*points, strict=True)
             power = float(np.polyfit(np.log(along), np.log(up), 1)[0])
-            axis.plot(along, up, "o-", color=colours[name], label=f"{name}, power {power:.1f}")
+            panels[across][f"{name}, power {power:.1f}"] = along, up
             told.append(f"{name} by {across}: {up[0]:.3g} s at {along[0]:,} to {up[-1]:.3g} s at {along[-1]:,}")
             powers.append(power)
-        _logarithmic(axis, [value for value, _ in next(iter(lines.values()))])
-        axis.set(xlabel=across, ylabel="seconds an epoch")
-        axis.legend(frameon=False)
+    figure = figures.narrow(plots.scaling(panels, "seconds an epoch"), 5.4)
     sides = f"{min(powers[1:]):.1f} to {max(powers[1:]):.1f}"
     title = f"Seconds an epoch: photos to the power {powers[0]:.1f}, side to {sides}"
-    return _told(figure, title, "on logarithmic scales", *told)
+    return figures.described(figure, title, "on logarithmic scales", *told)
 
 
 def beside(found: Mapping[str, Any]) -> Figure:
@@ -269,7 +256,7 @@ def beside(found: Mapping[str, Any]) -> Figure:
     sets = list(dict.fromkeys(data for data, _ in groups))
     budgets = sorted({minutes for _, minutes in groups})
     peers = list(dict.fromkeys(peer for group in groups.values() for peer in group))
-    figure, axes = _panels(len(sets), 0.6 + len(sets) * (0.8 + 0.3 * len(peers)))
+    figure, axes = figures.stacked(len(sets), 0.6 + len(sets) * (0.8 + 0.3 * len(peers)))
     for axis, data in zip(axes, sets, strict=True):
         for minutes, marker, colour in zip(budgets, "osD^", plots.COLOURS, strict=False):
             runs = [(run["accuracy"], peer) for peer, group in groups.get((data, minutes), {}).items() for run in group]
@@ -282,7 +269,9 @@ def beside(found: Mapping[str, Any]) -> Figure:
         axis.set_xlabel(f"test accuracy on {data}")
         axis.grid(alpha=0.25)
     figure.legend(ncols=len(budgets), **_BELOW)
-    return _told(figure, "Test accuracy in the same time, a mark a training", "by library", *benchmarks.leaders(found))
+    return figures.described(
+        figure, "Test accuracy in the same time, a mark a training", "by library", *benchmarks.leaders(found)
+    )
 
 
 def beside_table(found: Mapping[str, Any]) -> Html:
@@ -312,31 +301,3 @@ def folded(summary: str, text: str) -> Html:
     """Return lines of text in a place that opens."""
     lines = f'<pre tabindex="0">{html.escape(text)}</pre>'  # which may be wider than the page, and scroll
     return Html(f"<details><summary>{html.escape(summary)}</summary>{lines}</details>")
-
-
-def _panels(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """Return an empty figure of so many panels, one below the other, and the panels."""
-    figure, axes = plt.subplots(count, 1, figsize=(_WIDTH, height), layout="constrained", squeeze=False)
-    return figure, list(axes[:, 0])
-
-
-def _told(figure: Figure, title: str, what: str, *lines: str) -> Figure:
-    """Give a figure its title and its alternative text."""
-    figure.suptitle(title, fontsize="medium")
-    figure.set_label(". ".join(part.rstrip(".") for part in (f"{title}: {what}", *lines)) + ".")
-    return figure
-
-
-def _sorted(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the kinds of all rows, that with the largest share in all first."""
-    kinds = dict.fromkeys(kind for row in rows.values() for kind in row)
-    return sorted(kinds, key=lambda kind: -sum(row.get(kind, 0.0) for row in rows.values()))
-
-
-def _logarithmic(axis: Axes, ticks: Sequence[float]) -> None:
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
-    axis.xaxis.set_minor_locator(ticker.NullLocator())
-    axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.grid(alpha=0.25)

@@ -288,9 +288,7 @@ def lines(
         _band(axis, rows, colour, "-", name, start)
     if log:
         _logarithmic(axis)
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    if ticks:
-        axis.set_xticks(range(start, start + len(ticks)), list(ticks))
+    _places(axis, start, ticks)
     _finish(axis, across, axis_label, fontsize="small")
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", _ends(series))
 
@@ -342,9 +340,7 @@ def panels(
         for name, values in series.items():
             _band(axis, values, colours[name], "-", name, start)
         axis.set_title(panel, fontsize="medium")
-        axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=5))
-        if ticks:
-            axis.set_xticks(range(start, start + len(ticks)), list(ticks))
+        _places(axis, start, ticks, most=5)
         axis.grid(alpha=0.25)
     if log:
         _logarithmic(axes[0, 0])
@@ -571,7 +567,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
     axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
     axis.set_xlim(0, 1)
-    figure.legend(frameon=False, ncols=5, fontsize="small", loc="outside lower center")
+    figure.legend(frameon=False, ncols=3, fontsize="small", loc="outside lower center")
     told = [f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in rows.items()]
     return _label(figure, title, "shares", "; ".join(told))
 
@@ -580,7 +576,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
 def scaling(
     panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], axis_label: str, title: str = ""
 ) -> Figure:
-    """Draw scaling curves, on logarithmic scales.
+    """Draw scaling curves, on logarithmic scales, a panel below the other.
 
     Parameters
     ----------
@@ -589,8 +585,8 @@ def scaling(
     axis_label : str
         What is measured, with its unit.
     """
-    figure = _figure(5 * len(panels), 3.8, title)
-    for axis, (varied, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    figure = _figure(6, 3.2 * len(panels), title)
+    for axis, (varied, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
         for (name, (along, up)), colour in zip(lines.items(), COLOURS, strict=False):
             axis.plot(along, up, "o-", color=colour, label=name)
         axis.set_xscale("log")
@@ -651,6 +647,13 @@ def _finish(axis: Axes, across: str, up: str, **legend: Any) -> None:
     axis.set_ylabel(up)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, **legend)
+
+
+def _places(axis: Axes, start: int, ticks: Sequence[str], most: int = 9) -> None:
+    """Mark whole numbers along the axis, or places by their names."""
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=most))
+    if ticks:
+        axis.set_xticks(range(start, start + len(ticks)), list(ticks))
 
 
 def _logarithmic(axis: Axes) -> None:
