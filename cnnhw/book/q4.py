@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from cnnhw import evaluation, features
-from cnnhw.book import base, i, speed
+from cnnhw import evaluation, features, models, plots
+from cnnhw.book import base, figures, i, speed
 from cnnhw.book.rates import RATES, SEEDS, deep
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
@@ -22,6 +24,7 @@ from cnnhw.studies.claims import Claim, higher
 from cnnhw.studies.measures import measured
 from cnnhw.studies.study import Arm, Study
 
+BRANCHES = ("1x1", "1x1, 3x3", "1x1, 5x5", "maximum, 1x1")
 _PHOTOS = 256
 _ROUNDS = 15  # of timing
 _SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "large": (0.7, 0.85), "huge": (0.95, 1.2)}
@@ -184,6 +187,7 @@ _MODULES = Study(
         _fast("threes", "fast"),
         *(_fast(name, "fast_inception", options) for name, options in FAST_OPTIONS.items()),
     ),
+    measures=(_cost,),
     questions=(
         base.again(
             "q4-modules", ("channels", "threes"),
@@ -233,3 +237,49 @@ _MIXTURE = Study(
     ),
 )  # fmt: skip
 STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
+
+
+def gains() -> Figure:
+    """Draw by how much modules change the accuracy of Q1's network, by what is held equal."""
+    held = {"channels": "channels", "parameters": "parameters", "macs": "multiply-adds"}
+    rows: dict[str, str | tuple[str, str, str]] = {f"as many {words}": ("q4", arm, "base") for arm, words in held.items()}
+    rows["mixed kernels, not 3x3 only"] = ("q4", "channels", "one_scale")
+    return figures.effects(rows, STUDIES, "points of test accuracy", "What Inception modules add to the accuracy")
+
+
+def networks() -> dict[str, Classifier]:
+    """Return the most accurate network, and it with modules of as many channels or multiply-adds."""
+    words = "3x3 convolutions", "modules, as many channels", "modules, as many multiply-adds"
+    return {
+        said: models.create(arm.model, size=_MODULES.size, **arm.options)
+        for said, arm in zip(words, _MODULES.arms, strict=True)
+    }
+
+
+def mixtures() -> Figure:
+    """Draw scenes whose objects are alike in size, and scenes of five sizes."""
+    rows = {"alike": [scenes.MIDDLE] * 5, "mixed": list(scenes.WIDE)}
+    drawn = [
+        (scenes.draw(1, size=96, controls=controls, first=first).images, words)
+        for words, row in rows.items()
+        for first, controls in enumerate(row)
+    ]
+    title = "Scenes whose objects are alike in size, and mixed"
+    figure = plots.contact_sheet(torch.cat([image for image, _ in drawn]), [words for _, words in drawn], title=title)
+    low, high = scenes.MIDDLE.scale
+    least, most = scenes.WIDE[0].scale[0], scenes.WIDE[-1].scale[1]
+    return figures.described(
+        figures.narrow(figure, 2.4), title, "two rows of five",
+        f"Above, objects take {low:g} to {high:g} of the picture's side, below, {least:g} to {most:g}",
+    )  # fmt: skip
+
+
+def branches(model: Classifier, image: Tensor) -> Figure:
+    """Draw what the branches of the first module make of a photo, Tensor of shape (1, 3, S, S), uint8."""
+    maps = features.maps(model, image, "features.module1")[0]
+    names = [f"{branch} ({number})" for branch in BRANCHES for number in range(1, len(maps) // 4 + 1)]
+    title = "Sixteen maps of the first module, on one scale"
+    figure = plots.feature_maps(maps, image[0], title, names=names)
+    brightest = BRANCHES[int(maps.flatten(1).max(1).values.argmax()) * 4 // len(maps)]
+    figure.set_label(f"{title}, four a branch, beside the scene they come from. The largest value is of {brightest}.")
+    return figure
