@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from cnnhw import evaluation, models, theory
-from cnnhw.book import base
+from cnnhw import evaluation, models, plots, studies, theory
+from cnnhw.book import base, figures
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
@@ -27,6 +31,7 @@ RECIPE = Recipe(
 )
 _PHOTOS = 256  # for gradients
 _DRAWS = 8  # of blocks to delete
+_DIVISORS = (1, 2, 3, 4, 6, 12)
 
 
 def small(name: str, model: str, options: Mapping[str, Any], recipe: Any = RECIPE, **change: Any) -> Arm:
@@ -127,7 +132,7 @@ _LENGTH = Study(
     arms=tuple(
         small(name, "residual", options)
         for name, options in {
-            **{f"d24_span{span}": {"depth": 24, "span": span} for span in (1, 2, 3, 4, 6, 12)},
+            **{f"d24_span{span}": {"depth": 24, "span": span} for span in _DIVISORS},
             "d24_plain": {"depth": 24, "span": 0},
             **{f"d12_span{span}": {"depth": 12, "span": span} for span in (1, 2, 4, 6)},
             "d12_plain": {"depth": 12, "span": 0},
@@ -167,6 +172,7 @@ _SPAN = Study(
     arms=tuple(
         base.arm(name, "residual", _TUNED[name], {"depth": 24, "span": span}) for name, span in _SPANS.items()
     ),
+    measures=(_path_length, _lesions),
     questions=(
         base.again(
             "i-span", ("span2", "span0"),
@@ -231,3 +237,72 @@ _FORMATS = Study(
     ),
 )  # fmt: skip
 STUDIES = (_LENGTH, _LENGTH_SCENES, _SPAN, _HARDER, _FORMATS)
+
+
+def gains() -> Figure:
+    """Draw by how much connections change the accuracy of 24 convolutions, by their span."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        f"over {span}": ("length", f"d24_span{span}", "d24_plain") for span in (1, 2, 3, 6, 12)
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "Connections in 24 convolutions, against none")
+
+
+def lengths() -> Figure:
+    """Draw how long the paths through 24 convolutions are, by span."""
+    found = {span: theory.path_lengths(24, span) for span in (1, 2, 6)}
+    title = "Lengths of the paths through 24 convolutions, by span"
+    figure = plots.bars(
+        {f"over {span}": shares for span, shares in found.items()}, "convolutions", "share of all paths", title
+    )
+    told = [
+        f"over {span}, {len(shares)} lengths from {min(shares)} to {max(shares)}, mean "
+        f"{sum(length * share for length, share in shares.items()):g}"
+        for span, shares in found.items()
+    ]
+    return figures.described(figures.narrow(figure, 2.6), title, "shares of all paths", *told)
+
+
+def carried(images: Tensor, labels: Tensor) -> dict[str, list[tuple[float, float]]]:
+    """Return the length of the paths that carry the gradient before training, by span: means of three networks."""
+    found = {"formula, with batch norm": [(span, 2 * theory.gradient_path_length(12, span)) for span in _DIVISORS]}
+    for norm, words in ((True, "measured, with batch norm"), (False, "measured, without")):
+        found[words] = []
+        for span in _DIVISORS:
+            made = (models.create("residual", size=32, seed=seed, span=span, norm=norm) for seed in range(3))
+            found[words].append((span, fmean(theory.measured_path_length(one, images, labels) for one in made)))
+    return found
+
+
+def paths(found: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Draw what :func:`carried` found."""
+    title = "Length of the paths that carry the gradient, before training"
+    figure = plots.against({words: [points] for words, points in found.items()}, "span", "convolutions on a path", title)
+    return figures.narrow(figure, 3.4)
+
+
+def losses() -> Figure:
+    """Draw the training loss of 24 convolutions, by span."""
+    found = studies.records("length")
+
+    def of(*spans: int) -> dict[str, list[list[float]]]:
+        arms = {f"over {span}" if span else "none": f"d24_span{span}" if span else "d24_plain" for span in spans}
+        return {words: [run.history["loss"] for run in found if run.arm == arm] for words, arm in arms.items()}
+
+    title = "Training loss with 24 convolutions, by span"
+    panels = {"none, over one and over two": of(0, 1, 2), "over two, six and twelve": of(2, 6, 12)}
+    return figures.narrow(plots.panels(panels, "training loss (nats)", title))
+
+
+def lesions() -> Figure:
+    """Draw the accuracy that is left when convolutions are deleted, by span: means over seeds."""
+    found = studies.records("length")
+    lines = {}
+    for words, arm in {"none": "d24_plain", "over two": "d24_span2", "over six": "d24_span6"}.items():
+        runs = [run for run in found if run.arm == arm]
+        left = {0: fmean(run.accuracy() for run in runs)}
+        for name in runs[0].content["measures"]:
+            if count := re.fullmatch(r"accuracy without (\d+) convolutions", name):
+                left[int(count[1])] = fmean(map(measured(name), runs))
+        lines[words] = [sorted(left.items())]
+    title = "Test accuracy after convolutions are deleted, by span"
+    return figures.narrow(plots.against(lines, "convolutions deleted, of 24", "test accuracy", title), 3.4)
