@@ -1,7 +1,8 @@
-"""Figures that several chapters draw from records."""
+"""Figures that several chapters draw from records, and tables."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 
 from matplotlib import pyplot as plt
@@ -15,9 +16,38 @@ from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["PHONE", "described", "effects", "narrow", "stacked", "trained"]
+__all__ = ["PHONE", "Html", "code", "described", "effects", "narrow", "stacked", "table", "trained"]
 
 PHONE = 4.6  # inches: what a phone shows without making its letters too small
+
+
+class Html(str):
+    """The text of HTML, shown as such on a page and in notebooks."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def code(text: str) -> Html:
+    """Return text in the letters of code."""
+    return Html(f"<code>{html.escape(text)}</code>" if text else "")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
+    """Return a table whose first column names its rows; what is HTML already stays as it is."""
+
+    def shown(text: str) -> str:
+        return text if isinstance(text, Html) else html.escape(text)
+
+    titles = "".join(f'<th scope="col">{shown(title)}</th>' for title in head)
+    body = "".join(
+        f'<tr><th scope="row">{shown(first)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return Html(
+        '<div class="pst-scrollable-table-container" tabindex="0"><table class="table report-table">'
+        f"<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def trained(records: Sequence[Record], classes: Sequence[str] | None = None, title: str = "") -> Figure:

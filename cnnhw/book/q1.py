@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
-from cnnhw.book import base
+from matplotlib.figure import Figure
+
+from cnnhw import plots, studies
+from cnnhw.book import base, figures, original_report
 from cnnhw.book.i import SIX
+from cnnhw.studies.measures import MEASURES
+from cnnhw.studies.statistics import Comparison, of_values
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 
@@ -35,6 +41,7 @@ class Step:
 
     - ``name`` (str): the arm that tries it.
     - ``why`` (str): what it is expected to do, written before it is run.
+    - ``yours`` (str): how to take it on photos of one's own, beside the steps before it.
     - ``recipe``, ``options`` (dict): fields of the recipe, and options of the network, that it changes.
     - ``arm`` (dict): other fields of the arm that it changes; another model begins with no options.
     - ``kept`` (bool or None): what was decided: whether its mean validation accuracy over all seeds is above that of
@@ -43,6 +50,7 @@ class Step:
 
     name: str
     why: str
+    yours: str
     recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     arm: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -56,6 +64,7 @@ class Step:
         return dataclasses.replace(arm, name=self.name, options=options, recipe=recipe, **self.arm)
 
 
+_VALIDATION = MEASURES["validation"]
 SEARCHED = tuple(range(300, 312))
 """Seeds of the search; the network that it ends with is tested with others."""
 _REPORTED = Recipe(epochs=15, precision="bfloat16")
@@ -68,45 +77,55 @@ _FAST = {name: value for name, value in Recipe.fast().changes().items() if name 
 SEARCH = (
     Step(
         "batch_norm", "Batch norm behind each convolution lets the network learn more in as many epochs.",
+        yours="cnnhw train plain",
         arm={"model": "plain"},
         options={"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"},
         kept=True,
     ),
     Step(
         "smaller_head", "An averaged map in place of the hidden layer takes away nearly all weights: less overfitting.",
+        yours="cnnhw train plain",
         options={"head": "average"},
     ),
     Step(
         "augmentation", "Mirrored and shifted photos keep the gap between training and validation small.",
+        yours="--augment",
         recipe={"flip": True, "shift": 3},
     ),
     Step(
         "schedule", "A rate that rises to four times its value, and then falls to zero, learns more in as many epochs.",
+        yours='Recipe(schedule="one_cycle")',
         recipe={"schedule": "one_cycle", "learning_rate": 4e-3},
     ),
     Step(
         "width", "With overfitting held down, twice the channels gain.",
+        yours='models.create("plain", widths="32-64-128")',
         options={"widths": "32-64-128"},
     ),
     Step(
         "resolution", "All 64 pixels that the photos have show more than 48.",
+        yours="--size 64",
         recipe={"shift": 4},
         arm={"size": 64},
     ),
     Step(
         "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
+        yours="cnnhw train fast",
         arm={"model": "fast"},
     ),
     Step(
         "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
+        yours="cnnhw train fast",
         recipe=_FAST,
     ),
     Step(
         "longer", "Networks that see each photo a little changed overfit late: more epochs gain.",
+        yours="--epochs 24",
         recipe={"epochs": 24},
     ),
     Step(
         "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
+        yours="",
         arm={"protocols": ("own_cut",)},
     ),
 )  # fmt: skip
@@ -170,3 +189,69 @@ _FINAL = Study(
     ),
 )  # fmt: skip
 STUDIES = (_Q1, _SEARCH, _FINAL)
+
+
+def tried() -> list[tuple[Step, str, Comparison]]:
+    """Return the steps that were run, what each was tried on, and its gain in accuracy on the validation photos."""
+    found = studies.records(_SEARCH.name)
+    before, rows = _FIRST.name, []
+    for step in SEARCH:
+        both = [[_VALIDATION(run) for run in found if run.arm == arm] for arm in (step.name, before)]
+        if len(both[0]) < len(SEARCHED):
+            break
+        rows.append((step, before, of_values(*both)))
+        before = step.name if step.kept else before
+    return rows
+
+
+def gains() -> Figure:
+    """Draw what each step of the search changed about the accuracy on the validation photos."""
+    rows, dropped = {}, []
+    for number, (step, _, gain) in enumerate(tried(), start=1):
+        words = f"{number}. {step.name.replace('_', ' ')}"
+        rows[words] = (100 * gain.effect, *(100 * end for end in gain.interval()))
+        dropped += [] if step.kept else [words]
+    title = "Each step, against what had been kept before it"
+    return figures.narrow(plots.forest(rows, "points of validation accuracy", title, grey=dropped))
+
+
+def log() -> str:
+    """Return the search as a table: each step, the validation accuracy with it, its gain, and what was decided."""
+    found = studies.records(_SEARCH.name)
+    lines = [f"{'':16}{'validation':>11}  {'gain, points':24}"]
+    for name, gain, kept in [(_FIRST.name, None, True), *((step.name, gain, step.kept) for step, _, gain in tried())]:
+        mean = fmean(_VALIDATION(run) for run in found if run.arm == name)
+        low, high = gain.interval() if gain else (0.0, 0.0)
+        said = f"{100 * gain.effect:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" if gain else ""
+        decided = {True: "kept", False: "given up", None: "to be decided"}[kept]
+        lines.append(f"{name.replace('_', ' '):16}{mean:11.3f}  {said:24}{decided}")
+    return "\n".join(lines)
+
+
+def steps() -> figures.Html:
+    """Return the steps as a table: what each changes, why, and how to take it on photos of one's own."""
+    first = f"cnnhw train {_FIRST.model} --data FOLDER --size {_SEARCH.size} --epochs {_REPORTED.epochs}"
+    rows = [("", "The report's first network.", first)]
+    rows += [(f"{number}. {step.name.replace('_', ' ')}", step.why, step.yours) for number, step in enumerate(SEARCH, 1)]
+    return figures.table(("Step", "Why", "On your photos"), [(step, why, figures.code(own)) for step, why, own in rows])
+
+
+def curves(name: str, epochs: int) -> Figure:
+    """Draw loss and accuracy of one of the report's networks, our runs and the report's."""
+    runs = [
+        {measure: values[:epochs] for measure, values in run.history.items()}
+        for run in studies.records("q1")
+        if run.content["configuration"]["model"] == name
+    ]
+    theirs = {name: original_report.get(name).history}
+    return plots.curves({name: runs}, reported=theirs, title=f"{name}, and the report's run")
+
+
+def by_epoch() -> Figure:
+    """Draw the test accuracy of the report's networks by epoch, and the epoch that the validation photos chose."""
+    found: dict[str, list[tuple[list[float], int]]] = {}
+    for run in studies.records("q1"):
+        line = [run.accuracy(epoch) for epoch in range(1, len(run.history["loss"]) + 1)]
+        found.setdefault(run.content["configuration"]["model"], []).append((line, run.best_epoch))
+    title = "Test accuracy by epoch, and the epoch that validation chose"
+    return figures.narrow(plots.accuracy_by_epoch(found, title=title), 3.4)

@@ -110,13 +110,6 @@ _PARTS = (
 )
 
 
-class Html(str):
-    """The text of HTML, shown as such on a page and in notebooks."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
 def race(result: dict[str, Any]) -> Figure:
     """Draw test accuracy against seconds of training, a panel a data set of a benchmark, a line a run."""
     sets = result["accuracy"]
@@ -274,7 +267,7 @@ def beside(found: Mapping[str, Any]) -> Figure:
     )
 
 
-def beside_table(found: Mapping[str, Any]) -> Html:
+def beside_table(found: Mapping[str, Any]) -> figures.Html:
     """Return the trainings of :func:`benchmarks.peers` as a table, and below it who led, computed from all."""
     head = ("", "test accuracy", "seconds of training", "processor seconds")
     body = []
@@ -291,13 +284,13 @@ def beside_table(found: Mapping[str, Any]) -> Html:
             )
     titles = "".join(f'<th scope="col">{title}</th>' if title else "<td></td>" for title in head)
     said = "".join(f"<li>{html.escape(line)}</li>" for line in benchmarks.leaders(found))
-    return Html(
+    return figures.Html(
         '<div class="pst-scrollable-table-container" tabindex="0"><table class="table report-table">'
         f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div><ul>{said}</ul>"
     )
 
 
-def folded(summary: str, text: str) -> Html:
+def folded(summary: str, text: str) -> figures.Html:
     """Return lines of text in a place that opens."""
     lines = f'<pre tabindex="0">{html.escape(text)}</pre>'  # which may be wider than the page, and scroll
-    return Html(f"<details><summary>{html.escape(summary)}</summary>{lines}</details>")
+    return figures.Html(f"<details><summary>{html.escape(summary)}</summary>{lines}</details>")
