@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
-from cnnhw import features
-from cnnhw.book import base
+from cnnhw import features, plots, studies, theory
+from cnnhw.book import base, figures
 from cnnhw.book.i import small
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
@@ -22,6 +23,11 @@ from cnnhw.studies.measures import measured
 from cnnhw.studies.study import Study
 
 _PHOTOS = 256  # for maps
+_WINDOWS = 40_000  # that are simulated
+_POOLS: tuple[tuple[str, Callable[[int, float], float], Callable[[Tensor], Tensor]], ...] = (
+    ("average", theory.average_signal, lambda cells: cells.mean(1)),
+    ("maximum", theory.max_signal, lambda cells: cells.amax(1)),
+)
 
 
 def _shifts(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
@@ -133,3 +139,45 @@ _POOLING = Study(
     ),
 )  # fmt: skip
 STUDIES = (_TRANSITION, _POOLING)
+
+
+def gains() -> Figure:
+    """Draw by how much averaging changes the accuracy, against two other transitions."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "not the maximum": ("transition", "average", "max"),
+        "not every second cell": ("transition", "average", "strided"),
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "What averaging adds to the accuracy")
+
+
+def signals() -> Figure:
+    """Draw how well a signal in some cells of a window is told after pooling: lines calculated, crosses simulated."""
+    amplitudes = [0.5 * step for step in range(9)]
+    generator = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, _WINDOWS, 4, generator=generator)
+    figure, axes = figures.stacked(2, 5.6)
+    told = []
+    for axis, active in zip(axes, (1, 4), strict=True):
+        for colour, (name, exact, pool) in zip(plots.COLOURS, _POOLS, strict=False):
+            axis.plot(amplitudes, [exact(active, a) for a in amplitudes], color=colour, label=name)
+            for a in amplitudes[1::2]:
+                signal = draw() + a * (torch.arange(4) < active)
+                with_it, without = pool(signal), pool(draw())
+                found = (with_it.mean() - without.mean()) / ((with_it.var() + without.var()) / 2).sqrt()
+                axis.plot(a, float(found), "x", color="0.4", markersize=5)
+            told.append(f"{name}, signal in {active} of 4 cells, amplitude 2: {exact(active, 2.0):.2f}")
+        axis.set_title(f"signal in {active} of 4 cells", fontsize="medium")
+        axis.set_ylabel("d' after pooling")
+        axis.grid(alpha=0.25)
+    axes[0].legend(frameon=False)
+    axes[-1].set_xlabel("amplitude, in standard deviations of the noise")
+    title = "How well a signal is told after pooling"
+    return figures.described(figure, title, "d' against amplitude, calculated and simulated", *told)
+
+
+def shifted() -> Figure:
+    """Draw the consistency under shifts, by kind of transition."""
+    found = studies.records("transition")
+    kinds = {"average": "average", "max": "maximum", "strided": "every second cell"}
+    groups = {words: [_CONSISTENCY(run) for run in found if run.arm == kind] for kind, words in kinds.items()}
+    return figures.narrow(plots.strip(groups, "consistency", "Share of predictions that survive a shift"), 2.4)
