@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from cnnhw.book import base
+from matplotlib.figure import Figure
+
+from cnnhw import models, plots, studies, theory
+from cnnhw.book import base, figures
 from cnnhw.book.i import small
 from cnnhw.studies.claims import alike, higher
 from cnnhw.studies.questions import Question
@@ -131,3 +135,58 @@ _TOGETHER = Study(
     ),
 )  # fmt: skip
 STUDIES = (_DESIGN, _TOGETHER)
+
+
+def gains() -> Figure:
+    """Draw how other designs compare with 3x3 kernels, doubling channels and an average, at equal multiply-adds."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "kernels that widen": ("design", "widening_macs", "base"),
+        "kernels that narrow": ("design", "narrowing_macs", "base"),
+        "pairs of 3x3": ("design", "pairs_macs", "base"),
+        "constant channels": ("design", "constant_macs", "base"),
+        "a hidden layer": ("design", "average_256", "base"),
+        "flattened, and a hidden layer": ("design", "flatten_256", "base"),
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "Other designs, against 3x3 kernels and an average")
+
+
+def places(what: str, names: Sequence[str]) -> Figure:
+    """Draw where the ``"parameters"`` or the ``"multiply-adds"`` of some networks are."""
+    found = {}
+    for name in names:
+        counts = {"first half of convolutions": 0, "second half": 0, "dense layers": 0}
+        layers = [layer for layer in theory.layers(models.create(name)) if layer.parameters]
+        half = sum(layer.kind == "Conv2d" for layer in layers) / 2
+        for number, layer in enumerate(layers):  # convolutions come first
+            part = 2 if layer.kind != "Conv2d" else int(number >= half)
+            counts[list(counts)[part]] += layer.parameters if what == "parameters" else layer.macs
+        found[name] = {part: count / sum(counts.values()) for part, count in counts.items()}
+    return figures.narrow(plots.shares(found, f"Where the {what} are"), 2.8)
+
+
+def front() -> Figure:
+    """Draw the accuracy of all designs against their multiply-adds."""
+    runs: dict[str, list[float]] = {}
+    for run in studies.records("design"):
+        runs.setdefault(run.arm, []).append(run.accuracy())
+    found = {}
+    for name, options in _OPTIONS.items():
+        macs = sum(layer.macs for layer in theory.layers(models.create("plain", size=32, **options)))
+        found[name.replace("_", " ")] = (macs / 1e6, runs[name])
+    title = "Accuracy against multiply-adds, and the front of the best"
+    return plots.costs(found, "million multiply-adds", "test accuracy", title)
+
+
+def planned() -> figures.Html:
+    """Return the nine networks of the second study as a table, with their parameters."""
+    words = {"threes": "3x3", "widening": "3, 5, 7, 7", "pairs": "pairs of 3x3"}
+    heads = {"average": "average", "hidden": "average, hidden layer", "flatten": "flattened, hidden layer"}
+    rows = []
+    for plan, kernels in words.items():
+        cells = []
+        for head in heads:
+            options = DESIGNS[f"{plan}_{head}"]
+            count = models.count_parameters(models.create("plain", size=64, **options))
+            cells.append(f"{count:,} ({options['widths'].replace('-', ', ')} channels)")
+        rows.append((kernels, *cells))
+    return figures.table(("Kernels", *heads.values()), rows)
