@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from sklearn.datasets import load_sample_image
+from torch import Tensor
 
-from cnnhw import models
-from cnnhw.book import base, i
+from cnnhw import features, models, plots, studies
+from cnnhw.book import base, figures, i
 from cnnhw.book.rates import SEEDS
 from cnnhw.data import scenes
-from cnnhw.data.augment import to_float
+from cnnhw.data.augment import resize, to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.features import first_layer
 from cnnhw.models.blocks import Classifier
@@ -155,3 +159,83 @@ _EDGE = Study(
     ),
 )  # fmt: skip
 STUDIES = (_Q3, _EDGE)
+
+
+def pictures() -> Tensor:
+    """Return two photos that come with scikit-learn, ``flower.jpg`` and ``china.jpg``: Tensor of shape (2, 3, 128, 128)."""
+    squares = []
+    for name, left in (("flower.jpg", 100), ("china.jpg", 0)):
+        pixels = torch.tensor(load_sample_image(name)).permute(2, 0, 1)
+        square = pixels[None, :, :, left : left + pixels.shape[1]] / 255
+        squares.append(resize(square, 128)[0].clamp(0, 1))
+    return torch.stack(squares)
+
+
+def see(photo: Tensor, untrained: Classifier, trained: Classifier, shown: int = 2) -> Figure:
+    """Draw a photo, its edges by Sobel, and how strongly the first layer answers, untrained and trained.
+
+    Shown are the channels that follow the edges most closely *before* training, and the same ones after it.
+    """
+    both = {
+        "untrained": features.maps(untrained, photo[None], "conv1"), "trained": features.maps(trained, photo[None], "conv1")
+    }  # fmt: skip
+    follows = {when: first_layer.edge_correlation(maps, photo[None])["magnitude"] for when, maps in both.items()}
+    channels = follows["untrained"].topk(shown).indices.tolist()
+    edges = first_layer.sobel(photo[None])[2][0]
+    figure, axes = plt.subplots(3, shown, figsize=(figures.PHONE, 7.2), layout="constrained")
+    axes[0, 0].imshow(photo.permute(1, 2, 0))
+    axes[0, 1].imshow(edges, cmap="viridis")
+    titles = ["photo", "its edges, by Sobel"]
+    for row, (when, maps) in enumerate(both.items(), start=1):
+        for column, channel in enumerate(channels):
+            axes[row, column].imshow(maps[0, channel].abs(), cmap="viridis")
+            titles.append(f"{when}, channel {channel}")
+    for axis, title in zip(axes.flat, titles, strict=True):
+        axis.set_title(title, fontsize="medium")
+        axis.set_axis_off()
+    told = [
+        f"channel {channel}: {follows['untrained'][channel]:.2f} untrained, {follows['trained'][channel]:.2f} trained"
+        for channel in channels
+    ]
+    title = "A photo, its edges, and two maps before and after training"
+    return figures.described(figure, title, "correlation of a map's size with the edges, by channel", *told)
+
+
+def filters(before: Classifier, after: Classifier) -> Figure:
+    """Draw the filters of a first layer before and after training, and tell how far they moved."""
+    start, end = features.filters(before), features.filters(after)
+    alike = torch.nn.functional.cosine_similarity(end.flatten(1), start.flatten(1))
+    title = f"Filters before (0 to {len(start) - 1}) and after training"
+    figure = plots.filters(torch.cat([start, end]), title)
+    told = f"cosines of each filter with itself before: {alike.min():.2f} to {alike.max():.2f}"
+    return figures.described(figure, title, "all on one scale", told)
+
+
+def gains() -> Figure:
+    """Draw by how much the kind of a first layer changes the accuracy."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "7x7: learnt, not random": ("q3", "swapped_7", "random_7"),
+        "7x7: by hand, not learnt": ("q3", "bank_7", "swapped_7"),
+        "3x3: learnt, not random": ("q3", "swapped_3", "random_3"),
+        "3x3: by hand, not learnt": ("q3", "bank_3", "swapped_3"),
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "Frozen first layers, and what they are worth")
+
+
+def measures() -> Figure:
+    """Draw what first layers are like, learnt, random and by hand: a panel a measure, a dot a run."""
+    found = studies.records("q3")
+    kinds = ("learnt", "random", "bank")
+    shown = (_EDGES, _ORIENTATION, _DC, _OPPONENT)
+    figure, axes = figures.stacked(len(shown), 8.4)
+    told = []
+    for axis, measure in zip(axes, shown, strict=True):
+        for height, kind in enumerate(reversed(kinds)):
+            values = [measure(run) for run in found if run.arm == f"{kind}_7"]
+            axis.plot(values, [height] * len(values), "o", color=plots.COLOURS[kinds.index(kind)], alpha=0.6)
+            told.append(f"{measure.name}, {kind} {min(values):.2f} to {max(values):.2f}")
+        axis.set_yticks(range(len(kinds)), list(reversed(kinds)))
+        axis.set_ylim(-0.6, len(kinds) - 0.4)
+        axis.set_title(measure.name, fontsize="medium")
+        axis.grid(axis="x", alpha=0.25)
+    return figures.described(figure, "First layers of 7x7 filters: learnt, random, by hand", "a dot a run", *told)
