@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from cnnhw import features, models, plots, studies
@@ -163,6 +162,8 @@ STUDIES = (_Q3, _EDGE)
 
 def pictures() -> Tensor:
     """Return two photos that come with scikit-learn, ``flower.jpg`` and ``china.jpg``: Tensor of shape (2, 3, 128, 128)."""
+    from sklearn.datasets import load_sample_image
+
     squares = []
     for name, left in (("flower.jpg", 100), ("china.jpg", 0)):
         pixels = torch.tensor(load_sample_image(name)).permute(2, 0, 1)

@@ -9,20 +9,25 @@ from functools import partial
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
-from cnnhw import evaluation, models, transfer
-from cnnhw.book import base, q4, speed
+from cnnhw import evaluation, models, plots, studies, transfer
+from cnnhw.book import base, figures, q4, speed
 from cnnhw.book.i import SIX
 from cnnhw.book.rates import SEEDS
+from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.data.subsets import FOLDS
 from cnnhw.evaluation import robustness
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
+from cnnhw.models.weights import load
 from cnnhw.studies import folds, tuning
 from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import SECONDS, Measure, measured
 from cnnhw.studies.study import Arm, Study
+from cnnhw.training.loop import fit
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
@@ -238,6 +243,7 @@ _Q5_ORDER = Study(
 
 # What is kept of the source, up to a layer; all after it is drawn anew. At one rate for all arms.
 _KEPT = {"stem": "stage1", "stage2": "stage3", "all": "linear"}
+_KEPT_ARMS = tuple(f"{kept}_{how}" for kept in _KEPT for how in ("frozen", "tuned"))
 _LAYER_RECIPE = tune(EPOCHS[25])
 _Q5_LAYERS = Study(
     name="q5_layers",
@@ -359,3 +365,76 @@ _IN_TURN = Study(
     ),
 )  # fmt: skip
 STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS, SOURCE, _FIRST, _IN_TURN)
+
+
+def gains() -> Figure:
+    """Draw by how much ways of sparing the features, and orders of tuning them, change the accuracy."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "head first, all photos": ("q5", "probe_100", "random_100"),
+        "head first, a tenth": ("q5", "probe_10", "random_10"),
+        "head of zeros, a tenth": ("q5", "zero_10", "random_10"),
+        "lower rate, a tenth": ("q5", "slow_10", "random_10"),
+        "rising rate, a tenth": ("q5", "warm_10", "random_10"),
+        "from the end, not the start": ("q5_order", "end_10", "start_10"),
+        "from the end, not at once": ("q5_order", "end_10", "at_once_10"),
+    }
+    return figures.effects(rows, STUDIES, "points of test accuracy", "What sparing the features, and order, change")
+
+
+def start(photos: PhotoSet, head: Head, seed: int = 0, learn: int = 0) -> Classifier:
+    """Return the shipped network with a new head, which has learnt for some epochs."""
+    model = load("fast")
+    transfer.begin(model, 5, seed, head=head)
+    if learn:
+        stage = Stage("head", transfer.recipe(learn, learning_rate=0.1, flip=False))
+        transfer.transfer(model, photos, [stage], head=head, seed=seed, progress=False)
+    return model.eval()
+
+
+def arriving(model: Classifier, photos: PhotoSet) -> Tensor:
+    """Return the gradient of the loss on all training photos at all weights of the features, as one vector."""
+    loss = torch.nn.functional.cross_entropy(model(to_float(photos.train.images)), photos.train.labels)
+    return torch.cat([one.flatten() for one in torch.autograd.grad(loss, list(model.features.parameters()))])
+
+
+def followed(begun: Mapping[str, Classifier], photos: PhotoSet, steps: int = 8) -> Figure:
+    """Train all layers of some transfers, a step an epoch; draw the gradient that arrives at the features."""
+    norms: dict[str, list[list[float]]] = {}
+    for name, model in begun.items():
+        found = [arriving(model, photos).norm().item()]
+        recipe = transfer.recipe(steps, batch_size=len(photos.train), schedule="constant", weight_decay=0.0, flip=False)
+        fit(
+            model, photos, recipe, progress=False,
+            on_epoch=lambda epoch, row, model=model, found=found: found.append(arriving(model.eval(), photos).norm().item()),
+        )  # fmt: skip
+        norms[name] = [found]
+    title = "The gradient that arrives at the features, step by step"
+    figure = plots.lines(norms, "norm of the gradient", title, start=0, across="step")
+    return figures.narrow(figure, 3.4)
+
+
+def drift() -> Figure:
+    """Draw how far the features' weights move, and how alike the features stay to the source's, by epoch."""
+    runs = [run for run in studies.records("q5") if run.arm in ("random_100", "probe_100", "slow_100")]
+    words = {"random_100": "all at once", "probe_100": "head first", "slow_100": "features at a lower rate"}
+    panels = {
+        what: {
+            said: [[row[measure] for row in run.content["drift"].values()] for run in runs if run.arm == arm]
+            for arm, said in words.items()
+        }
+        for what, measure in (("distance of the weights", "distance"), ("similarity (CKA)", "similarity"))
+    }
+    return figures.narrow(plots.panels(panels, "of 1", "How far the features move from the source's"))
+
+
+def kept() -> Figure:
+    """Draw the accuracy by how much of the source is kept, frozen or tuned."""
+    found = studies.records("q5_layers")
+    by_arm = {arm: [run.accuracy() for run in found if run.arm == f"{arm}_25"] for arm in ("nothing", *_KEPT_ARMS)}
+    lines = {
+        how: [list(row) for row in zip(by_arm["nothing"], *(by_arm[f"{one}_{how}"] for one in _KEPT), strict=True)]
+        for how in ("frozen", "tuned")
+    }
+    ticks = ("nothing", "first layer", "to stage 2", "all features")
+    title = "Layers kept of the source, frozen or tuned"
+    return figures.narrow(plots.lines(lines, "test accuracy", title, across="what is kept", ticks=ticks), 3.4)
