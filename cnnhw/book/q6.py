@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from cnnhw import features
-from cnnhw.book import base
+from matplotlib.figure import Figure
+
+from cnnhw import features, plots, studies
+from cnnhw.book import base, figures
 from cnnhw.book.q5 import (
     EPOCHS,
     FROM_Q4,
@@ -127,7 +129,7 @@ _Q6 = Study(
     sources=SOURCES,
 )
 
-_HEADS = {
+HEADS = {
     "linear": Head(),
     "hidden64": Head(hidden=64),
     "hidden256": Head(hidden=256),
@@ -152,7 +154,7 @@ _Q6_HEADS = Study(
     size=64,
     arms=tuple(
         flowers(f"{name}_{way}", 25, stages, head=head)
-        for name, head in _HEADS.items()
+        for name, head in HEADS.items()
         for way, stages in _ways(EPOCHS[25], "hidden" if head.hidden else "linear").items()
     ),
     claims=_HEAD_CLAIMS,
@@ -192,7 +194,7 @@ _FRESH: dict[str, Any] = {"fresh_from": "stage1"}
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     "transfer": 0.02, "scratch": 0.02, "imagenet_head": 2e-3, "imagenet_tuned": 2e-3, "transfer_10": 0.02,
-    "scratch_10": 0.02, **{f"{head}_{percent}": 2e-3 for head in _HEADS for percent in (10, 25, 100)},
+    "scratch_10": 0.02, **{f"{head}_{percent}": 2e-3 for head in HEADS for percent in (10, 25, 100)},
 }  # fmt: skip
 
 
@@ -272,7 +274,7 @@ _FROZEN = Study(
             f"{name}_{percent}", (probe(epochs, learning_rate=_TUNED[f"{name}_{percent}"]),), percent, head=head
         )
         for percent, epochs in _FROZEN_EPOCHS.items()
-        for name, head in _HEADS.items()
+        for name, head in HEADS.items()
     ),
     sources=(SOURCE,),
     questions=(
@@ -304,3 +306,57 @@ _FROZEN = Study(
     ),
 )  # fmt: skip
 STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
+
+
+def rungs() -> Figure:
+    """Draw the test accuracies of several ways to a classifier of flowers, a dot a run."""
+    found = studies.records("q6")
+    words = {
+        "scratch_100": "from scratch",
+        "frozen_100": "ours, new head",
+        "transfer_100": "ours, tuned",
+        "fast_100": "fast recipe, from scratch",
+        "fast_transfer_100": "fast recipe, ours, tuned",
+        "fast_compute_100": "from scratch, equal computation",
+        "imagenet_100": "ImageNet, new head",
+    }
+    groups = {said: [run.accuracy() for run in found if run.arm == arm] for arm, said in words.items()}
+    return figures.narrow(plots.strip(groups, "test accuracy", "Seven ways to a classifier of flowers"), 3.6)
+
+
+def by_number() -> Figure:
+    """Draw the accuracy by share of the training photos, from scratch, with a new head, and tuned."""
+    found, shares = studies.records("q6"), tuple(EPOCHS)
+    lines = {}
+    for way, words in {"scratch": "from scratch", "frozen": "new head", "transfer": "tuned"}.items():
+        columns = [[run.accuracy() for run in found if run.arm == f"{way}_{share}"] for share in shares]
+        lines[words] = [list(row) for row in zip(*columns, strict=True)]
+    title, across = "Test accuracy by share of the training photos", "share of the training photos"
+    return figures.narrow(
+        plots.lines(lines, "test accuracy", title, across=across, ticks=[f"{share} %" for share in shares]), 3.4
+    )
+
+
+def heads() -> Figure:
+    """Draw the accuracy by head, of heads alone and of networks whose layers learn after them."""
+    found = studies.records("q6_heads")
+    lines = {}
+    for way, words in {"frozen": "head alone", "full": "then all layers"}.items():
+        columns = [[run.accuracy() for run in found if run.arm == f"{kind}_{way}_25"] for kind in HEADS]
+        lines[words] = [list(row) for row in zip(*columns, strict=True)]
+    ticks = ("linear", "64", "256", "256,\ndropout", "all cells,\n256")
+    title, across = "Five heads, alone and with the layers", "hidden units of the head"
+    return figures.narrow(plots.lines(lines, "test accuracy", title, across=across, ticks=ticks), 3.4)
+
+
+def planes() -> Figure:
+    """Draw the test photos in a plane by their features, before and after tuning."""
+    found = {run.arm: run for run in studies.records("q6_map")}
+    words = {"frozen_100": "features of the source", "transfer_100": "after all layers were tuned"}
+    panels = {
+        said: (found[arm].content["measures"]["map across"], found[arm].content["measures"]["map up"])
+        for arm, said in words.items()
+    }
+    some = found["frozen_100"]
+    figure = plots.maps(panels, some.labels, some.classes)
+    return figures.described(figure, "The test photos by t-SNE of their features", "coloured by flower", *words.values())
