@@ -36,6 +36,7 @@ extensions = [
     "cnnhw_docs.prose",
     "cnnhw_docs.live",
     "cnnhw_docs.cards",
+    "cnnhw_docs.answers",
     "cnnhw_docs.explorer",
     "cnnhw_docs.train_here",
     "cnnhw_docs.tested",

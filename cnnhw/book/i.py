@@ -237,6 +237,10 @@ _FORMATS = Study(
     ),
 )  # fmt: skip
 STUDIES = (_LENGTH, _LENGTH_SCENES, _SPAN, _HARDER, _FORMATS)
+ANSWER = (
+    'In 24 convolutions, connections over two :finding:`i-two-over-plain gain/lose` against none.'
+)
+"""What the landing page says."""
 
 
 def gains() -> Figure:

@@ -135,6 +135,10 @@ _TOGETHER = Study(
     ),
 )  # fmt: skip
 STUDIES = (_DESIGN, _TOGETHER)
+ANSWER = (
+    'At equal multiply-adds, kernels that widen with depth :finding:`iii-widening-macs gain/lose` against 3x3 throughout.'
+)
+"""What the landing page says."""
 
 
 def gains() -> Figure:

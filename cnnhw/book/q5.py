@@ -365,6 +365,10 @@ _IN_TURN = Study(
     ),
 )  # fmt: skip
 STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS, SOURCE, _FIRST, _IN_TURN)
+ANSWER = (
+    'With a tenth of the photos, training the head first :finding:`q5-probe-few gains/loses` against all layers at once.'
+)
+"""What the landing page says."""
 
 
 def gains() -> Figure:

@@ -306,6 +306,10 @@ _FROZEN = Study(
     ),
 )  # fmt: skip
 STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
+ANSWER = (
+    'With as much computation in all, our transfer :finding:`q6-compute gains/loses` against training from scratch.'
+)
+"""What the landing page says."""
 
 
 def rungs() -> Figure:
