@@ -48,6 +48,7 @@ extensions = [
     "cnnhw_docs.house_picture",
     "cnnhw_docs.widgets",
     "cnnhw_docs.drawings",
+    "cnnhw_docs.terms",
     "cnnhw_docs.order",
 ]
 templates_path = ["_templates"]

@@ -22,10 +22,8 @@
   addEventListener("load", markScrolling);
   addEventListener("resize", markScrolling);
 
-  // a click opens the card of a mark without this; to point at the mark, or to reach it by keyboard, does, too
-  for (const mark of all("button[popovertarget^=said-]")) {
-    const card = mark.popoverTargetElement;
-    if (!card) continue;
+  /** Opens a card where what it belongs to is pointed at, or reached by keyboard. @type {(mark: any, card: any) => any} */
+  function opens(mark, card) {
     let waiting, pinned = false;
     const soon = (act, milliseconds) => {
       clearTimeout(waiting);
@@ -57,6 +55,37 @@
     card.addEventListener("toggle", ({ newState }) => {
       if (newState === "closed") pinned = false;
     });
+    return show;
+  }
+
+  // a click opens the card of a mark without this; a term is a link, whose card a first tap opens
+  for (const mark of all("button[popovertarget^=said-]")) {
+    if (mark.popoverTargetElement) opens(mark, mark.popoverTargetElement);
+  }
+  for (const link of all("a.term-link")) {
+    const card = link.nextElementSibling;
+    if (!card?.matches(".term-card") || !card.showPopover) continue;
+    const show = opens(link, card);
+    link.addEventListener("click", (event) => {
+      if (event.pointerType !== "touch" || card.matches(":popover-open")) return;
+      event.preventDefault();
+      show();
+    });
+  }
+
+  // a chapter can be printed without its code
+  const end = document.querySelector(".sphx-glr-footer-example");
+  if (end) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "print-text";
+    button.textContent = "Print without code";
+    button.addEventListener("click", () => {
+      root.classList.add("without-code");
+      print();
+    });
+    addEventListener("afterprint", () => root.classList.remove("without-code"));
+    end.append(button);
   }
 
   // a page in the dark theme is printed in the light one
