@@ -33,6 +33,7 @@ from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 from cnnhw_docs import (
+    answers,
     cards,
     claim_pages,
     forest,
@@ -44,6 +45,7 @@ from cnnhw_docs import (
     provenance,
     records,
     stamp,
+    terms,
     verdicts,
 )
 
@@ -331,6 +333,25 @@ def test_reviewed_exceptions_are_few_have_reasons_and_are_needed(tmp_path, monke
     assert list(prose.found(tmp_path)) == [(page, 4, "ahead"), (page, 5, "slower")]
     monkeypatch.setitem(prose.REVIEWED, "A is ahead of B", "as the rules of the game have it")
     assert list(prose.found(tmp_path)) == [(page, 5, "slower")]
+
+
+def test_the_readme_has_the_answers_of_the_records():
+    readme = answers.README.read_text(encoding="utf-8")
+    assert answers.written(readme) == readme
+    assert len(answers.answers()) == answers.lines().count("\n") + 1 == 9
+    assert ":`" not in answers.lines()
+    with pytest.raises(ValueError, match="no place for the answers"):
+        answers.written("# A title\n")
+
+
+def test_chapters_say_how_long_they_take():
+    assert all(answers.minutes(chapter).endswith(" minutes") for chapter in answers.answers())
+
+
+def test_a_card_holds_whole_sentences_of_a_definition():
+    assert terms.first_sentences("One thing. Another.") == "One thing. Another."
+    long = f"One thing {'more ' * 60}and no end. Another."
+    assert terms.first_sentences(long) == long.removesuffix(" Another.")
 
 
 def test_chapters_have_one_order(tmp_path, monkeypatch):

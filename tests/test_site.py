@@ -41,6 +41,9 @@ pytestmark = [
 # words that a reader would look for, and the page that has to be found
 SEARCHES = {
     "residual": "auto_examples/plot_q2_residual",
+    "overfitting": "auto_examples/plot_q1_cnn",
+    "aliasing": "auto_examples/plot_ii_transition_pooling",
+    "kernel sizes": "auto_examples/plot_q4_inception",
     "path length": "auto_examples/plot_i_residual_length",
     "pooling": "auto_examples/plot_ii_transition_pooling",
     "extractor classifier": "auto_examples/plot_iii_extractor_and_classifier",
@@ -564,6 +567,48 @@ def test_the_card_of_a_verdict_opens_by_a_tap_and_without_scripts(server, launch
         card.get_by_role("link").tap()
         opened.wait_for_url("**/claims.html#question-*")
         browser.close()
+
+
+def test_the_card_of_a_term_opens_by_pointer_keyboard_and_tap(page, server):
+    address = f"{server}auto_examples/plot_q1_cnn.html"
+    page.goto(address)
+    link = page.locator("a.term-link").first
+    card = page.locator(".term-card").first
+    assert not card.is_visible()
+    link.hover()
+    card.wait_for(state="visible")
+    assert len(card.inner_text()) > 40
+    page.mouse.move(5, 5)
+    card.wait_for(state="hidden")
+    link.evaluate("link => { link.parentNode.tabIndex = -1; link.parentNode.focus() }")
+    while page.evaluate("!document.activeElement.matches('a.term-link')"):
+        page.keyboard.press("Tab")
+    page.locator(".term-card:popover-open").wait_for(state="visible")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/glossary.html#term-*")
+
+    phone = page.context.browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True).new_page()
+    phone.goto(address)
+    phone.locator("a.term-link").first.tap()
+    shown = phone.locator(".term-card:popover-open")
+    shown.wait_for(state="visible")
+    assert phone.url == address
+    assert shown.bounding_box()["x"] + shown.bounding_box()["width"] <= 360
+    shown.get_by_role("link").tap()
+    phone.wait_for_url("**/glossary.html#term-*")
+
+
+def test_a_chapter_is_printed_without_its_code(page, server):
+    page.goto(f"{server}auto_examples/plot_q1_cnn.html")
+    page.evaluate("window.print = () => { window.printed = document.documentElement.className }")
+    page.get_by_role("button", name="Print without code").click()
+    assert "without-code" in page.evaluate("window.printed")
+    page.emulate_media(media="print")
+    code = page.locator("div.highlight-Python").first
+    assert not code.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert code.is_visible()
 
 
 def test_a_chapter_offers_to_guess_once_a_question_of_it_was_run(page, server, site):
