@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 
 import cnnhw
 from cnnhw import plots
-from cnnhw.book import q1
+from cnnhw.book import protocols, q1
 from cnnhw.data import scenes
 
 q1.gains()
@@ -149,10 +149,11 @@ plt.show()
 # a standard error of about one point, and on epochs that were chosen while the test accuracy was in view. An epoch of its ``q1_deep`` took
 # less time than one of ``q1_shallow``, which needs far fewer multiplications, so the two were not timed alike.
 #
-# These networks come back in other chapters, under other protocols, so with other figures: ``q1_deep`` at 64 pixels, on half of the photos,
-# after 5 epochs, in :doc:`Q4 <plot_q4_inception>`: :record:`q4/base accuracy`; ``q1_shallow`` at 64 pixels, after 8 epochs, in
-# :doc:`plot_report_faults`: :record:`faults/sound accuracy`.
-#
+# **One network, several figures.** These networks come back in other chapters, under other protocols. Only figures of one row are to be compared:
+
+protocols.table()
+
+# %%
 # .. trained:: q1
 #
 #    q1_shallow: the report's first network
