@@ -12,11 +12,9 @@ within a budget.*
 kernels small, let channels grow as the map shrinks, and average the last map.
 
 * **Kernels** that widen with depth, as the original report advised, :finding:`iii-widening-macs gain/lose` against 3x3 throughout at equal
-  multiply-adds, and :finding:`iii-widening-parameters gain/lose` at equal parameters.
-* **Channels** that double :finding:`iii-growth gain/lose` against constant ones; a factor of two and a half instead of two changes the
-  accuracy by :effect:`iii-growth-rate`.
-* **Heads**, against an averaged map, if the convolutions have batch norm: a hidden layer, :effect:`iii-hidden`; a flattened map with one,
-  :effect:`iii-flatten`. Both cost parameters.
+  multiply-adds, and :finding:`iii-widening-parameters gain/lose` at equal parameters. Pairs of 3x3, against single ones at equal multiply-adds: :paired:`design/pairs_macs base`.
+* **Channels** that double, minus constant ones: :effect:`iii-growth`, not decided after correction. A factor of two and a half instead of two changes the accuracy by :effect:`iii-growth-rate`.
+* **Heads:** a hidden layer behind the averaged map changes the accuracy by :effect:`iii-hidden`; flattening the map before it, by :effect:`iii-flatten`. Both cost parameters.
 * Does the best head depend on the kernels before it? The runs that are to decide are not made yet.
 """
 
@@ -42,10 +40,10 @@ plt.show()
 # .. math:: K (k^2 C + 1)\ \text{parameters}, \qquad H W K C k^2\ \text{multiply-adds},
 #
 # and adds :math:`(k - 1) j` pixels to the :term:`receptive field`, where :math:`j` is the number of pixels between neighbouring cells.
-# Parameters do not know the size of the map; multiply-adds do. So early layers, with large maps and few channels, cost time; late layers, and
-# dense ones on a flattened map, cost memory. **In numbers:** 16 channels to 32 with 3x3 kernels on 64x64 cells are 4,640 parameters and
-# 18,874,368 multiply-adds; 128 channels to 128 on 8x8 cells are 147,584 parameters and 9,437,184 multiply-adds: 32 times the parameters, half
-# the time. :func:`cnnhw.theory.layers` counts for any registered network, and ``cnnhw design MODEL`` prints it.
+# Parameters do not know the size of the map; multiply-adds do. So a large map costs multiply-adds, however few its weights; many channels,
+# or a dense layer on a flattened map, cost memory. **In numbers:** 16 channels to 32 with 3x3 kernels on 64x64 cells are 4,640 parameters
+# and 18,874,368 multiply-adds; 128 channels to 128 on 8x8 cells are 147,584 parameters and 9,437,184 multiply-adds: 32 times the
+# parameters, half the multiply-adds. :func:`cnnhw.theory.layers` counts for any registered network, and ``cnnhw design MODEL`` prints it.
 #
 # .. widget:: budget
 #    :title: Try it: a network's budget and field
@@ -54,7 +52,7 @@ plt.show()
 #    bars, how parameters and multiply-adds are shared between extractor and head. Two things to try: find a network whose field covers the
 #    photo with kernels of 3, and watch what flattening does when the photo grows.
 #
-# In the report's networks, parameters and multiply-adds are in different places:
+# Where the report's networks have their parameters, and where their multiply-adds:
 
 reported = ("q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception")
 iii.places("parameters", reported)
@@ -63,9 +61,9 @@ iii.places("multiply-adds", reported)
 plt.show()
 
 # %%
-# **Where the two parts meet.** They depend on each other in one place: the size of the last map. Flattened, it multiplies the dense layer by
-# its *area*; averaged, it does not count. One more pooling step in the extractor leaves a flattening head a quarter of its weights. A head
-# that averages leaves the extractor free.
+# **Where the two parts meet.** They depend on each other in one place: the size of the last map. Flattened, it multiplies the dense layer
+# by its *area*; averaged, it does not count. One more pooling step in the extractor leaves a flattening head a quarter of its weights. A
+# head that averages leaves the extractor free.
 #
 # .. drawing:: receptive
 #
@@ -130,10 +128,7 @@ plt.show()
 #
 # **Averaging here, and in the report's networks.** :ref:`Fault 7 <fault-dense>` replaces the flattened map and the dense layers of the
 # report's own networks by an average, and there the flattened map is ahead, by :paired:`faults/sound averaged` in Q1's network and by
-# :paired:`faults/inception inception_averaged` in Q4's. Those networks have no batch norm, and are trained as the report did. With the
-# average, Q1's has :record:`faults/averaged parameters` parameters in place of :record:`faults/sound parameters`, and after eight epochs a
-# *training* accuracy of :record:`faults/averaged training`: it underfits. The network here keeps nearly all of its parameters in its
-# convolutions. Trained to convergence, Q1's network changes by :effect:`faults-averaged` with the average.
+# :paired:`faults/inception inception_averaged` in Q4's. Those runs are short, at the report's rate. With the average, Q1's network has :record:`faults/averaged parameters` parameters in place of :record:`faults/sound parameters`, and after eight epochs a *training* accuracy of :record:`faults/averaged training`: it has not learnt its photos yet. With more training, tuned rates and another recipe, the average minus the flattened map is :effect:`faults-averaged`.
 #
 # .. trained:: design
 #
@@ -148,12 +143,13 @@ plt.show()
 # 1. Choose the receptive field: it should reach across the object. ``cnnhw design`` prints it.
 # 2. Convolutions of 3x3; channels that grow where the map shrinks. Spend the budget on channels first, and on a second convolution a stage
 #    only if the receptive field or validation photos ask for it.
-# 3. Average, then one linear layer, behind convolutions with batch norm. If the network does not learn its training photos, or validation
-#    photos ask for it, try a hidden layer.
+# 3. Average, then one linear layer, and train long enough that the training photos are learnt. If they are not, or validation photos ask
+#    for it, try a hidden layer.
 # 4. Look at both budgets. If one layer holds nearly all of either, know why.
 #
-# Regular designs of this kind, with channels growing by about 2.5 a stage, come out best in a search over thousands of networks, too
-# :cite:p:`radosavovic2020designing`. Here is the budget of a network of one's own, and five epochs of it on easy scenes, live:
+# In a search over thousands of *residual* networks, too, the best were regular, with channels growing by about 2.5 a stage
+# :cite:p:`radosavovic2020designing`. Here is the budget of a network of one's own (parameters, multiply-adds, field), and five epochs of it
+# on easy scenes, live:
 
 model = cnnhw.models.create("plain", size=48, kernels="33-3-3-3", widths="12-24-48-96")
 for layer in theory.layers(model):
@@ -177,7 +173,7 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 # .. admonition:: Three misconceptions
 #
 #    * *A bigger dense head is a better classifier.* It has more to memorise with.
-#    * *Parameters are the cost.* They are memory. Time goes with multiply-adds, and those are in the early layers.
+#    * *Parameters are the cost.* They are memory. Time goes roughly with multiply-adds: the hidden layer of ``q1_shallow`` holds its parameters and hardly takes any.
 #    * *The receptive field is what a cell looks at.* It is what it *can* look at; the middle counts for more.
 #
 # .. dropdown:: Check yourself: photos grow from 64 to 128 pixels. What becomes of the parameters of a flattening head, and of an averaging one?
@@ -185,17 +181,18 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 #    The last map has four times the cells, so the flattening head has four times the weights. The averaging one stays as it is. Multiply-adds
 #    of the extractor are four times as many in both.
 #
-# **Remember three things.** Parameters and multiply-adds sit in different places: count both. Extractor and head meet in the size of the last
-# map. And stacked 3x3 kernels see far for few weights. **What these runs cannot tell:** eight epochs favour what learns fast, and on 32 pixels
-# the last map has 2x2 cells only, so that a flattened map is short. **What would refute it:** widening kernels that beat 3x3 at equal
-# multiply-adds.
+# **Remember three things.** Parameters and multiply-adds sit in different places: count both. Extractor and head meet in the size of the
+# last map. And stacked 3x3 kernels see far for few weights, which need not make a network more accurate. **What these runs cannot tell:**
+# eight epochs favour what learns fast, and on 32 pixels the last map has 2x2 cells only, so that a flattened map is short. **What would
+# refute** the advice on kernels: widening ones that beat 3x3 at equal multiply-adds.
 #
 # Exercises
 # ---------
 #
 # :ref:`How to work on them, and what the stars mean <exercises>`.
 #
-# **1. Receptive field by hand** ★ Four stages of one 3x3 convolution and a 2x2 pooling each: how far does a cell of the last convolution see?
+# **1. Receptive field by hand** ★ Four stages of one 3x3 convolution and a 2x2 pooling each: how far does a cell of the last convolution
+# see?
 #
 # .. solution::
 
@@ -210,8 +207,8 @@ print(f"{seen} pixels before the last pooling")
 # %%
 # .. end-solution::
 #
-# **2. Two heads** ★ On a last map of 8x8 cells and 128 channels: how many parameters have an average with one linear layer to 5 classes, and
-# a flattened map with 256 hidden units?
+# **2. Two heads** ★ On a last map of 8x8 cells and 128 channels: how many parameters have an average with one linear layer to 5 classes,
+# and a flattened map with 256 hidden units?
 #
 # .. solution::
 
@@ -224,8 +221,8 @@ print(f"{built[0]:,} and {built[1]:,}")
 # %%
 # .. end-solution::
 #
-# **3. Halve it** ★★ Halve the multiply-adds of ``q1_deep`` without touching its head or its channels. Which layer do you change first, and is
-# that one enough?
+# **3. Halve it** ★★ Halve the multiply-adds of ``q1_deep`` without touching its head or its channels. Which layer do you change first, and
+# is that one enough?
 #
 # .. solution::
 
@@ -238,13 +235,14 @@ for name in ("features.conv3", "features.conv4"):
 assert left < total / 2
 
 # %%
-# The two convolutions with 7x7 kernels, as each of their weights is used in every cell of its map. As 3x3 they cost less than a fifth.
+# Start with either convolution of 7x7 kernels, which have 49 weights for each pair of channels where 3x3 has nine. One is not enough: it
+# takes both.
 #
 # .. end-solution::
 #
 # **4. One budget, two shapes** ★★★ Find the width of the first of four 3x3 stages for which a network at 32 pixels takes closest to the
-# multiply-adds of ``plain``, once with constant channels and once with channels that double. Which network has more parameters, and where did
-# the multiply-adds of the other one go?
+# multiply-adds of ``plain``, once with constant channels and once with channels that double. Which network has more parameters, and where
+# did the multiply-adds of the other one go?
 #
 # .. solution::
 
@@ -267,11 +265,12 @@ for growth in (1, 2):
     second = next(layer for layer in layers if layer.name == "features.conv2_1")
     share = second.macs / total(layers, "macs")
     parameters = f"{total(layers, 'parameters'):,} parameters"
-    print(f"growth {growth}: {parameters}, {share:.0%} of the time in stage two")
+    print(f"growth {growth}: {parameters}, {share:.0%} of its multiply-adds in stage two")
 
 # %%
-# With constant channels nearly all multiply-adds go into the large maps of the first stages. Doubling spends them evenly, as each stage has a
-# quarter of the cells and four times the weights; so for the same time it buys several times the parameters.
+# With constant channels most multiply-adds go into the large maps of the first stages. Doubling spends them evenly from the second stage
+# on, as each stage has a quarter of the cells and four times the weights; so for the same multiply-adds it buys several times the
+# parameters.
 #
 # .. end-solution::
 #

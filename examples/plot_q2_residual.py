@@ -94,7 +94,8 @@ assert residual[:, -1].mean() > residual[:, 0].mean()
 # * **Varied:** shortcuts or none; depth 8 or 20.
 # * **Held:** photos (half of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 32 pixels), recipe, width, batch norm, and
 #   48 epochs. Each seed draws initial weights, order, augmentation, and the cut into training and validation photos.
-# * **Tuned:** each network's learning rate, from five, on validation photos. **Asked:** the gain at depth 20 minus the gain at depth 8.
+# * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the gain at depth
+#   20 minus the gain at depth 8.
 #
 # The second study asks about Q1's network itself, ``q1_deep``, at 64 pixels. Each of its four convolutions changes channels and map, so
 # there is no place for an identity: ``q1_deep_residual`` has a projection around the first two and one around the last two. Around a single

@@ -7,15 +7,13 @@ layer's outputs for a photo of your choice.
 
 *Fifteen minutes. You need convolution (Q1). Then you can tell what a map shows from what a network has learnt.*
 
-**The answer.** Your network shows edges before it has learnt anything. Any small filter answers to brightness and to its slopes, and one
-whose weights sum to zero answers almost only to slopes, that is, to edges. So a picture of maps cannot show what was *learnt*: that takes
+**The answer.** Your network shows edges before it has learnt anything. Any small filter answers to brightness and to its slopes, and one whose weights sum to zero in each colour answers almost only to slopes, that is, to edges. So a picture of maps cannot show what was *learnt*: that takes
 the same layer before training, beside it.
 
-* In short runs, learnt 7x7 filters follow edges no more closely than random ones, as far as can be told: :effect:`q3-edges-seven`, as a
-  correlation. Longer ones, in which filters have the time to change, are to decide and are not made yet.
+* In short runs we cannot tell whether learnt 7x7 filters follow edges more closely than random ones: :effect:`q3-edges-seven` in correlation. Longer runs, which give filters time to change, are still to come.
 * The network does use what it has learnt. Frozen as learnt, a 7x7 first layer :finding:`q3-swap-random gains/loses` against a frozen random
   one.
-* Frozen filters made by hand, against frozen learnt ones: :effect:`q3-swap-bank`.
+* Frozen filters made by hand, minus frozen learnt ones: :effect:`q3-swap-bank`.
 """
 
 import torch
@@ -39,11 +37,11 @@ plt.show()
 # See it
 # ------
 #
-# The maps above are drawn by size, on either side of zero; they are those that follow the edges most closely *before* training. (The photo,
-# ``flower.jpg``, and ``china.jpg`` come with scikit-learn :cite:p:`pedregosa2011scikit`, under CC BY 2.0,
-# https://creativecommons.org/licenses/by/2.0/. scikit-learn's note credits both to danielbuechele; its link for the flower leads to
-# vultilion's page, https://www.flickr.com/photos/vultilion/6056698931/, for the other to
-# https://www.flickr.com/photos/danielbuechele/6061409035/.)
+# Above, bright means a strong answer, positive or negative, on one scale. Shown are the two of 16 maps that follow the edges most closely
+# *before* training. (Sobel's kernels, defined below, measure the slope of brightness.) (The photo, ``flower.jpg``, and ``china.jpg`` come
+# with scikit-learn :cite:p:`pedregosa2011scikit`, under CC BY 2.0, https://creativecommons.org/licenses/by/2.0/. scikit-learn's note
+# credits both to danielbuechele; its link for the flower leads to vultilion's page, https://www.flickr.com/photos/vultilion/6056698931/,
+# for the other to https://www.flickr.com/photos/danielbuechele/6061409035/.)
 #
 # .. widget:: first_layer
 #    :title: See it: a first layer, from random weights to trained ones
@@ -56,8 +54,12 @@ plt.show()
 
 q3.filters(untrained, trained)
 plt.show()
+pair = (features.filters(model).flatten(1) for model in (untrained, trained))
+alike = F.cosine_similarity(*pair)
+print(f"cosines with themselves before: {alike.min():.2f} to {alike.max():.2f}")
 
 # %%
+# A cosine of 1 means that a filter kept its shape.
 # :explore:`In the explorer <network=q1_shallow&layer=conv1&photo=flower.jpg>` its maps are computed for a photo of yours, and each cell can be
 # checked by hand.
 #
@@ -73,9 +75,9 @@ plt.show()
 # .. math:: m(p) \approx b + \sum_c \Big[ \underbrace{\sum_d w_c(d)}_{\text{sum}}\, f_c(p)
 #           + \underbrace{\sum_d w_c(d)\, d}_{\text{direction}} \cdot\, \nabla f_c(p) \Big].
 #
-# To first order every filter is a brightness times its *sum*, plus a derivative in some *direction*. If the sum vanishes, a uniform surface
-# gets no answer, and what is left is a derivative: an edge detector of a kind, whatever the weights are. (The exceptions have no direction,
-# either, such as the Laplacian.) The *DC share*, from "direct current", the constant part of a signal, measures it:
+# To first order every filter is a brightness times its *sum*, plus a derivative in some *direction*. If the sum vanishes in each colour, a
+# uniform surface gets no answer, and what is left is a derivative: an edge detector of a kind, whatever the weights are. (The exceptions
+# have no direction, either, such as the Laplacian.) The *DC share*, from "direct current", the constant part of a signal, measures it:
 # :math:`|\sum w| / \sum |w|`, 1 for an average, 0 for a filter that answers nothing to a uniform grey surface. **In numbers:** Sobel's kernel
 # has the weights -1, -2, -1 on its left, 1, 2, 1 on its right, and 0 between: a sum of 0, so a DC share of 0.
 #
@@ -92,10 +94,10 @@ for name, weight in kinds.items():
     print(f"{name:17} DC share {share:.2f}, correlation with slopes {slopes:.2f}")
 
 # %%
-# Nothing has been learnt here. As drawn, the filters mostly copy the photo, as brightness varies far more than slopes do, and even a small DC
-# share lets it through; edges are seen in such maps because they are seen in the photo. With their sums taken away, the same filters follow
-# the slopes, because there is little else to follow. So a high correlation says, above all, that a filter's sum is small. That a network
-# has *learnt* to extract edges has to be measured against this :term:`control`: random features do surprisingly well
+# Nothing has been learnt here. As drawn, the filters mostly copy the photo, as brightness varies far more than slopes do, and even a small
+# DC share lets it through; edges are seen in such maps because they are seen in the photo. With their sums taken away, the same filters
+# follow the slopes, because there is little else to follow. So a high correlation says, above all, that a filter's sum is small. That a
+# network has *learnt* to extract edges has to be measured against this :term:`control`: random features do surprisingly well
 # :cite:p:`saxe2011random`.
 #
 # Test it
@@ -112,12 +114,14 @@ plt.show()
 #   (*swapped*), so that it differs from frozen random filters and from the bank in nothing but the filters.
 # * **Held:** half of the training photos of ``tiny5``, at 48 pixels; batch norm after the first layer, so that the filters' scale does not
 #   matter; recipe, and five epochs.
-# * **Measured,** as means over channels from 0 to 1: *edge correlation*, of a map with the photo's slopes to the right or downwards by Sobel;
-#   *orientation selectivity*, one minus the circular variance of the answers to gratings :cite:p:`ringach2002orientation`; *DC share*; and
-#   *opponent share*, the part of the squared weights that sets colours against each other.
+# * **Measured,** each from 0 to 1, averaged over channels: *edge correlation*, the larger of a map's correlations with the slopes to the
+#   right and downwards; *orientation selectivity*, 0 if a filter answers alike to gratings of all directions, 1 if to one only
+#   :cite:p:`ringach2002orientation`; *DC share*; *opponent share*, the part of the squared weights that sets colours against each other;
+#   and *figure-ground*, the area under the ROC curve: the chance that a cell of the object gets a larger answer than one of the ground, or
+#   the reverse if that is larger.
 #
-# Five epochs hardly move a filter. The study that is to decide trains for sixty, with :term:`weight decay` :cite:p:`loshchilov2019adamw`,
-# which removes what the loss has no use for, and compares each layer *with itself as it was drawn*.
+# Five epochs leave filters little time to change. The study that is to decide trains for sixty, with :term:`weight decay`
+# :cite:p:`loshchilov2019adamw`, which removes what the loss has no use for, and compares each layer *with itself as it was drawn*.
 #
 # What the runs say
 # -----------------
@@ -164,8 +168,8 @@ plt.show()
 # .. claim:: q3-figure
 #    :verdict: not resolved
 #
-# **What does a network need its first layer for?** A random one need not cost much, as the second layer mixes the 16 maps with weights of its
-# own. 16 random filters span a 16-dimensional part of the 27 dimensions of a 3x3 patch in colour, and, wherever batch norm and ReLU act
+# **What does a network need its first layer for?** A random one need not cost much, as the second layer mixes the 16 maps with weights of
+# its own. 16 random filters span a 16-dimensional part of the 27 dimensions of a 3x3 patch in colour, and, wherever batch norm and ReLU act
 # nearly linearly, the next layer can mix what it wants from them. 7x7 filters have 147 dimensions, of which 16 at random miss the most.
 #
 # .. trained:: q3
@@ -180,7 +184,7 @@ plt.show()
 #
 # In 3x3 pixels there is no room for the shapes of textbooks. In the first layers of large networks, filters of 7x7 or 11x11 pixels become
 # gratings and colour blobs :cite:p:`yosinski2014transferable`; networks that are large for their task keep much of their random start
-# :cite:p:`raghu2019transfusion`. Here is a 7x7 layer, trained on small, easy scenes, without weight decay and with a strong one:
+# :cite:p:`raghu2019transfusion`. Here is a 7x7 layer, trained on small, easy scenes, without weight decay and with a strong one. Each filter is drawn at unit length, so compare shapes, not strength: 0 to 15 are before training, 16 to 31 after it, 32 to 47 after it with weight decay.
 
 controls = scenes.EASY
 small = scenes.load(size=32, train=1500, test=300, controls=controls, progress=False)
@@ -197,20 +201,21 @@ plots.filters(torch.cat(unit), "16 filters before, after, and with weight decay"
 plt.show()
 
 # %%
-# Those of a network of the study, trained on photos, are in the explorer,
+# The filters of a network of the study, trained on photos, are in the explorer,
 # :explore:`before and after training <network=first_layer&layer=conv1>`. A filter that looks like noise need not be useless; it may be an edge
 # detector with the noise of its start on top.
 #
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# The report showed the 16 channels behind the first average pooling of its network for one photo it had trained on, a dog, in BGR, so that the
-# dog is blue. It said that some channels separate the subject from its surroundings, and that some show the lines of edges. That is a fair
-# description of what can be seen. It does not show that anything was *learnt*: there was no control; each map had a contrast of its own,
-# which stretches a channel of next to nothing to the whole range of greys; it looked behind a pooling step, where three of four positions are
-# gone; and of 16 maps of one photo, some will single out the subject. The maps of the flower, on one scale, as they should be drawn:
+# The report showed the 16 channels behind the first average pooling of its network for one photo it had trained on, a dog, in BGR, so that
+# the dog is blue. It said that some channels separate the subject from its surroundings, and that some show the lines of edges. That is a
+# fair description of what can be seen. It does not show that anything was *learnt*: there was no control; each map had a contrast of its
+# own, which stretches a channel of next to nothing to the whole range of greys; it looked behind a pooling step, where three of four
+# positions are gone; and of 16 maps of one photo, some will single out the subject. The maps of the flower, on one scale, as they should be
+# drawn:
 
-maps = features.maps(trained, photos[:1], "features.relu1")[0]
+maps = features.maps(trained, photos[:1], "conv1")[0].relu()
 plots.feature_maps(maps, photos[0], "The first layer after ReLU, on one scale")
 plt.show()
 largest = maps.flatten(1).amax(1)
@@ -226,21 +231,22 @@ print(f"channels below a tenth of the strongest one: {weak} of {len(maps)}")
 #    * *A lively map is a strong one.* Not if each map is stretched to its own range.
 #    * *The clearest channel shows what the layer does.* It is the best of many, and some of that is luck (exercise 3).
 #
-# .. dropdown:: Check yourself: a filter has the weights 1/9 everywhere. What does its map show, and what is its DC share?
+# .. dropdown:: Check yourself: a grey 3x3 filter has the weights 1/9 everywhere. What does its map show, and what is its DC share?
 #
 #    The photo, a little blurred. Its DC share is 1.
 #
-# **Remember three things.** A filter whose sum is zero detects edges of some kind. Learning is shown by a layer beside its untrained self. And
-# maps belong on one scale. **What would refute it:** learnt filters that follow edges no more closely than before their training.
+# **Remember three things.** A filter whose sum is zero in each colour answers to changes, above all to edges. Learning is shown by a layer
+# beside its untrained self. And maps belong on one scale. **What would refute** that edges in a map are no sign of learning: untrained maps
+# that show none.
 #
 # Exercises
 # ---------
 #
 # :ref:`How to work on them, and what the stars mean <exercises>`.
 #
-# **1. How much does a unit see?** ★ A layer with kernel side :math:`k` adds :math:`k - 1` steps to each side of the receptive field, in units of
-# the product of all strides before it. How wide is the field of a unit of each convolution of ``q1_shallow``, in which a 2x2 pooling follows
-# each 3x3 convolution?
+# **1. How much does a unit see?** ★ A layer with kernel side :math:`k` adds :math:`k - 1` steps to the *width* of the receptive field, a
+# step being the product of all strides before it. How wide is the field of a unit of each convolution of ``q1_shallow``, in which a 2x2
+# pooling follows each 3x3 convolution?
 #
 # .. solution::
 
@@ -255,11 +261,12 @@ for layer in ("conv1", "conv2", "conv3"):
 # %%
 # .. end-solution::
 #
-# **2. A filter's edges by luck** ★★ Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with the slopes of the two
-# photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
+# **2. A filter's edges by luck** ★★ Draw 1,000 grey 3x3 filters of zero sum at random. How are their correlations with the slopes of the
+# two photos distributed, and where in this distribution are Sobel's operator and the Laplacian?
 #
 # .. solution::
 
+torch.manual_seed(0)
 drawn = torch.randn(1000, 1, 3, 3)
 drawn -= drawn.mean((2, 3), keepdim=True)
 sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])[None, None]
@@ -275,7 +282,7 @@ assert closest[1001] < middle < closest[1000]
 
 # %%
 # Many a random filter of zero sum follows the slopes to a good part, without having learnt anything. The Laplacian, which has no direction,
-# does not.
+# does not. (Sobel has 1 by construction: the slopes are its answers.)
 #
 # .. end-solution::
 #

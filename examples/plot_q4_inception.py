@@ -11,11 +11,10 @@ comparison with it is fair.*
 **The answer.** It depends on what is held equal. In Q1's network, modules :finding:`q4-macs gain/lose` if they may cost as many
 multiply-adds as the convolutions; with as many channels, the difference is :effect:`q4-channels`.
 
-* The runs behind these figures are early ones, of five epochs. Those that are to decide, of the most accurate network, trained to
-  convergence, are described below and not made yet.
-* Are several sizes the reason? Modules with several kernel sizes, against modules with 3x3 kernels only: :effect:`q4-one-scale`. That does
-  not tell.
-* Multiply-adds are not seconds. At as many multiply-adds a photo takes :record:`q4/macs CPU milliseconds a photo` milliseconds of
+* These figures come from early runs of five epochs. The deciding ones, of a far more accurate network trained to convergence, are described
+  below and have not been made.
+* Are several sizes the reason? Modules with several kernel sizes, against modules with 3x3 kernels only: :effect:`q4-one-scale`. These runs cannot tell.
+* Multiply-adds are not seconds. With as many multiply-adds, a photo takes :record:`q4/macs CPU milliseconds a photo` milliseconds of
   processor time with modules, and :record:`q4/base CPU milliseconds a photo` without.
 """
 
@@ -32,7 +31,7 @@ q4.gains()
 plt.show()
 
 # %%
-# Bars are 95 % intervals. They are grey because these differences are exploratory.
+# Bars are 95 % intervals. They are grey because no question of this edition is decided by them.
 #
 # The idea and the argument
 # -------------------------
@@ -62,7 +61,7 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 # **In numbers.** Let 64 channels become 64, and leave biases out. A 3x3 convolution has :math:`64 \cdot 64 \cdot 9 = 36{,}864` weights. A
 # module of 16 channels a branch has :math:`64 \cdot 16 = 1{,}024` in each of its four 1x1 convolutions, :math:`16 \cdot 16 \cdot 9 =
 # 2{,}304` in the 3x3 and :math:`16 \cdot 16 \cdot 25 = 6{,}400` in the 5x5: :math:`12{,}800` in all, about a third. So a module in place of
-# a convolution makes a network *smaller*, and one can afford more channels. Whatever comes of that is no matter of scales.
+# a convolution makes a network *smaller*, and one can afford more channels. What those extra channels gain has nothing to do with scales.
 #
 # **Does one kernel size see one scale?** No. Stack 3x3 convolutions, halve the map in between, and a cell sees ever more of the photo
 # (exercise 2). A plain network looks at small things in its first layers and at large ones in its last. What a module adds is several
@@ -72,8 +71,9 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 # --------------
 #
 # **Which comparison is fair?** More than one: a module can have as many channels as the convolution that it replaces, or cost as many
-# multiply-adds. The most accurate network so far is the one of :doc:`plot_speed`. Each of its 3x3 convolutions becomes a module; the first
-# layer, batch norm, pooling and head stay:
+# multiply-adds. The assignment's "most accurate network so far" was Q1's. This book's most accurate small network is ``fast``, a residual
+# network of a later chapter, :doc:`plot_speed`. Each of its 3x3 convolutions becomes a module. Its first layer is left, as its 4x4 kernels
+# are computed from the photos and not learnt; pooling stays, and batch norm and head only take on the new widths:
 
 print(f"{'':32}{'parameters':>11}{'million multiply-adds':>23}")
 for words, network in q4.networks().items():
@@ -85,11 +85,12 @@ for words, network in q4.networks().items():
 # * **Varied:** 3x3 convolutions, modules of as many channels, modules of as many multiply-adds.
 # * **Held:** photos (half of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels), stages, recipe, and 48 epochs.
 #   Each seed draws initial weights, order, augmentation, and the cut into training and validation photos.
-# * **Tuned:** each network's learning rate, from five, on validation photos. **Asked:** the two comparisons with 3x3 convolutions.
+# * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the two
+#   comparisons with 3x3 convolutions.
 #
-# The argument about scales gets a test of its own, on generated scenes, which allow to set the size of objects and nothing else. If several
-# kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Modules of 3x3
-# kernels only, of 3x3, 5x5 and 7x7 kernels, and of 7x7 kernels only, all of as many multiply-adds, are trained on both.
+# The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If
+# several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Three kinds
+# of modules are trained on both, all of as many multiply-adds: of 3x3 kernels only; of 3x3, 5x5 and 7x7 kernels; and of 7x7 kernels only.
 
 q4.mixtures()
 plt.show()
@@ -107,9 +108,9 @@ plt.show()
 # .. question:: q4-mixture
 #    :verdict: not run
 #
-# The early runs are of Q1's network ``q1_deep``, six a network. They took :record:`q4/base seconds` seconds with convolutions,
+# The early runs are of Q1's network ``q1_deep``, six runs of each network. They took :record:`q4/base seconds` seconds with convolutions,
 # :record:`q4/channels seconds` with modules of as many channels and :record:`q4/macs seconds` with as many :term:`multiply-adds`, on a
-# machine that had other work, too. Some of what was claimed of them before, they left open:
+# machine that had other work, too. They left several of the earlier claims open:
 #
 # .. claim:: q4-channels
 #    :verdict: not resolved
@@ -144,8 +145,8 @@ plt.show()
 # .. claim:: q4-scales-sevens
 #    :verdict: supported
 #
-# The network of the chapter on speed, with modules in its place and trained as there, reaches :record:`q4_fast/fast_inception accuracy`; as
-# it is, :record:`fast/fast accuracy`. Three runs make no claim.
+# The network of the chapter on speed, with modules in place of its 3x3 convolutions and trained as there, reaches
+# :record:`q4_fast/fast_inception accuracy`; as it is, :record:`fast/fast accuracy`. Three runs make no claim.
 #
 # .. trained:: q4
 #
@@ -175,15 +176,15 @@ plt.show()
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that Inception
-# is less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules, where Q1's
-# has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer; its pixels were not
-# divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The parameters that
-# it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
+# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that
+# Inception is less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules,
+# where Q1's has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer; its pixels were
+# not divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The parameters
+# that it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
 #
 # .. admonition:: Three misconceptions
 #
-#    * *More branches, more parameters.* The reductions make a module smaller than one 3x3 convolution of as many channels.
+#    * *More branches, more parameters.* Where many channels come in, the reductions make a module smaller than one 3x3 convolution.
 #    * *Fewer multiply-adds, less time.* Many small convolutions keep a processor less busy than one large one.
 #    * *If modules gain, it is the scales.* Branches, reductions, a second layer and a maximum come along with the kernel sizes.
 #
@@ -242,7 +243,8 @@ x = torch.rand(1, 8, 9, 9)
 assert torch.allclose(wide(reduce(x)), whole(x), atol=1e-5)
 
 # %%
-# A 1x1 and a 5x5 convolution in a row are one 5x5 convolution; a 3x3 is one with zeros around it; and a 1x1 one with more of them.
+# A 1x1 and a 5x5 convolution in a row are one 5x5 convolution; a 3x3 is one with zeros around it, and a 1x1 one with more of them. Put
+# beside each other, the branches are the output channels of one 5x5 convolution.
 #
 # .. end-solution::
 #

@@ -155,13 +155,13 @@ def gains() -> Figure:
 
 
 def signals() -> Figure:
-    """Draw how well a signal in some cells of a window is told after pooling: lines calculated, crosses simulated."""
+    """Draw how well a signal in some cells of a window is detected after pooling: lines calculated, crosses simulated."""
     amplitudes = [0.5 * step for step in range(9)]
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randn, _WINDOWS, 4, generator=generator)
-    figure, axes = figures.stacked(2, 5.6)
+    figure, axes = figures.stacked(3, 7.6)
     told = []
-    for axis, active in zip(axes, (1, 4), strict=True):
+    for axis, active in zip(axes, (1, 2, 4), strict=True):
         for colour, (name, exact, pool) in zip(plots.COLOURS, _POOLS, strict=False):
             axis.plot(amplitudes, [exact(active, a) for a in amplitudes], color=colour, label=name)
             for a in amplitudes[1::2]:
@@ -175,7 +175,7 @@ def signals() -> Figure:
         axis.grid(alpha=0.25)
     axes[0].legend(frameon=False)
     axes[-1].set_xlabel("amplitude, in standard deviations of the noise")
-    title = "How well a signal is told after pooling"
+    title = "How well a signal can be detected after pooling"
     return figures.described(figure, title, "d' against amplitude, calculated and simulated", *told)
 
 

@@ -191,10 +191,10 @@ def see(photo: Tensor, untrained: Classifier, trained: Classifier, shown: int = 
     figure, axes = plt.subplots(3, shown, figsize=(figures.PHONE, 7.2), layout="constrained")
     axes[0, 0].imshow(photo.permute(1, 2, 0))
     axes[0, 1].imshow(edges, cmap="viridis")
-    titles = ["photo", "its edges, by Sobel"]
+    titles, most = ["photo", "its edges, by Sobel"], max(float(maps[0, channels].abs().max()) for maps in both.values())
     for row, (when, maps) in enumerate(both.items(), start=1):
         for column, channel in enumerate(channels):
-            axes[row, column].imshow(maps[0, channel].abs(), cmap="viridis")
+            axes[row, column].imshow(maps[0, channel].abs(), cmap="viridis", vmin=0, vmax=most)
             titles.append(f"{when}, channel {channel}")
     for axis, title in zip(axes.flat, titles, strict=True):
         axis.set_title(title, fontsize="medium")
