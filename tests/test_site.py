@@ -595,7 +595,7 @@ def test_the_card_of_a_term_opens_by_pointer_keyboard_and_tap(page, server):
     shown.wait_for(state="visible")
     assert phone.url == address
     assert shown.bounding_box()["x"] + shown.bounding_box()["width"] <= 360
-    shown.get_by_role("link").tap()
+    phone.locator("a.term-link").first.tap()
     phone.wait_for_url("**/glossary.html#term-*")
 
 

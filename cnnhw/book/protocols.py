@@ -6,6 +6,8 @@ from statistics import fmean
 
 from cnnhw import studies
 from cnnhw.book import figures, registry
+from cnnhw.data.subsets import FOLDS
+from cnnhw.studies import tuning
 from cnnhw.studies.store import Record
 
 # studies and arms in which a network is trained as it is, from scratch, on tiny5
@@ -18,15 +20,18 @@ _TRAINED = {
     "fast_inception": ("q4_modules/channels",),
 }
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
+_PILOTS = (tuning.PILOTS[0] // FOLDS,)  # the source of pilots
 
 
 def table() -> figures.Html:
     """Return what networks that come back in several chapters scored under each protocol, of the runs that there are."""
     found: dict[str, list[Record]] = {}
     for run in studies.records():
+        if run.seed in _PILOTS:
+            continue
         found.setdefault(f"{run.study}/{run.arm}", []).append(run)
     rows = [_row(model, found[name]) for model, names in _TRAINED.items() for name in names if name in found]
-    head = ("Network", "Chapter", "Pixels", "Training photos", "Epochs", "Optimiser", "Test accuracy", "Runs")
+    head = ("Network", "Chapter", "Pixels", "Training photos", "Epochs", "Optimiser", "Rate", "Test accuracy", "Runs")
     return figures.table(head, rows)
 
 
@@ -41,6 +46,7 @@ def _row(model: str, runs: list[Record]) -> tuple[str, ...]:
         f"{content['data']['photos']['train']:,}",
         str(recipe["epochs"]),
         _OPTIMISERS[recipe["optimizer"]],
+        f"{recipe['learning_rate']:g}",
         f"{fmean(run.accuracy() for run in runs):.3f}",
         str(len(runs)),
     )

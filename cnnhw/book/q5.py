@@ -366,7 +366,8 @@ _IN_TURN = Study(
 )  # fmt: skip
 STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS, SOURCE, _FIRST, _IN_TURN)
 ANSWER = (
-    'With a tenth of the photos, training the head first :finding:`q5-probe-few gains/loses` against all layers at once.'
+    "A new head's first gradients point in arbitrary directions; freezing shields the features until it has learnt. With a "
+    "tenth of the photos, in as many steps in all, that :finding:`q5-probe-few gained/lost`."
 )
 """What the landing page says."""
 
@@ -377,7 +378,7 @@ def gains() -> Figure:
         "head first, all photos": ("q5", "probe_100", "random_100"),
         "head first, a tenth": ("q5", "probe_10", "random_10"),
         "head of zeros, a tenth": ("q5", "zero_10", "random_10"),
-        "lower rate, a tenth": ("q5", "slow_10", "random_10"),
+        "faster head, a tenth": ("q5", "slow_10", "random_10"),
         "rising rate, a tenth": ("q5", "warm_10", "random_10"),
         "from the end, not the start": ("q5_order", "end_10", "start_10"),
         "from the end, not at once": ("q5_order", "end_10", "at_once_10"),
@@ -420,7 +421,7 @@ def followed(begun: Mapping[str, Classifier], photos: PhotoSet, steps: int = 8) 
 def drift() -> Figure:
     """Draw how far the features' weights move, and how alike the features stay to the source's, by epoch."""
     runs = [run for run in studies.records("q5") if run.arm in ("random_100", "probe_100", "slow_100")]
-    words = {"random_100": "all at once", "probe_100": "head first", "slow_100": "features at a lower rate"}
+    words = {"random_100": "all at once", "probe_100": "head first", "slow_100": "faster head"}
     panels = {
         what: {
             said: [[row[measure] for row in run.content["drift"].values()] for run in runs if run.arm == arm]

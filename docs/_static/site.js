@@ -30,14 +30,14 @@
       waiting = setTimeout(act, milliseconds);
     };
     const show = () => card.matches(":popover-open") || card.showPopover({ source: mark });
-    const hide = () => pinned || card.hidePopover();
+    const hide = () => pinned || card.contains(document.activeElement) || card.hidePopover();
     const leave = ({ relatedTarget: to }) => {
       if (to ? to !== mark && !card.contains(to) : !pinned && !card.matches(":hover")) card.hidePopover();
     };
-    mark.addEventListener("click", () => {
+    const pin = () => {
       clearTimeout(waiting);
       pinned = true;
-    });
+    };
     mark.addEventListener("pointerenter", ({ pointerType }) => pointerType === "mouse" && soon(show, 150));
     card.addEventListener("pointerenter", () => clearTimeout(waiting));
     for (const part of [mark, card]) {
@@ -55,20 +55,27 @@
     card.addEventListener("toggle", ({ newState }) => {
       if (newState === "closed") pinned = false;
     });
-    return show;
+    return { show, pin };
   }
 
   // a click opens the card of a mark without this; a term is a link, whose card a first tap opens
   for (const mark of all("button[popovertarget^=said-]")) {
-    if (mark.popoverTargetElement) opens(mark, mark.popoverTargetElement);
+    if (mark.popoverTargetElement) mark.addEventListener("click", opens(mark, mark.popoverTargetElement).pin);
   }
-  for (const link of all("a.term-link")) {
+  for (const [number, link] of all("a.term-link").entries()) {
     const card = link.nextElementSibling;
     if (!card?.matches(".term-card") || !card.showPopover) continue;
-    const show = opens(link, card);
+    card.id = `term-card-${number}`;
+    link.setAttribute("aria-describedby", card.id);
+    const { show, pin } = opens(link, card);
+    let shown = false; // a second tap closes the card before it becomes a click
+    link.addEventListener("pointerdown", () => {
+      shown = card.matches(":popover-open");
+    });
     link.addEventListener("click", (event) => {
-      if (event.pointerType !== "touch" || card.matches(":popover-open")) return;
+      if (event.pointerType !== "touch" || shown) return;
       event.preventDefault();
+      pin();
       show();
     });
   }

@@ -11,9 +11,14 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.typing import ExtensionMetadata
+from sphinx.writers.html5 import HTML5Translator
 
 GLOSSARY = "glossary"
 _LONGEST = 240
+
+
+class Card(nodes.inline):
+    """A card, as HTML; the search does not read it."""
 
 
 def first_sentences(text: str) -> str:
@@ -38,7 +43,7 @@ def _definitions(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
         paragraph = next(item.findall(nodes.paragraph), None)
         if paragraph is None:
             continue
-        text = re.sub(r"[\s.,]+$", ".", re.sub(r"\s+([.,:])", r"\1", paragraph.astext()))
+        text = re.sub(r"[\s.,;]+$", ".", re.sub(r"\s+([.,:;])", r"\1", paragraph.astext()))
         for term in item.findall(nodes.term):
             found |= dict.fromkeys(term["ids"], (term.astext(), first_sentences(text)))
     return found
@@ -50,16 +55,31 @@ def add_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         return
     for link in list(doctree.findall(nodes.reference)):
         page, _, anchor = link.get("refuri", "").partition("#")
-        if not page.endswith(f"{GLOSSARY}.html") or anchor not in _definitions(app.env):
+        if not (link.get("internal") and page.endswith(f"{GLOSSARY}.html") and anchor in _definitions(app.env)):
             continue
         term, text = _definitions(app.env)[anchor]
         link["classes"].append("term-link")
-        card = f'<span class="term-card" popover><b>{escape(term)}</b> <span>{escape(text)}</span> '
-        card += f'<a href="{escape(link["refuri"])}">Glossary</a></span>'
-        link.parent.insert(link.parent.index(link) + 1, nodes.raw("", card, format="html"))
+        html = f'<span class="term-card" popover><b>{escape(term)}</b> <span>{escape(text)}</span> '
+        html += f'<a href="{escape(link["refuri"])}">Glossary</a></span>'
+        link.parent.insert(link.parent.index(link) + 1, Card("", html=html))
+
+
+def depend(app: Sphinx, doctree: nodes.document) -> None:
+    """Have a page with terms read again when the glossary changes."""
+    if any(link.get("reftype") == "term" for link in doctree.findall(addnodes.pending_xref)):
+        app.env.note_dependency(app.env.doc2path(GLOSSARY))
+
+
+def visit(self: HTML5Translator, node: Card) -> None:
+    """Write a card."""
+    self.body.append(node["html"])
+    raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Add cards when links are known."""
+    """Add cards when it is known where links lead."""
+    app.add_node(Card, html=(visit, None))
+    app.connect("builder-inited", lambda _: _definitions.cache_clear())
+    app.connect("doctree-read", depend)
     app.connect("doctree-resolved", add_cards)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
