@@ -141,11 +141,13 @@ plt.show()
 # --------
 #
 # 1. Choose the receptive field: it should reach across the object. ``cnnhw design`` prints it.
-# 2. Convolutions of 3x3; channels that grow where the map shrinks. Spend the budget on channels first, and on a second convolution a stage
-#    only if the receptive field or validation photos ask for it.
+# 2. Convolutions of 3x3 (kernels that widen instead: :effect:`iii-widening-macs`); channels that grow where the map shrinks (against
+#    constant ones: :effect:`iii-growth`). Spend the budget on channels first, and on a second convolution a stage only if the receptive
+#    field or validation photos ask for it.
 # 3. Average, then one linear layer, and train long enough that the training photos are learnt. If they are not, or validation photos ask
-#    for it, try a hidden layer.
-# 4. Look at both budgets. If one layer holds nearly all of either, know why.
+#    for it, try a hidden layer (it changed the accuracy by :effect:`iii-hidden`).
+# 4. Look at both budgets. If one layer holds nearly all of either, know why. ``cnnhw design`` warns of it, and names the finding that a
+#    warning rests on.
 #
 # In a search over thousands of *residual* networks, too, the best were regular, with channels growing by about 2.5 a stage
 # :cite:p:`radosavovic2020designing`. Here is the budget of a network of one's own (parameters, multiply-adds, field), and five epochs of it

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnhw import models, theory
+from cnnhw.cli import cli
 from cnnhw.models.dense import TRANSITIONS, transition_layer
 from cnnhw.models.residual import Span
 
@@ -179,6 +182,19 @@ def test_impossible_plans(options, message):
 def test_parameters_of_the_heads(head, parameters):
     model = models.create("plain", size=128, head=head)  # a last map of 8x8 cells and 128 channels
     assert models.count_parameters(model.head) == parameters
+
+
+def test_advice_names_what_it_rests_on():
+    from cnnhw.book import iii, registry
+
+    asked = {name: [rests for _, rests in iii.advice(models.create(name))] for name in ("q1_deep", "plain", "fast")}
+    assert asked == {"q1_deep": ["iii-widening-macs", "iii-flatten"], "plain": [], "fast": []}
+    constant = models.create("plain", widths="32-32-32-32", head="average-64")
+    assert [rests for _, rests in iii.advice(constant)] == ["iii-growth", "iii-hidden"]
+    known = {one.id for one in (*registry.QUESTIONS, *registry.CLAIMS)}
+    assert known > {"iii-widening-macs", "iii-growth", "iii-hidden", "iii-flatten"}
+    printed = CliRunner().invoke(cli, ["design", "q1_deep"]).output
+    assert re.search(r"kernels widen with depth, from 3 to 7; what the book found: iii-widening-macs, -\d", printed)
 
 
 def test_budgets_of_the_design_study_are_equal():

@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
+from torch import nn
 
 from cnnhw import models, plots, studies, theory
 from cnnhw.book import base, figures
 from cnnhw.book.i import small
+from cnnhw.models.blocks import Classifier
 from cnnhw.studies.claims import alike, higher
 from cnnhw.studies.questions import Question
 from cnnhw.studies.study import Study
@@ -194,3 +196,24 @@ def planned() -> figures.Html:
             cells.append(f"{count:,} ({options['widths'].replace('-', ', ')} channels)")
         rows.append((kernels, *cells))
     return figures.table(("Kernels", *heads.values()), rows)
+
+
+def advice(model: Classifier) -> list[tuple[str, str]]:
+    """Return what the chapter advises against in a network, and the question or claim that each advice rests on."""
+    convolutions = [layer for layer in model.features.modules() if isinstance(layer, nn.Conv2d)]
+    wide = [layer for layer in convolutions if layer.kernel_size[0] > 1]
+    dense = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear)]
+    found = []
+    if wide and wide[-1].kernel_size[0] > max(3, wide[0].kernel_size[0]):
+        widest = wide[-1].kernel_size[0]
+        found.append((f"kernels widen with depth, from {wide[0].kernel_size[0]} to {widest}", "iii-widening-macs"))
+    if len(wide) > 2 and wide[-1].out_channels <= wide[0].out_channels:
+        found.append((f"channels do not grow with depth, {wide[0].out_channels} to {wide[-1].out_channels}", "iii-growth"))
+    if len(dense) > 1 and convolutions:
+        flattened = dense[0].in_features > convolutions[-1].out_channels
+        found.append(
+            ("the head has a hidden layer on a flattened map", "iii-flatten")
+            if flattened
+            else ("the head has a hidden layer", "iii-hidden")
+        )
+    return found

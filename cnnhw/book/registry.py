@@ -10,14 +10,14 @@ from types import ModuleType
 
 from cnnhw import book
 from cnnhw.errors import UnknownNameError
-from cnnhw.studies import measures, questions, soundness, tuning
+from cnnhw.studies import claims, measures, questions, soundness, store, tuning
 from cnnhw.studies.claims import Claim
 from cnnhw.studies.measures import Measure
 from cnnhw.studies.questions import Answer, Question
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["CLAIMS", "MEASURES", "QUESTIONS", "answers", "chapter", "chapters", "file", "get", "names"]
+__all__ = ["CLAIMS", "MEASURES", "QUESTIONS", "answers", "chapter", "chapters", "file", "get", "names", "stated"]
 
 
 def chapters() -> list[ModuleType]:
@@ -51,6 +51,18 @@ def answers(records: Sequence[Record]) -> list[Answer]:
     """Answer all questions from records; a study that is not sound gives no verdicts."""
     asked = [study for study in _STUDIES.values() if study.questions]
     return questions.answers(QUESTIONS, records, {study.name: soundness.unsound(study, records) for study in asked})
+
+
+def stated(identifier: str) -> str:
+    """Return the effect of a question or a claim in a few words, from the book's records."""
+    asked = next(one for one in (*QUESTIONS, *CLAIMS) if one.id == identifier)
+    records = store.read(asked.study)
+    found = [answer.summary() for answer in answers(records)]
+    found += [one.summary("") for one in claims.judge([one for one in CLAIMS if one.study == asked.study], records)]
+    one = next(one for one in found if one["id"] == identifier)
+    if one["effect"] is None:
+        return f"{identifier}, not run yet"
+    return f"{identifier}, {one['effect']:+.1f} {one['unit']} ({one['low']:+.1f} to {one['high']:+.1f})"
 
 
 def names() -> list[str]:

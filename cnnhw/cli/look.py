@@ -248,11 +248,14 @@ def features(weights: str, photo: Path, layer: str | None, out: Path | None, cro
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model; may be repeated."
 )
 def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
-    """Print cost and receptive field of each layer of MODEL, and warn of unbalanced budgets.
+    """Print cost and receptive field of each layer of MODEL, and warn of what the book advises against.
 
-    For each layer: the shape of its output, parameters, multiply-adds for one photo, and the receptive field.
+    For each layer: the shape of its output, parameters, multiply-adds for one photo, and the receptive field. Warnings
+    of unbalanced budgets are counted; the others name the finding that they rest on: see `cnnhw claims`.
     """
     from cnnhw import theory
+    from cnnhw.book import registry
+    from cnnhw.book.iii import advice
 
     chosen: dict[str, Any] = {}
     for option in options:
@@ -274,3 +277,5 @@ def design(model: str, size: int, classes: int, options: Sequence[str]) -> None:
     click.echo(f"{'all':{width}}  {'':12}  {parameters:12,} {'':6}  {macs:15,}")
     for warning in theory.warnings(found, size):
         click.echo(f"warning: {warning}")
+    for against, asked in advice(network):
+        click.echo(f"warning: {against}; what the book found: {registry.stated(asked)}")
