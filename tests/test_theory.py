@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnhw import models, theory
-from cnnhw.cli import cli
+from cnnhw.cli.command import cli
 from cnnhw.models.dense import TRANSITIONS, transition_layer
 from cnnhw.models.residual import Span
 
