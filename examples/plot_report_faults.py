@@ -7,7 +7,7 @@ convolutions, a transfer "caught in a local optimum". Why did they come out as t
 
 *Half an hour; you need* :doc:`Q1 <plot_q1_cnn>`. *Afterwards you can test a training of your own for each of the twelve.*
 
-**The short answer.** The numbers say little about residual connections, Inception or transfer, because twelve faults stand in between: a
+**The answer.** The numbers say little about residual connections, Inception or transfer, because twelve faults stand in between: a
 second stage that trains nothing changed our accuracy by :paired:`faults/head_only trained`, and raw pixels changed it by
 :paired:`faults/concat_raw concat` in Q2's network.
 

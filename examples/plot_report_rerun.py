@@ -8,7 +8,7 @@ included, on photos that anyone can have?
 To read: 20 minutes, after :doc:`the faults <plot_report_faults>`. Afterwards you can say what a repeated experiment shows, and what it
 does not.
 
-**The short answer.** The odd curves come back, on other photos and from other initial weights: they were no accidents, they follow from
+**The answer.** The odd curves come back, on other photos and from other initial weights: they were no accidents, they follow from
 how the experiments were set up. The accuracies are another matter. That of Q2's network is :record:`report/q2_concat_skip accuracy`
 here and :reported:`q2_concat_skip test_accuracy` in the report; that of Q4's is :record:`report/q4_inception accuracy` here and
 :reported:`q4_inception test_accuracy` there.

@@ -7,7 +7,7 @@ report's better one was?
 
 *Thirty minutes. You need Q1 and multiplication. Then you can estimate what a training costs, see where its time goes, and save some.*
 
-**The short answer.** Compute less: on ``tiny5`` a small network with the right recipe reaches a test accuracy of
+**The answer.** Compute less: on ``tiny5`` a small network with the right recipe reaches a test accuracy of
 :reported:`q1_deep test_accuracy` after :bench:`seconds tiny5 fast, 2 epochs, 48 px`, and the report's recipe takes
 :bench:`ratio tiny5 fast, 2 epochs, 48 px` times as long.
 

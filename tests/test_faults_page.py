@@ -44,7 +44,7 @@ def test_what_the_short_answer_names_are_the_largest_effects():
     assert ordered[:2] == ["4  Second stage trains the head only", "2  Raw pixels, Q2's network"]
     assert ordered[-1] == "7  Dense layer, Q1's network"
     if PAGE.is_file():
-        answer = PAGE.read_text(encoding="utf-8").partition("**The short answer.**")[2].partition('"""')[0]
+        answer = PAGE.read_text(encoding="utf-8").partition("**The answer.**")[2].partition('"""')[0]
         pairs = [faults._PAIRS[name] for name in (*ordered[:2], ordered[-1])]
         assert re.findall(r":paired:`faults/(\w+) (\w+)`", answer) == pairs
 

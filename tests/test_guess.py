@@ -46,7 +46,7 @@ CHAPTER = """\
 
 **The question.** What is it?
 
-**The short answer.** They {first}, and there is more to be said of it.
+**The answer.** They {first}, and there is more to be said of it.
 
 * In the deeper network, it is {second}.
 * Of this, nothing is known beforehand.
@@ -69,7 +69,7 @@ PAGES = {
         title="Q3", line="==", first=":effect:`q3-training`", second=":effect:`q3-random`",
         primary="q3-training", secondary="q3-random",
     ),
-    "auto_examples/plot_speed": "Speed\n=====\n\n**The short answer.** None is asked here.\n",
+    "auto_examples/plot_speed": "Speed\n=====\n\n**The answer.** None is asked here.\n",
 }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_a_chapter_offers_its_questions_before_its_short_answer(site):
         html.index(text)
         for text in (
             "The question.", 'class="guess-offer"', 'data-question="q2-depth"', 'data-question="q2-deep"',
-            "The short answer.", 'class="claim-statement"',
+            "The answer.", 'class="claim-statement"',
         )
     )  # fmt: skip
     assert question < offer < depth < deep < answer < box

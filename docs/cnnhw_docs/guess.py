@@ -19,7 +19,7 @@ from cnnhw_docs import order
 from cnnhw_docs.marks import INDEX, Mark
 from cnnhw_docs.verdicts import NOT_RUN, Said, measured, said
 
-_ANSWER = "The short answer."  # before which a chapter offers to guess
+_ANSWER = "The answer."  # before which a chapter offers to guess
 
 
 def place(one: Said) -> list[nodes.Node]:
@@ -73,7 +73,7 @@ def of_chapter(docname: str) -> list[Said]:
 
 
 def offer_to_guess(app: Sphinx, doctree: nodes.document) -> None:
-    """Offer it in a chapter, before its short answer, and where it is on, on any other page that tells findings."""
+    """Offer it in a chapter, before its answer, and where it is on, on any other page that tells findings."""
     docname = app.env.docname
     asked = of_chapter(docname)
     telling = next((node for node in doctree.findall(Mark) if node["tells"]), None)
