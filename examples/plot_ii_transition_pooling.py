@@ -248,7 +248,9 @@ for name, pool in halve.items():
 
 average, maximum = theory.average_signal, theory.max_signal
 for cells in (4, 9, 16):
-    fit = (k for k in range(1, cells + 1) if average(k, 2, cells) >= maximum(k, 2, cells))
+    fit = (
+        k for k in range(1, cells + 1) if average(k, 2, cells) >= maximum(k, 2, cells)
+    )
     print(f"{cells:2} cells: from {(k := next(fit))} on, {k / cells:.2f} of the window")
 
 # %%

@@ -267,7 +267,9 @@ for growth in (1, 2):
     second = next(layer for layer in layers if layer.name == "features.conv2_1")
     share = second.macs / total(layers, "macs")
     parameters = f"{total(layers, 'parameters'):,} parameters"
-    print(f"growth {growth}: {parameters}, {share:.0%} of its multiply-adds in stage two")
+    print(
+        f"growth {growth}: {parameters}, {share:.0%} of its multiply-adds in stage two"
+    )
 
 # %%
 # With constant channels most multiply-adds go into the large maps of the first stages. Doubling spends them evenly from the second stage

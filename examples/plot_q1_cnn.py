@@ -254,10 +254,14 @@ for patience in (1, 2, 3, 4):
         losses = record.history["validation_loss"]
         last = stop(losses, patience)
         saved.append(len(losses) - last)
-        chosen, final = (1 + losses.index(min(part)) for part in (losses[:last], losses))
+        chosen, final = (
+            1 + losses.index(min(part)) for part in (losses[:last], losses)
+        )
         cost.append(100 * (record.accuracy(final) - record.accuracy(chosen)))
     mean = sum(saved) / len(saved)
-    print(f"patience {patience}: {mean:4.1f} epochs saved, cost up to {max(cost):+.1f} points")
+    print(
+        f"patience {patience}: {mean:4.1f} epochs saved, cost up to {max(cost):+.1f} points"
+    )
 
 # %%
 # The validation loss has bumps before it turns for good. A patience of one stops at the first, and a slightly longer one may still be too

@@ -237,9 +237,7 @@ _FORMATS = Study(
     ),
 )  # fmt: skip
 STUDIES = (_LENGTH, _LENGTH_SCENES, _SPAN, _HARDER, _FORMATS)
-ANSWER = (
-    'In 24 convolutions, connections over two :finding:`i-two-over-plain gain/lose` against none.'
-)
+ANSWER = "In 24 convolutions, connections over two :finding:`i-two-over-plain gain/lose` against none."
 """What the landing page says."""
 
 
@@ -280,7 +278,9 @@ def carried(images: Tensor, labels: Tensor) -> dict[str, list[tuple[float, float
 def paths(found: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Draw what :func:`carried` found."""
     title = "Length of the paths that carry the gradient, before training"
-    figure = plots.against({words: [points] for words, points in found.items()}, "span", "convolutions on a path", title)
+    figure = plots.against(
+        {words: [points] for words, points in found.items()}, "span", "convolutions on a path", title
+    )
     return figures.narrow(figure, 3.4)
 
 

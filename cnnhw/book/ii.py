@@ -139,9 +139,7 @@ _POOLING = Study(
     ),
 )  # fmt: skip
 STUDIES = (_TRANSITION, _POOLING)
-ANSWER = (
-    'Averaging instead of taking the maximum changes the accuracy by :effect:`ii-accuracy`.'
-)
+ANSWER = "Averaging instead of taking the maximum changes the accuracy by :effect:`ii-accuracy`."
 """What the landing page says."""
 
 

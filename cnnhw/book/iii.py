@@ -137,9 +137,7 @@ _TOGETHER = Study(
     ),
 )  # fmt: skip
 STUDIES = (_DESIGN, _TOGETHER)
-ANSWER = (
-    'At equal multiply-adds, kernels that widen with depth :finding:`iii-widening-macs gain/lose` against 3x3 throughout.'
-)
+ANSWER = "At equal multiply-adds, kernels that widen with depth :finding:`iii-widening-macs gain/lose` against 3x3 throughout."
 """What the landing page says."""
 
 
@@ -153,7 +151,9 @@ def gains() -> Figure:
         "a hidden layer": ("design", "average_256", "base"),
         "flattened, and a hidden layer": ("design", "flatten_256", "base"),
     }
-    return figures.effects(rows, STUDIES, "points of test accuracy", "Other designs, against 3x3 kernels and an average")
+    return figures.effects(
+        rows, STUDIES, "points of test accuracy", "Other designs, against 3x3 kernels and an average"
+    )
 
 
 def places(what: str, names: Sequence[str]) -> Figure:
@@ -208,7 +208,9 @@ def advice(model: Classifier) -> list[tuple[str, str]]:
         widest = wide[-1].kernel_size[0]
         found.append((f"kernels widen with depth, from {wide[0].kernel_size[0]} to {widest}", "iii-widening-macs"))
     if len(wide) > 2 and wide[-1].out_channels <= wide[0].out_channels:
-        found.append((f"channels do not grow with depth, {wide[0].out_channels} to {wide[-1].out_channels}", "iii-growth"))
+        found.append(
+            (f"channels do not grow with depth, {wide[0].out_channels} to {wide[-1].out_channels}", "iii-growth")
+        )
     if len(dense) > 1 and convolutions:
         flattened = dense[0].in_features > convolutions[-1].out_channels
         found.append(

@@ -191,7 +191,7 @@ _FINAL = Study(
 STUDIES = (_Q1, _SEARCH, _FINAL)
 ANSWER = (
     "On photos like the report's own, its two networks reach a test accuracy of :record:`q1/q1_shallow accuracy` and "
-    ':record:`q1/q1_deep+q1_deep_30 accuracy@13`; a search that leads on from there is under way.'
+    ":record:`q1/q1_deep+q1_deep_30 accuracy@13`; a search that leads on from there is under way."
 )
 """What the landing page says."""
 
@@ -237,7 +237,9 @@ def steps() -> figures.Html:
     """Return the steps as a table: what each changes, why, and how to take it on photos of one's own."""
     first = f"cnnhw train {_FIRST.model} --data FOLDER --size {_SEARCH.size} --epochs {_REPORTED.epochs}"
     rows = [("", "The report's first network.", first)]
-    rows += [(f"{number}. {step.name.replace('_', ' ')}", step.why, step.yours) for number, step in enumerate(SEARCH, 1)]
+    rows += [
+        (f"{number}. {step.name.replace('_', ' ')}", step.why, step.yours) for number, step in enumerate(SEARCH, 1)
+    ]
     return figures.table(("Step", "Why", "On your photos"), [(step, why, figures.code(own)) for step, why, own in rows])
 
 

@@ -159,8 +159,8 @@ _EDGE = Study(
 )  # fmt: skip
 STUDIES = (_Q3, _EDGE)
 ANSWER = (
-    'An untrained network shows edges, too. Frozen 7x7 filters that were learnt :finding:`q3-swap-random gain/lose` against '
-    'random ones.'
+    "An untrained network shows edges, too. Frozen 7x7 filters that were learnt :finding:`q3-swap-random gain/lose` against "
+    "random ones."
 )
 """What the landing page says."""
 

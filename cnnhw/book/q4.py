@@ -239,7 +239,7 @@ _MIXTURE = Study(
 STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
 ANSWER = (
     "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Whether scales are the "
-    'reason is open.'
+    "reason is open."
 )
 """What the landing page says."""
 
@@ -247,7 +247,9 @@ ANSWER = (
 def gains() -> Figure:
     """Draw by how much modules change the accuracy of Q1's network, by what is held equal."""
     held = {"channels": "channels", "parameters": "parameters", "macs": "multiply-adds"}
-    rows: dict[str, str | tuple[str, str, str]] = {f"as many {words}": ("q4", arm, "base") for arm, words in held.items()}
+    rows: dict[str, str | tuple[str, str, str]] = {
+        f"as many {words}": ("q4", arm, "base") for arm, words in held.items()
+    }
     rows["mixed kernels, not 3x3 only"] = ("q4", "channels", "one_scale")
     return figures.effects(rows, STUDIES, "points of test accuracy", "What Inception modules add to the accuracy")
 

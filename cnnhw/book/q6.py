@@ -364,4 +364,6 @@ def planes() -> Figure:
     }
     some = found["frozen_100"]
     figure = plots.maps(panels, some.labels, some.classes)
-    return figures.described(figure, "The test photos by t-SNE of their features", "coloured by flower", *words.values())
+    return figures.described(
+        figure, "The test photos by t-SNE of their features", "coloured by flower", *words.values()
+    )
