@@ -52,7 +52,7 @@ i.lengths()
 plt.show()
 
 # %%
-# **A longer connection gives no better gradient.** The gradient of a block is :math:`I + F'`: what arrives at its output reaches its input
+# **A longer connection gives no better** :term:`gradient`. That of a block is :math:`I + F'`: what arrives at its output reaches its input
 # intact, plus a correction, whatever :math:`l` is. What :math:`l` decides is how much of a function stands between two additions.
 #
 # * :math:`l = 1`, and a *linear* branch: :math:`y = x + Wx` is what a convolution can be by itself, as the identity is among its possible
@@ -230,9 +230,9 @@ for long, words in ((True, "with connections"), (False, "without")):
 #
 #    Four blocks make :math:`2^4 = 16` paths. The shortest goes around all blocks, and has no convolution of theirs at all.
 #
-# **Remember three things.** Counted alike, paths are half as long as the network on average, whatever the span; those that carry the
-# gradient are another matter. The span decides how much of a function stands between two additions. And a long block is a deep plain
-# network. **What these runs cannot tell:** there was one initialisation for all, and nothing is deeper than 24 convolutions.
+# **Remember three things.** Counted alike, paths have :math:`D/2` convolutions on average, whatever the span; those that carry the gradient
+# are another matter. The span decides how much of a function stands between two additions. And a long block is a deep plain network. **What
+# these runs cannot tell:** there was one initialisation for all, and nothing is deeper than 24 convolutions.
 #
 # Exercises
 # ---------

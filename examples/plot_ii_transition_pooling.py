@@ -181,6 +181,7 @@ for kind in ("average", "average_first"):
     layers = theory.layers(cnnhw.models.create("dense", size=32, transition=kind))
     costs.append(sum(layer.macs for layer in layers))
 print(f"{costs[0]:,} and {costs[1]:,}: {1 - costs[1] / costs[0]:.0%} less")
+assert costs[1] < costs[0] < 1.1 * costs[1]
 
 # %%
 # .. end-solution::
@@ -203,8 +204,8 @@ for name, pool in halve.items():
     assert only_moves == (name == "every second")
 
 # %%
-# Here every second cell does best: it has bright and dark stripes in turn, before and after. The average turns grey, the maximum white.
-# Which pooling is steady depends on the signal; fine stripes, of one cell, are the other way round.
+# Every second cell has bright and dark stripes in turn, before and after. The average turns grey, the maximum white. Which pooling is
+# steady depends on the signal: with fine stripes, of one cell, it is the other way round.
 #
 # .. end-solution::
 #

@@ -67,7 +67,8 @@ plt.show()
 #
 # .. drawing:: receptive
 #
-# **Small kernels** see far, too, if they are stacked :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one 5x5 with
+# **Small** :term:`kernels <kernel>` see far, too, if they are stacked :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one
+# 5x5 with
 # :math:`2 \cdot 9 / 25`, 72 % of the weights; three as far as one 7x7 with :math:`3 \cdot 9 / 49`, 55 %. And each adds a non-linearity.
 #
 # The experiment
@@ -174,7 +175,7 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 #
 # .. admonition:: Three misconceptions
 #
-#    * *A bigger dense head is a better classifier.* It has more to memorise with.
+#    * *A bigger dense head classifies better.* It has more to memorise with.
 #    * *Parameters are the cost.* They are memory. Time goes roughly with multiply-adds: the hidden layer of ``q1_shallow`` holds its parameters and hardly takes any.
 #    * *The receptive field is what a cell looks at.* It is what it *can* look at; the middle counts for more.
 #
@@ -266,10 +267,9 @@ for growth in (1, 2):
     layers = min(tried, key=lambda layers: abs(total(layers, "macs") - budget))
     second = next(layer for layer in layers if layer.name == "features.conv2_1")
     share = second.macs / total(layers, "macs")
-    parameters = f"{total(layers, 'parameters'):,} parameters"
-    print(
-        f"growth {growth}: {parameters}, {share:.0%} of its multiply-adds in stage two"
-    )
+    count = f"{total(layers, 'parameters'):,} parameters"
+    print(f"growth {growth}: {count}, {share:.0%} of multiply-adds in stage two")
+    assert abs(total(layers, "macs") / budget - 1) < 0.1
 
 # %%
 # With constant channels most multiply-adds go into the large maps of the first stages. Doubling spends them evenly from the second stage

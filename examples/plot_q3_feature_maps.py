@@ -212,8 +212,8 @@ plt.show()
 # the dog is blue. It said that some channels separate the subject from its surroundings, and that some show the lines of edges. That is a
 # fair description of what can be seen. It does not show that anything was *learnt*: there was no control; each map had a contrast of its
 # own, which stretches a channel of next to nothing to the whole range of greys; it looked behind a pooling step, where three of four
-# positions are gone; and of 16 maps of one photo, some will single out the subject. The maps of the flower, on one scale, as they should be
-# drawn:
+# positions are gone; and of 16 maps of one photo, some will single out the subject. The maps of the flower after a :term:`ReLU`, on one
+# scale, as they should be drawn:
 
 maps = features.maps(trained, photos[:1], "conv1")[0].relu()
 plots.feature_maps(maps, photos[0], "The first layer after ReLU, on one scale")
@@ -223,13 +223,14 @@ weak = int((largest < 0.1 * largest.max()).sum())
 print(f"channels below a tenth of the strongest one: {weak} of {len(maps)}")
 
 # %%
-# For any network and any photo: ``cnnhw features q1_shallow photo.jpg``.
+# For any network and any photo: ``cnnhw features q1_shallow photo.jpg``. What the whole network looks at is shown by :term:`saliency` and
+# :term:`occlusion` (:func:`cnnhw.features.saliency`, :func:`cnnhw.features.occlusion`).
 #
 # .. admonition:: Three misconceptions
 #
 #    * *Edges in the maps show that edges were learnt.* They are in the maps of random filters, too.
 #    * *A lively map is a strong one.* Not if each map is stretched to its own range.
-#    * *The clearest channel shows what the layer does.* It is the best of many, and some of that is luck (exercise 3).
+#    * *The clearest channel shows what the layer does.* It was chosen among many, and some of what it shows is luck (exercise 3).
 #
 # .. dropdown:: Check yourself: a grey 3x3 filter has the weights 1/9 everywhere. What does its map show, and what is its DC share?
 #
@@ -301,6 +302,7 @@ for number in (2_000_000, 2_000_100):
 best = areas[0].argmax(1, keepdim=True)
 chosen, fresh = (area.gather(1, best).mean() for area in areas)
 print(f"mean {areas[0].mean():.2f}, best of 16 {chosen:.2f}, elsewhere {fresh:.2f}")
+assert fresh < chosen
 
 # %%
 # The best of many lies above their mean by its choice alone. What it loses on other scenes was luck; what is left is what brightness and

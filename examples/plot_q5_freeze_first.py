@@ -161,7 +161,8 @@ plt.show()
 #
 # Part of both is the schedule: head first, the features learn for three epochs and not four, at a slightly lower mean rate in the first.
 #
-# **Photos unlike those trained on.** Kumar et al. found that tuning all layers loses much there. Test photos were blurred and recoloured:
+# **Photos unlike those trained on.** Kumar et al. :cite:p:`kumar2022finetuning` found that tuning all layers loses much there. Here test
+# photos were blurred and recoloured:
 #
 # .. claim:: q5-changed
 #    :verdict: not resolved

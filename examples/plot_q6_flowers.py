@@ -70,8 +70,8 @@ for name, rate in rates.items():
 # --------------
 #
 # * **The ladder:** from scratch, a new head on the features of our own source, the same with all layers tuned, and a head on features from
-#   ImageNet (EfficientNet-Lite0 :cite:p:`liu2020efficientnetlite`, a simplified EfficientNet :cite:p:`tan2019efficientnet`, at 128 pixels).
-#   The source is the network of :doc:`plot_speed`, trained on ``tiny5``.
+#   ImageNet (a :term:`backbone`, EfficientNet-Lite0 :cite:p:`liu2020efficientnetlite`, a simplified EfficientNet
+#   :cite:p:`tan2019efficientnet`, at 128 pixels). The source is the network of :doc:`plot_speed`, trained on ``tiny5``.
 # * **The heads:** linear; a hidden layer of 64 or 256 units; the same with :term:`dropout`; and a hidden layer that sees all cells.
 # * **Held:** photos (``flowers``, of ten seven to train, one to validate, two to test). Pixels (64) and steps, but for ImageNet's features
 #   (128 pixels, another network) and for the run with equal computation (more steps).
@@ -117,7 +117,7 @@ for name, rate in rates.items():
 # Q4's network was trained from scratch with its own dense head, :record:`q6/inception_scratch_100 parameters` parameters in all, and
 # transferred with a linear one, :record:`q6/inception_transfer_100 parameters`; so its difference is one of heads, too.
 #
-# **When does transfer pay?** By number of training photos, on the same test photos. At each share all arms take as many steps, but half and
+# **By number of training photos,** on the same test photos. At each share all arms take as many steps, but half and
 # all of the photos have about twice the steps of the smaller shares, so a line's slope shows both. He et al. :cite:p:`he2019rethinking`
 # found that with enough data and time, training from scratch catches up.
 
@@ -169,7 +169,8 @@ q6.planes()
 plt.show()
 
 # %%
-# Some labels of the flowers are wrong, and some photos are there twice: :doc:`/guide/flowers` tells how many, and how long transfers take.
+# The :term:`confusion matrices <confusion matrix>` are below. Some labels of the flowers are wrong, and some photos are there twice:
+# :doc:`/guide/flowers` tells how many, and how long transfers take.
 #
 # .. trained:: q6
 #
@@ -252,6 +253,7 @@ for seed in range(6):
     rising = np.maximum.accumulate(line)
     worth.append(float(np.interp(found["transfer_25", seed], rising, shares)))
 print(f"{min(worth):.0f} to {max(worth):.0f} % of the photos")
+assert np.median(worth) > 25
 
 # %%
 # .. end-solution::
@@ -269,6 +271,7 @@ for epochs in (6, 12):
     recipe = transfer.recipe(epochs, learning_rate=3e-3)
     run = cnnhw.fit(fresh, photos, recipe, progress=False)
     print(f"from scratch, {epochs:2} epochs: test accuracy {run.accuracy:.2f}")
+    assert run.accuracy > 0.4  # it has learnt
 
 # %%
 # .. end-solution::

@@ -340,6 +340,8 @@ def test_the_readme_has_the_answers_of_the_records():
     assert answers.written(readme) == readme
     assert len(answers.answers()) == answers.lines().count("\n") + 1 == 9
     assert ":`" not in answers.lines()
+    for sentence in answers.answers().values():
+        assert prose.typed_claims(sentence, prose.undecided()) == []
     with pytest.raises(ValueError, match="no place for the answers"):
         answers.written("# A title\n")
 

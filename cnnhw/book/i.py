@@ -251,13 +251,15 @@ def gains() -> Figure:
 
 def lengths() -> Figure:
     """Draw how long the paths through 24 convolutions are, by span."""
-    found = {span: theory.path_lengths(24, span) for span in (1, 2, 6)}
+    found = {
+        span: {float(length): share for length, share in theory.path_lengths(24, span).items()} for span in (1, 2, 6)
+    }
     title = "Lengths of the paths through 24 convolutions, by span"
     figure = plots.bars(
         {f"over {span}": shares for span, shares in found.items()}, "convolutions", "share of all paths", title
     )
     told = [
-        f"over {span}, {len(shares)} lengths from {min(shares)} to {max(shares)}, mean "
+        f"over {span}, {len(shares)} lengths from {min(shares):g} to {max(shares):g}, mean "
         f"{sum(length * share for length, share in shares.items()):g}"
         for span, shares in found.items()
     ]
@@ -266,7 +268,8 @@ def lengths() -> Figure:
 
 def carried(images: Tensor, labels: Tensor) -> dict[str, list[tuple[float, float]]]:
     """Return the length of the paths that carry the gradient before training, by span: means of three networks."""
-    found = {"formula, with batch norm": [(span, 2 * theory.gradient_path_length(12, span)) for span in _DIVISORS]}
+    found: dict[str, list[tuple[float, float]]] = {}
+    found["formula, with batch norm"] = [(span, 2 * theory.gradient_path_length(12, span)) for span in _DIVISORS]
     for norm, words in ((True, "measured, with batch norm"), (False, "measured, without")):
         found[words] = []
         for span in _DIVISORS:

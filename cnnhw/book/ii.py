@@ -153,7 +153,7 @@ def gains() -> Figure:
 
 
 def signals() -> Figure:
-    """Draw how well a signal in some cells of a window is detected after pooling: lines calculated, crosses simulated."""
+    """Draw how well a signal in some cells of a window is detected after pooling, calculated and simulated."""
     amplitudes = [0.5 * step for step in range(9)]
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randn, _WINDOWS, 4, generator=generator)

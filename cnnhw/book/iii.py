@@ -137,7 +137,10 @@ _TOGETHER = Study(
     ),
 )  # fmt: skip
 STUDIES = (_DESIGN, _TOGETHER)
-ANSWER = "At equal multiply-adds, kernels that widen with depth :finding:`iii-widening-macs gain/lose` against 3x3 throughout."
+ANSWER = (
+    "At equal multiply-adds, kernels that widen with depth :finding:`iii-widening-macs gain/lose` against 3x3 "
+    "throughout."
+)
 """What the landing page says."""
 
 
@@ -160,7 +163,7 @@ def places(what: str, names: Sequence[str]) -> Figure:
     """Draw where the ``"parameters"`` or the ``"multiply-adds"`` of some networks are."""
     found = {}
     for name in names:
-        counts = {"first half of convolutions": 0, "second half": 0, "dense layers": 0}
+        counts = {"earlier convolutions": 0, "later convolutions": 0, "dense layers": 0}
         layers = [layer for layer in theory.layers(models.create(name)) if layer.parameters]
         half = sum(layer.kind == "Conv2d" for layer in layers) / 2
         for number, layer in enumerate(layers):  # convolutions come first
@@ -191,7 +194,7 @@ def planned() -> figures.Html:
     for plan, kernels in words.items():
         cells = []
         for head in heads:
-            options = DESIGNS[f"{plan}_{head}"]
+            options: dict[str, Any] = {**DESIGNS[f"{plan}_{head}"]}
             count = models.count_parameters(models.create("plain", size=64, **options))
             cells.append(f"{count:,} ({options['widths'].replace('-', ', ')} channels)")
         rows.append((kernels, *cells))

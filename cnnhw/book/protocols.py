@@ -24,7 +24,7 @@ _PILOTS = (tuning.PILOTS[0] // FOLDS,)  # the source of pilots
 
 
 def table() -> figures.Html:
-    """Return what networks that come back in several chapters scored under each protocol, of the runs that there are."""
+    """Return what networks that come back in several chapters scored under each protocol."""
     found: dict[str, list[Record]] = {}
     for run in studies.records():
         if run.seed in _PILOTS:

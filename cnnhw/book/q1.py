@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cnnhw import plots, studies
 from cnnhw.book import base, figures, original_report
 from cnnhw.book.i import SIX
-from cnnhw.studies.measures import MEASURES
+from cnnhw.studies import measures
 from cnnhw.studies.statistics import Comparison, of_values
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
@@ -50,7 +50,7 @@ class Step:
 
     name: str
     why: str
-    yours: str
+    yours: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     arm: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -64,7 +64,7 @@ class Step:
         return dataclasses.replace(arm, name=self.name, options=options, recipe=recipe, **self.arm)
 
 
-_VALIDATION = MEASURES["validation"]
+_VALIDATION = measures.MEASURES["validation"]
 SEARCHED = tuple(range(300, 312))
 """Seeds of the search; the network that it ends with is tested with others."""
 _REPORTED = Recipe(epochs=15, precision="bfloat16")
@@ -214,7 +214,8 @@ def gains() -> Figure:
     rows, dropped = {}, []
     for number, (step, _, gain) in enumerate(tried(), start=1):
         words = f"{number}. {step.name.replace('_', ' ')}"
-        rows[words] = (100 * gain.effect, *(100 * end for end in gain.interval()))
+        low, high = gain.interval()
+        rows[words] = 100 * gain.effect, 100 * low, 100 * high
         dropped += [] if step.kept else [words]
     title = "Each step, against what had been kept before it"
     return figures.narrow(plots.forest(rows, "points of validation accuracy", title, grey=dropped))

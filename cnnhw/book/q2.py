@@ -77,8 +77,8 @@ _DEEP = Study(
 )  # fmt: skip
 STUDIES = (_DEPTH, _DEEP)
 ANSWER = (
-    "From depth 8 to depth 20, what residual connections add to the accuracy :finding:`q2-depth grows by {effect}/shrinks by "
-    "{effect}/changes by less than {delta}: {effect}/may grow or shrink: {effect}`."
+    "From depth 8 to depth 20, what residual connections add to the accuracy :finding:`q2-depth grows by "
+    "{effect}/shrinks by {effect}/changes by less than {delta}: {effect}/may grow or shrink: {effect}`."
 )
 """What the landing page says."""
 

@@ -159,14 +159,14 @@ _EDGE = Study(
 )  # fmt: skip
 STUDIES = (_Q3, _EDGE)
 ANSWER = (
-    "An untrained network shows edges, too. Frozen 7x7 filters that were learnt :finding:`q3-swap-random gain/lose` against "
-    "random ones."
+    "An untrained network shows edges, too. Frozen 7x7 filters that were learnt :finding:`q3-swap-random gain/lose` "
+    "against random ones."
 )
 """What the landing page says."""
 
 
 def pictures() -> Tensor:
-    """Return two photos that come with scikit-learn, ``flower.jpg`` and ``china.jpg``: Tensor of shape (2, 3, 128, 128)."""
+    """Return ``flower.jpg`` and ``china.jpg`` of scikit-learn: Tensor of shape (2, 3, 128, 128), 0 to 1."""
     from sklearn.datasets import load_sample_image
 
     squares = []
@@ -182,9 +182,8 @@ def see(photo: Tensor, untrained: Classifier, trained: Classifier, shown: int = 
 
     Shown are the channels that follow the edges most closely *before* training, and the same ones after it.
     """
-    both = {
-        "untrained": features.maps(untrained, photo[None], "conv1"), "trained": features.maps(trained, photo[None], "conv1")
-    }  # fmt: skip
+    networks = {"untrained": untrained, "trained": trained}
+    both = {when: features.maps(network, photo[None], "conv1") for when, network in networks.items()}
     follows = {when: first_layer.edge_correlation(maps, photo[None])["magnitude"] for when, maps in both.items()}
     channels = follows["untrained"].topk(shown).indices.tolist()
     edges = first_layer.sobel(photo[None])[2][0]

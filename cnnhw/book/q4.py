@@ -238,8 +238,8 @@ _MIXTURE = Study(
 )  # fmt: skip
 STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
 ANSWER = (
-    "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Whether scales are the "
-    "reason is open."
+    "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Whether "
+    "scales are the reason is open."
 )
 """What the landing page says."""
 

@@ -366,8 +366,8 @@ _IN_TURN = Study(
 )  # fmt: skip
 STUDIES = (_TRANSFER_RATES, _Q5, _Q5_ORDER, _Q5_LAYERS, SOURCE, _FIRST, _IN_TURN)
 ANSWER = (
-    "A new head's first gradients point in arbitrary directions; freezing shields the features until it has learnt. With a "
-    "tenth of the photos, in as many steps in all, that :finding:`q5-probe-few gained/lost`."
+    "A new head's first gradients point in arbitrary directions; freezing shields the features until it has learnt. "
+    "With a tenth of the photos, in as many steps in all, that :finding:`q5-probe-few gained/lost`."
 )
 """What the landing page says."""
 
@@ -378,7 +378,7 @@ def gains() -> Figure:
         "head first, all photos": ("q5", "probe_100", "random_100"),
         "head first, a tenth": ("q5", "probe_10", "random_10"),
         "head of zeros, a tenth": ("q5", "zero_10", "random_10"),
-        "faster head, a tenth": ("q5", "slow_10", "random_10"),
+        "head at 10 x the rate, a tenth": ("q5", "slow_10", "random_10"),
         "rising rate, a tenth": ("q5", "warm_10", "random_10"),
         "from the end, not the start": ("q5_order", "end_10", "start_10"),
         "from the end, not at once": ("q5_order", "end_10", "at_once_10"),
@@ -408,10 +408,11 @@ def followed(begun: Mapping[str, Classifier], photos: PhotoSet, steps: int = 8) 
     for name, model in begun.items():
         found = [arriving(model, photos).norm().item()]
         recipe = transfer.recipe(steps, batch_size=len(photos.train), schedule="constant", weight_decay=0.0, flip=False)
-        fit(
-            model, photos, recipe, progress=False,
-            on_epoch=lambda epoch, row, model=model, found=found: found.append(arriving(model.eval(), photos).norm().item()),
-        )  # fmt: skip
+
+        def look(epoch: int, row: dict[str, float], model: Classifier = model, found: list[float] = found) -> None:
+            found.append(arriving(model.eval(), photos).norm().item())
+
+        fit(model, photos, recipe, progress=False, on_epoch=look)
         norms[name] = [found]
     title = "The gradient that arrives at the features, step by step"
     figure = plots.lines(norms, "norm of the gradient", title, start=0, across="step")
@@ -421,7 +422,7 @@ def followed(begun: Mapping[str, Classifier], photos: PhotoSet, steps: int = 8) 
 def drift() -> Figure:
     """Draw how far the features' weights move, and how alike the features stay to the source's, by epoch."""
     runs = [run for run in studies.records("q5") if run.arm in ("random_100", "probe_100", "slow_100")]
-    words = {"random_100": "all at once", "probe_100": "head first", "slow_100": "faster head"}
+    words = {"random_100": "all at once", "probe_100": "head first", "slow_100": "head at 10 x the rate"}
     panels = {
         what: {
             said: [[row[measure] for row in run.content["drift"].values()] for run in runs if run.arm == arm]

@@ -307,8 +307,8 @@ _FROZEN = Study(
 )  # fmt: skip
 STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
 ANSWER = (
-    "Begin with a linear head, and compare with training from scratch: by the fast recipe, at equal computation in all, our "
-    "transfer :finding:`q6-compute gained/lost`."
+    "Begin with a linear head, and compare with training from scratch: by the fast recipe, at equal computation in "
+    "all, our transfer :finding:`q6-compute gained/lost`."
 )
 """What the landing page says."""
 

@@ -55,10 +55,10 @@ def answers(records: Sequence[Record]) -> list[Answer]:
 
 def stated(identifier: str) -> str:
     """Return the effect of a question or a claim in a few words, from the book's records."""
-    asked = next(one for one in (*QUESTIONS, *CLAIMS) if one.id == identifier)
-    records = store.read(asked.study)
+    study = next(one.study for one in QUESTIONS + CLAIMS if one.id == identifier)
+    records = store.read(study)
     found = [answer.summary() for answer in answers(records)]
-    found += [one.summary("") for one in claims.judge([one for one in CLAIMS if one.study == asked.study], records)]
+    found += [one.summary("") for one in claims.judge([one for one in CLAIMS if one.study == study], records)]
     one = next(one for one in found if one["id"] == identifier)
     if one["effect"] is None:
         return f"{identifier}, not run yet"

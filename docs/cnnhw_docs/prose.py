@@ -95,6 +95,7 @@ _NEUTRAL = (
     r"\b(?:from\s)?(?:the\s)?lowest\sto\s(?:the\s)?highest\b|\b9[59]\s%(?:\sconfidence)?\sintervals?"
     rf"|\bwithin\s{_COUNT}\spoints?\b|\b(?:larg|small|high|low|strong|quick)est(?:\s\w+){{0,2}}\sfirst\b"
 )
+_COMPUTED = re.compile(r"<!-- answers, .*<!-- end of the answers -->", re.DOTALL)  # of the README
 _PAGES = ("README.md", "docs/*.rst", "docs/guide/*.rst", "docs/start/*.rst")
 
 # formulas and code with their indented lines, literals, and roles and citations
@@ -104,7 +105,8 @@ _LITERAL = (
 )
 _ROLE = r":(?P<role>[\w:]+):`(?P<words>[^`<]*)(?:<[^`]*>)?`"
 _QUOTED = r"\"[^\"]{1,300}\"|“[^”]{1,300}”"
-_LEFT_OUT = re.compile(rf"{_LITERAL}|{_ROLE}|{_QUOTED}", re.DOTALL | re.MULTILINE)
+_NAMES = r"^\.\. (?:question|claim|soundness|trained|provenance|answer)::[^\n]*$"
+_LEFT_OUT = re.compile(rf"{_NAMES}|{_LITERAL}|{_ROLE}|{_QUOTED}", re.DOTALL | re.MULTILINE)
 _DIFFERENCES, _FIGURES_OF = ("claim", "effect", "finding", "paired"), ("record", "reported", "bench")
 # what is left of a role: a difference (or a word that code computes), one that is open, a figure, a citation, a formula
 _SHOWN, _OPEN = "\N{BALLOT BOX WITH CHECK}", "\N{BALLOT BOX}"
@@ -251,7 +253,8 @@ def _typed(text: ast.expr) -> str:
 def found(root: Path, open_: Collection[str] = ()) -> Iterator[tuple[Path, int, str]]:
     """Yield file, line and words of each finding that was typed into the pages of a repository."""
     for path in (path for place in _PAGES for path in sorted(root.glob(place))):
-        for line, what in typed_claims(path.read_text(encoding="utf-8"), open_):
+        text = _COMPUTED.sub(lambda part: "\n" * part[0].count("\n"), path.read_text(encoding="utf-8"))
+        for line, what in typed_claims(text, open_):
             yield path, line + 1, what
     for path in sorted((root / "examples").glob("*.py")):
         for kind, content, line in split_code_and_text_blocks(str(path))[1]:

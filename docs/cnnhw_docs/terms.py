@@ -1,4 +1,4 @@
-"""Cards of terms: what the glossary says of a term, beside the link to it; ``site.js`` shows it where it is pointed at."""
+"""Cards of terms: what the glossary says of a term, beside the link to it. ``site.js`` shows them."""
 
 from __future__ import annotations
 
