@@ -10,8 +10,8 @@ i. How long should a residual connection be?
 :finding:`i-two-over-plain gain/lose` against none.
 
 * Longer connections gain less: connections over two :finding:`i-two-over-six gain/lose` against connections over six.
-* Connections over *one* convolution, which theory calls nearly useless if the branch is linear, :finding:`i-one-is-little gain/lose` against none; two against
-  one: :effect:`i-two-over-one`.
+* Connections over *one* convolution, which theory calls nearly useless if the branch is linear, :finding:`i-one-is-little gain/lose`
+  against none; two against one: :effect:`i-two-over-one`.
 * In 12 convolutions, connections over two change the accuracy by :effect:`i-shallow-needs-none`.
 * Do harder problems deserve longer connections, as the original report has it? The runs that are to decide are not made yet.
 """
@@ -38,9 +38,10 @@ plt.show()
 #
 # .. drawing:: spans
 #
-# **Unravelled.** A residual block computes :math:`y = x + F(x)`. The gradient of :math:`n` such blocks is the product :math:`(I + F_1')
-# \cdots (I + F_n')`. Multiplied out, it is a sum over :math:`2^n` paths, each of which goes through some of the branches and around the
-# others :cite:p:`veit2016residual`. With :math:`D` convolutions in blocks of :math:`l`, the connection's :term:`span`, a path has
+# **Unravelled.** A residual block computes :math:`y = x + F(x)`. The gradient of :math:`n` such blocks is the product
+# :math:`(I + F_1') \cdots (I + F_n')`. Multiplied out, it is a sum over :math:`2^n` paths, each of which goes through some of the branches
+# and around the others :cite:p:`veit2016residual`. With :math:`D` convolutions in blocks of :math:`l`, the connection's :term:`span`, a
+# path has
 #
 # .. math:: l \cdot \mathrm{Binomial}(D/l,\, 1/2)
 #

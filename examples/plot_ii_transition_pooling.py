@@ -2,11 +2,14 @@
 ii. Why does DenseNet's transition layer average?
 =================================================
 
-**The question.** Between its dense blocks, :term:`DenseNet` has a :term:`transition layer <transition>` that ends in *average* pooling, where VGG and GoogLeNet take the :term:`maximum <max pooling>`. Why?
+**The question.** Between its dense blocks, :term:`DenseNet` has a :term:`transition layer <transition>` that ends in *average* pooling,
+where VGG and GoogLeNet take the :term:`maximum <max pooling>`. Why?
 
 *Twelve minutes. You need convolution and pooling (Q1). Then you can say when an average keeps more than a maximum, and check it.*
 
-**The answer.** The paper does not say, and does not test it. Three reasons can be checked. The average makes the layer *linear* after its ReLU, so that pooling can go first, which leaves the convolution a quarter of the cells, with exactly the same result. Of a signal that fills the window it keeps more than the maximum does. And it is a low-pass filter, so predictions should be steadier when the photo shifts.
+**The answer.** The paper does not say, and does not test it. Three reasons can be checked. The average makes the layer *linear* after its
+ReLU, so that pooling can go first, which leaves the convolution a quarter of the cells, with exactly the same result. Of a signal that
+fills the window it keeps more than the maximum does. And it is a low-pass filter, so predictions should be steadier when the photo shifts.
 
 * **Steadiness:** in predictions that survive a shift, the average :finding:`ii-consistency gains/loses` against the maximum, and
   :finding:`ii-strided-consistency gains/loses` against every second cell.
@@ -60,7 +63,8 @@ for first, other in (("average", "average_first"), ("max", "max_first")):
     assert (apart < 1e-6) == (first == "average")
 
 # %%
-# :explore:`The explorer <network=dense&layer=transition2.2&photo=china.jpg>` shows a trained transition's convolution. Switch to *After* to see it averaged, normalised and cut off at zero, as the next layer gets it.
+# :explore:`The explorer <network=dense&layer=transition2.2&photo=china.jpg>` shows a trained transition's convolution. Switch to *After* to
+# see it averaged, normalised and cut off at zero, as the next layer gets it.
 #
 # **Which keeps more of a signal?** Take a window of four cells with independent normal noise, and a signal in some of them. How well can
 # the signal be detected in what is left after pooling? The measure is :math:`d'`, the shift of the mean in standard deviations. For the
@@ -88,8 +92,9 @@ plt.show()
 # .. widget:: shift
 #    :title: Try it: shift and pool
 #
-#    A map moves to the right by a cell, and is pooled in three ways. The pooled map should move, too, and not change otherwise. After an odd
-#    number of cells it cannot do so exactly, because each of its cells stands for two. How much it changes depends on the signal: try the
+#    A map moves to the right by a cell, and is pooled in three ways. The pooled map should move, too, and not change otherwise. After an
+#    odd number of cells it cannot do so exactly, because each of its cells stands for two. How much it changes depends on the signal: try
+#    the
 #    texture, whose columns alternate between bright and dark.
 #
 # The experiment
@@ -133,8 +138,7 @@ plt.show()
 #    :verdict: supported
 #
 # A network with the average before the convolution computes the same function as with the average after it. Their accuracies differ all the
-# same, by
-# :paired:`transition/average_first average`: training amplifies rounding errors, so this shows how large chance differences are.
+# same, by :paired:`transition/average_first average`: training amplifies rounding errors, so this shows how large chance differences are.
 #
 # .. trained:: transition
 #
@@ -231,9 +235,11 @@ assert abs(1 / float(draws.std()) - theory.max_signal(4, 1.0)) < 0.01
 
 pictures = scenes.draw(50, size=64).images.float().mean(1, keepdim=True)
 still, moved = pictures[..., 1:63], pictures[..., :62]
+change = {}
 for name, pool in halve.items():
-    change = (pool(moved) - pool(still)).abs().mean() / pool(still).std()
-    print(f"{name:13} {change:.2f}")
+    change[name] = float((pool(moved) - pool(still)).abs().mean() / pool(still).std())
+    print(f"{name:13} {change[name]:.2f}")
+assert max(change, key=change.get) == "every second"
 
 # %%
 # Taking every second cell stands out. Average and maximum are nearly level: where neighbours are alike, so are their mean and their
@@ -248,11 +254,12 @@ for name, pool in halve.items():
 # .. solution::
 
 average, maximum = theory.average_signal, theory.max_signal
-for cells in (4, 9, 16):
-    fit = (
-        k for k in range(1, cells + 1) if average(k, 2, cells) >= maximum(k, 2, cells)
-    )
-    print(f"{cells:2} cells: from {(k := next(fit))} on, {k / cells:.2f} of the window")
+shares = []
+for n in (4, 9, 16):
+    k = next(k for k in range(1, n + 1) if average(k, 2, n) >= maximum(k, 2, n))
+    shares.append(k / n)
+    print(f"{n:2} cells: from {k} on, {k / n:.2f} of the window")
+assert shares == sorted(shares, reverse=True)
 
 # %%
 # The share falls: averaging many cells takes so much noise away that a signal in a modest part of them is enough. Over a whole map, an

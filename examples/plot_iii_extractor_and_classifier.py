@@ -12,9 +12,12 @@ within a budget.*
 kernels small, let channels grow as the map shrinks, and average the last map.
 
 * **Kernels** that widen with depth, as the original report advised, :finding:`iii-widening-macs gain/lose` against 3x3 throughout at equal
-  multiply-adds, and :finding:`iii-widening-parameters gain/lose` at equal parameters. Pairs of 3x3, against single ones at equal multiply-adds: :paired:`design/pairs_macs base`.
-* **Channels** that double, minus constant ones: :effect:`iii-growth`, not decided after correction. A factor of two and a half instead of two changes the accuracy by :effect:`iii-growth-rate`.
-* **Heads:** a hidden layer behind the averaged map changes the accuracy by :effect:`iii-hidden`; flattening the map before it, by :effect:`iii-flatten`. Both cost parameters.
+  multiply-adds, and :finding:`iii-widening-parameters gain/lose` at equal parameters. Pairs of 3x3, against single ones at equal
+  multiply-adds: :paired:`design/pairs_macs base`.
+* **Channels** that double, minus constant ones: :effect:`iii-growth`, not decided after correction. A factor of two and a half instead of
+  two changes the accuracy by :effect:`iii-growth-rate`.
+* **Heads:** a hidden layer behind the averaged map changes the accuracy by :effect:`iii-hidden`; flattening the map before it, by
+  :effect:`iii-flatten`. Both cost parameters.
 * Does the best head depend on the kernels before it? The runs that are to decide are not made yet.
 """
 
@@ -68,8 +71,8 @@ plt.show()
 # .. drawing:: receptive
 #
 # **Small** :term:`kernels <kernel>` see far, too, if they are stacked :cite:p:`simonyan2015very`. Two 3x3 convolutions see as far as one
-# 5x5 with
-# :math:`2 \cdot 9 / 25`, 72 % of the weights; three as far as one 7x7 with :math:`3 \cdot 9 / 49`, 55 %. And each adds a non-linearity.
+# 5x5 with :math:`2 \cdot 9 / 25`, 72 % of the weights; three as far as one 7x7 with :math:`3 \cdot 9 / 49`, 55 %. And each adds a
+# non-linearity.
 #
 # The experiment
 # --------------
@@ -129,7 +132,10 @@ plt.show()
 #
 # **Averaging here, and in the report's networks.** :ref:`Fault 7 <fault-dense>` replaces the flattened map and the dense layers of the
 # report's own networks by an average, and there the flattened map is ahead, by :paired:`faults/sound averaged` in Q1's network and by
-# :paired:`faults/inception inception_averaged` in Q4's. Those runs are short, at the report's rate. With the average, Q1's network has :record:`faults/averaged parameters` parameters in place of :record:`faults/sound parameters`, and after eight epochs a *training* accuracy of :record:`faults/averaged training`: it has not learnt its photos yet. With more training, tuned rates and another recipe, the average minus the flattened map is :effect:`faults-averaged`.
+# :paired:`faults/inception inception_averaged` in Q4's. Those runs are short, at the report's rate. With the average, Q1's network has
+# :record:`faults/averaged parameters` parameters in place of :record:`faults/sound parameters`, and after eight epochs a *training*
+# accuracy of :record:`faults/averaged training`: it has not learnt its photos yet. With more training, tuned rates and another recipe, the
+# average minus the flattened map is :effect:`faults-averaged`.
 #
 # .. trained:: design
 #
@@ -176,13 +182,14 @@ print(f"test accuracy {run.accuracy:.2f} after {run.seconds:.0f} s: a reduced ru
 # .. admonition:: Three misconceptions
 #
 #    * *A bigger dense head classifies better.* It has more to memorise with.
-#    * *Parameters are the cost.* They are memory. Time goes roughly with multiply-adds: the hidden layer of ``q1_shallow`` holds its parameters and hardly takes any.
+#    * *Parameters are the cost.* They are memory. Time goes roughly with multiply-adds: the hidden layer of ``q1_shallow`` holds its
+#      parameters and hardly takes any.
 #    * *The receptive field is what a cell looks at.* It is what it *can* look at; the middle counts for more.
 #
 # .. dropdown:: Check yourself: photos grow from 64 to 128 pixels. What becomes of the parameters of a flattening head, and of an averaging one?
 #
-#    The last map has four times the cells, so the flattening head has four times the weights. The averaging one stays as it is. Multiply-adds
-#    of the extractor are four times as many in both.
+#    The last map has four times the cells, so the flattening head has four times the weights. The averaging one stays as it is.
+#    Multiply-adds of the extractor are four times as many in both.
 #
 # **Remember three things.** Parameters and multiply-adds sit in different places: count both. Extractor and head meet in the size of the
 # last map. And stacked 3x3 kernels see far for few weights, which need not make a network more accurate. **What these runs cannot tell:**

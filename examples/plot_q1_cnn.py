@@ -8,8 +8,9 @@ on and 400 to test on.
 *Twenty minutes. You need no other chapter. Then you can search for a network of your own, one change at a time, and tell overfitting from
 learning.*
 
-**The answer.** After its 15 and 13 epochs, the report's two networks reach :record:`q1/q1_shallow accuracy@15` and :record:`q1/q1_deep+q1_deep_30 accuracy@13` on photos like its own, and both overfit. From there a search leads on, one change at a time, judged on validation photos alone. It is under way; the
-figure shows its steps so far.
+**The answer.** After its 15 and 13 epochs, the report's two networks reach :record:`q1/q1_shallow accuracy@15` and
+:record:`q1/q1_deep+q1_deep_30 accuracy@13` on photos like its own, and both overfit. From there a search leads on, one change at a time,
+judged on validation photos alone. It is under way; the figure shows its steps so far.
 
 * **Overfitting** comes early: the *validation* loss of ``q1_shallow`` turns after epoch :record:`q1/q1_shallow lowest_loss`, that of
   ``q1_deep`` after epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss`. Training accuracy goes on rising long after that.
@@ -38,8 +39,9 @@ plt.show()
 # .. widget:: convolution
 #    :title: Try it: a convolution by hand
 #
-#    Each cell of the map is a sum of nine products: the pixels below the kernel, times the kernel's weights. A kernel whose negative weights on one side
-#    balance the positive ones on the other answers where brightness changes across it, and gives zero where all pixels are alike.
+#    Each cell of the map is a sum of nine products: the pixels below the kernel, times the kernel's weights. A kernel whose negative
+#    weights on one side balance the positive ones on the other answers where brightness changes across it, and gives zero where all pixels
+#    are alike.
 #    Training finds the weights; here you choose them.
 #
 # **Where do the parameters go?** With kernels of side :math:`k`, :math:`C_{in}` channels in and :math:`C_{out}` out, a convolution has
@@ -62,7 +64,8 @@ plots.diagram(shallow)
 # .. drawing:: overfitting
 #
 # Three things hold it back. :term:`Early stopping <early stopping>` keeps the :term:`epoch` that the :term:`validation photos` choose.
-# :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be memorised. And :term:`regularisation` in the narrow sense makes the network itself less able to: fewer parameters in the head, :term:`weight decay`, :term:`dropout`. On
+# :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be memorised. And :term:`regularisation` in the
+# narrow sense makes the network itself less able to: fewer parameters in the head, :term:`weight decay`, :term:`dropout`. On
 # :doc:`Train it here </train_here>` you can watch a network overfit in your browser.
 #
 # The experiment
@@ -75,9 +78,9 @@ plots.diagram(shallow)
 # **The search** begins with ``q1_shallow`` at 48 pixels and half of the training photos. Each step changes one thing, or one package, of
 # what has been kept so far. The reason is written down first. Then twelve seeds are run, and the change stays if it raises the mean
 # accuracy on *validation photos*. No :term:`test photo <test photos>` is looked at. (The validation accuracy itself is flattering, as
-# epochs and steps are chosen by it; so the end of the search is tested on others. Terms of the table: :term:`batch norm <batch
-# normalisation>`, :term:`Muon`,
-# :term:`whitening`; *smoothed labels* give a little of the target to all classes.)
+# epochs and steps are chosen by it; so the end of the search is tested on others. Terms of the table:
+# :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`, :term:`whitening`; *smoothed labels* give a little of the
+# target to all classes.)
 
 q1.steps()
 
@@ -108,8 +111,7 @@ plt.show()
 # From some epoch on these lines are nearly flat, so which of the epochs you keep is mostly luck. With 600 photos, a validation accuracy
 # :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points, too coarse to choose among those epochs. Early stopping
 # saves time here, not accuracy (exercise 4). How far training and validation accuracy lie apart at the end measures overfitting: for
-# ``q1_shallow``
-# :record:`q1/q1_shallow gap` after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
+# ``q1_shallow`` :record:`q1/q1_shallow gap` after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
 #
 # The search, live
 # ----------------

@@ -220,8 +220,8 @@ assert torch.allclose(whole, parts, atol=1e-4)
 #
 # .. end-solution::
 #
-# **4. An interval by hand** ★★★ Take the records of depth 20. Calculate the difference in test accuracy for each seed and Student's
-# interval of their mean. What does that of :func:`cnnhw.studies.statistics.of_arms` allow for that this one does not?
+# **4. An interval by hand** ★★★ Take the records of depth 20. Calculate the :term:`paired difference` in test accuracy, a figure a seed,
+# and Student's interval of their mean. What does that of :func:`cnnhw.studies.statistics.of_arms` allow for that this one does not?
 #
 # .. solution::
 

@@ -7,10 +7,12 @@ layer's outputs for a photo of your choice.
 
 *Fifteen minutes. You need convolution (Q1). Then you can tell what a map shows from what a network has learnt.*
 
-**The answer.** Your network shows edges before it has learnt anything. Any small filter answers to brightness and to its slopes, and one whose weights sum to zero in each colour answers almost only to slopes, that is, to edges. So a picture of maps cannot show what was *learnt*: that takes
-the same layer before training, beside it.
+**The answer.** Your network shows edges before it has learnt anything. Any small filter answers to brightness and to its slopes, and one
+whose weights sum to zero in each colour answers almost only to slopes, that is, to edges. So a picture of maps cannot show what was
+*learnt*: that takes the same layer before training, beside it.
 
-* In short runs we cannot tell whether learnt 7x7 filters follow edges more closely than random ones: :effect:`q3-edges-seven` in correlation. Longer runs, which give filters time to change, are still to come.
+* In short runs we cannot tell whether learnt 7x7 filters follow edges more closely than random ones: :effect:`q3-edges-seven` in
+  correlation. Longer runs, which give filters time to change, are still to come.
 * The network does use what it has learnt. Frozen as learnt, a 7x7 first layer :finding:`q3-swap-random gains/loses` against a frozen random
   one.
 * Frozen filters made by hand, minus frozen learnt ones: :effect:`q3-swap-bank`.
@@ -59,9 +61,8 @@ alike = F.cosine_similarity(*pair)
 print(f"cosines with themselves before: {alike.min():.2f} to {alike.max():.2f}")
 
 # %%
-# A cosine of 1 means that a filter kept its shape.
-# :explore:`In the explorer <network=q1_shallow&layer=conv1&photo=flower.jpg>` its maps are computed for a photo of yours, and each cell can be
-# checked by hand.
+# A cosine of 1 means that a filter kept its shape. :explore:`In the explorer <network=q1_shallow&layer=conv1&photo=flower.jpg>` its maps
+# are computed for a photo of yours, and each cell can be checked by hand.
 #
 # The idea and the argument
 # -------------------------
@@ -78,8 +79,8 @@ print(f"cosines with themselves before: {alike.min():.2f} to {alike.max():.2f}")
 # To first order every filter is a brightness times its *sum*, plus a derivative in some *direction*. If the sum vanishes in each colour, a
 # uniform surface gets no answer, and what is left is a derivative: an edge detector of a kind, whatever the weights are. (The exceptions
 # have no direction, either, such as the Laplacian.) The *DC share*, from "direct current", the constant part of a signal, measures it:
-# :math:`|\sum w| / \sum |w|`, 1 for an average, 0 for a filter that answers nothing to a uniform grey surface. **In numbers:** Sobel's kernel
-# has the weights -1, -2, -1 on its left, 1, 2, 1 on its right, and 0 between: a sum of 0, so a DC share of 0.
+# :math:`|\sum w| / \sum |w|`, 1 for an average, 0 for a filter that answers nothing to a uniform grey surface. **In numbers:** Sobel's
+# kernel has the weights -1, -2, -1 on its left, 1, 2, 1 on its right, and 0 between: a sum of 0, so a DC share of 0.
 #
 # Now take filters at *random*, with Glorot's distribution, as a network has them before training, and take away their sums:
 
@@ -202,8 +203,8 @@ plt.show()
 
 # %%
 # The filters of a network of the study, trained on photos, are in the explorer,
-# :explore:`before and after training <network=first_layer&layer=conv1>`. A filter that looks like noise need not be useless; it may be an edge
-# detector with the noise of its start on top.
+# :explore:`before and after training <network=first_layer&layer=conv1>`. A filter that looks like noise need not be useless; it may be an
+# edge detector with the noise of its start on top.
 #
 # What the original report said, and why it differed
 # --------------------------------------------------

@@ -11,8 +11,10 @@ comparison with it is fair.*
 **The answer.** It depends on what is held equal. In Q1's network, modules :finding:`q4-macs gain/lose` if they may cost as many
 multiply-adds as the convolutions; with as many channels, the difference is :effect:`q4-channels`.
 
-* These figures come from early runs of five epochs. The deciding ones, of another network trained to convergence, are described below and have not been made.
-* Are several sizes the reason? Modules with several kernel sizes, against modules with 3x3 kernels only: :effect:`q4-one-scale`. These runs cannot tell.
+* These figures come from early runs of five epochs. The deciding ones, of another network trained to convergence, are described below and
+  have not been made.
+* Are several sizes the reason? Modules with several kernel sizes, against modules with 3x3 kernels only: :effect:`q4-one-scale`. These runs
+  cannot tell.
 * Multiply-adds are not seconds. With as many multiply-adds, a photo takes :record:`q4/macs CPU milliseconds a photo` milliseconds of
   processor time with modules, and :record:`q4/base CPU milliseconds a photo` without.
 """
@@ -58,9 +60,10 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 # it "questionable" whether the success comes from the principles that led to the module :cite:p:`szegedy2015going`.
 #
 # **In numbers.** Let 64 channels become 64, and leave biases out. A 3x3 convolution has :math:`64 \cdot 64 \cdot 9 = 36{,}864` weights. A
-# module of 16 channels a branch has :math:`64 \cdot 16 = 1{,}024` in each of its four 1x1 convolutions, :math:`16 \cdot 16 \cdot 9 =
-# 2{,}304` in the 3x3 and :math:`16 \cdot 16 \cdot 25 = 6{,}400` in the 5x5: :math:`12{,}800` in all, about a third. So a module in place of
-# a convolution makes a network *smaller*, and one can afford more channels. What those extra channels gain has nothing to do with scales.
+# module of 16 channels a branch has :math:`64 \cdot 16 = 1{,}024` in each of its four 1x1 convolutions,
+# :math:`16 \cdot 16 \cdot 9 = 2{,}304` in the 3x3 and :math:`16 \cdot 16 \cdot 25 = 6{,}400` in the 5x5: :math:`12{,}800` in all, about a
+# third. So a module in place of a convolution makes a network *smaller*, and one can afford more channels. What those extra channels gain
+# has nothing to do with scales.
 #
 # **Does one kernel size see one scale?** No. Stack 3x3 convolutions, halve the map in between, and a cell sees ever more of the photo
 # (exercise 2). A plain network looks at small things in its first layers and at large ones in its last. What a module adds is several

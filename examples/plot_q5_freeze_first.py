@@ -2,19 +2,22 @@
 Q5. Why freeze first?
 =====================
 
-**The question.** A trained network gets a new classifier. In step one its extractor is not trainable; in step two it is made trainable, from
-its end towards its beginning. Why is the extractor :term:`frozen <freezing>` in step one, and why does step two go that way?
+**The question.** A trained network gets a new classifier. In step one its extractor is not trainable; in step two it is made trainable,
+from its end towards its beginning. Why is the extractor :term:`frozen <freezing>` in step one, and why does step two go that way?
 
 *Fifteen minutes. You need cross-entropy and Q1. Then you can say what a new head sends back, and what freezing protects.*
 
-**The answer.** A new head has random weights, so the gradient that it sends back at first points in an arbitrary direction and would disturb
-good features for nothing. Freezing the extractor shields the features from it. The last layers follow first, as they are the most specific to the old classes. That can be measured; a gain in accuracy is another matter.
+**The answer.** A new head has random weights, so the gradient that it sends back at first points in an arbitrary direction and would
+disturb good features for nothing. Freezing the extractor shields the features from it. The last layers follow first, as they are the most
+specific to the old classes. That can be measured; a gain in accuracy is another matter.
 
-* *What it protects:* with the head learning first, the features' weights move :finding:`q5-drift further by {effect}/less far by {effect}` in the first epoch in which they learn.
+* *What it protects:* with the head learning first, the features' weights move :finding:`q5-drift further by {effect}/less far by {effect}`
+  in the first epoch in which they learn.
 * *What it brings,* at equal steps in all: :effect:`q5-probe` with all photos; with a tenth of them, it :finding:`q5-probe-few gained/lost`.
-  In both, the features learnt for a quarter fewer steps than with all layers at once. Runs with equal steps of *tuning* will decide; they are not run yet.
-* *From the end:* once the head has learnt, tuning from the end :finding:`q5-order gained/lost` compared with tuning from the beginning; compared
-  with tuning all features at once, :effect:`q5-end`.
+  In both, the features learnt for a quarter fewer steps than with all layers at once. Runs with equal steps of *tuning* will decide; they
+  are not run yet.
+* *From the end:* once the head has learnt, tuning from the end :finding:`q5-order gained/lost` compared with tuning from the beginning;
+  compared with tuning all features at once, :effect:`q5-end`.
 * *Whether* the features learn matters far more: tuning them after the head :finding:`q5-frozen gained/lost` against leaving them frozen.
 """
 
@@ -53,9 +56,9 @@ plt.show()
 #
 # **In numbers.** Two classes, two features; let the first feature speak for the first class, the second for the second. The true class is
 # the first, and :math:`p = (0.5, 0.5)`, so :math:`p - y = (-0.5, 0.5)`. A head with the rows :math:`(1, 0)` and :math:`(0, 1)` sends back
-# :math:`(-0.5, 0.5)`: a step against it raises the first feature and lowers the second, as it should be. The random rows :math:`(0.3,
-# -0.8)` and :math:`(0.4, 0.1)` send back :math:`(0.05, 0.45)`: a step against it lowers the second feature, but hardly touches the first,
-# and that in the wrong direction.
+# :math:`(-0.5, 0.5)`: a step against it raises the first feature and lowers the second, as it should be. The random rows
+# :math:`(0.3, -0.8)` and :math:`(0.4, 0.1)` send back :math:`(0.05, 0.45)`: a step against it lowers the second feature, but hardly touches
+# the first, and that in the wrong direction.
 #
 # **A head of zeros.** If :math:`W = 0`, then :math:`\partial L / \partial f = 0` *exactly*, whatever the photos: the first step changes the
 # head alone, as if the extractor were frozen. It shields for this one step (exercise 2). Two things still move the features in it:
@@ -187,7 +190,9 @@ plt.show()
 #    :verdict: supported
 #
 # The lowest point of the figure is one of the learning rate: at the one rate of this study a head alone learns too slowly, and ends at
-# :record:`q5_layers/all_frozen_25 accuracy`; at a rate of its own it gets to :record:`q6/frozen_25 accuracy`. And *nothing kept* lacks the source's :term:`whitened <whitening>` first layer, too. All that the source learnt after that layer is worth :paired:`q5_layers/all_tuned_25 stem_tuned_25`.
+# :record:`q5_layers/all_frozen_25 accuracy`; at a rate of its own it gets to :record:`q6/frozen_25 accuracy`. And *nothing kept* lacks the
+# source's :term:`whitened <whitening>` first layer, too. All that the source learnt after that layer is worth
+# :paired:`q5_layers/all_tuned_25 stem_tuned_25`.
 #
 # .. trained:: q5
 #
@@ -211,7 +216,8 @@ plt.show()
 #
 # .. dropdown:: Check yourself: a head begins at zero, and there is no weight decay. What do the weights of the features do in the first step, and in the second?
 #
-#    Nothing in the first, as :math:`W^\top (p - y) = 0` (only batch norm's running statistics move). After it the head is no longer zero, and the second step reaches them.
+#    Nothing in the first, as :math:`W^\top (p - y) = 0` (only batch norm's running statistics move). After it the head is no longer zero,
+#    and the second step reaches them.
 #
 # **Remember three things.** The head's weights carry the error back, so a random head sends it in random directions. Freezing shields the
 # features until the head has learnt. And comparisons at equal steps have to say *whose* steps. **What these runs cannot tell:** whether
@@ -280,8 +286,8 @@ assert moved == {"num_batches_tracked", "running_mean", "running_var"}
 #
 # .. solution::
 #
-# :math:`W^\top (p - y)` has to vanish for all :math:`p - y`. These vectors sum to zero and span all vectors that do, so each column of :math:`W`
-# has to be orthogonal to all of them: it is constant. So all rows of :math:`W` are the same vector:
+# :math:`W^\top (p - y)` has to vanish for all :math:`p - y`. These vectors sum to zero and span all vectors that do, so each column of
+# :math:`W` has to be orthogonal to all of them: it is constant. So all rows of :math:`W` are the same vector:
 
 rows = torch.randn(1, 128).expand(5, 128)
 error = torch.softmax(torch.randn(7, 5), 1) - torch.eye(5)[torch.arange(7) % 5]

@@ -7,14 +7,15 @@ Q6. Transfer to flowers: what the new classifier has to be
 
 *Fifteen minutes. You need Q5. Then you can choose a head, and say what a transfer has to be compared with.*
 
-**The answer.** Begin with a linear :term:`head`, and train the layers if its accuracy is not enough. A head can only use what the features say.
+**The answer.** Begin with a linear :term:`head`, and train the layers if its accuracy is not enough. A head can only use what the features
+say.
 
 * *The source* matters. A linear head on ImageNet features :finding:`q6-imagenet gained/lost` against tuning our own source.
 * *When transfer pays:* against training from scratch for as many steps, ours :finding:`q6-steps gained/lost` with all photos, and
-  :finding:`q6-steps-few gained/lost` with a tenth of them. By the fast recipe on both sides, transfer :finding:`q6-fast gained/lost` at equal steps, and
-  :finding:`q6-compute gained/lost` if the network from scratch also gets the computing that the source cost.
-* *The head's complexity,* with a quarter of the photos and frozen features: a hidden layer against none, :effect:`q6-head-hidden`. Once all layers learn:
-  :effect:`q6-head-full`.
+  :finding:`q6-steps-few gained/lost` with a tenth of them. By the fast recipe on both sides, transfer :finding:`q6-fast gained/lost` at
+  equal steps, and :finding:`q6-compute gained/lost` if the network from scratch also gets the computing that the source cost.
+* *The head's complexity,* with a quarter of the photos and frozen features: a hidden layer against none, :effect:`q6-head-hidden`. Once all
+  layers learn: :effect:`q6-head-full`.
 """
 
 import torch
@@ -44,9 +45,9 @@ plt.show()
 #
 # **What can a head do?** It sees features, not photos. Let the last map have 128 channels of 4x4 cells. A *linear head* on the means of the
 # channels has :math:`128 \cdot 5 + 5 = 645` weights; it separates classes only by flat boundaries (planes). A *hidden layer* of 256 units
-# has 34,309, and makes curved boundaries possible. One that sees *every cell* has :math:`2048 \cdot 256 + 256 + 256 \cdot 5 + 5 =
-# 525{,}829`, and knows where in the photo a feature was. None of them can make use of what the features do not say: for that, the layers
-# have to learn. So the mechanism to choose a head by is this.
+# has 34,309, and makes curved boundaries possible. One that sees *every cell* has
+# :math:`2048 \cdot 256 + 256 + 256 \cdot 5 + 5 = 525{,}829`, and knows where in the photo a feature was. None of them can make use of what
+# the features do not say: for that, the layers have to learn. So the mechanism to choose a head by is this.
 #
 # 1. Begin with a linear head on the means. Features are computed once, so it costs seconds, and its accuracy says how well the source fits.
 # 2. If that is far from enough, train the layers rather than a larger head.
@@ -117,9 +118,9 @@ for name, rate in rates.items():
 # Q4's network was trained from scratch with its own dense head, :record:`q6/inception_scratch_100 parameters` parameters in all, and
 # transferred with a linear one, :record:`q6/inception_transfer_100 parameters`; so its difference is one of heads, too.
 #
-# **By number of training photos,** on the same test photos. At each share all arms take as many steps, but half and
-# all of the photos have about twice the steps of the smaller shares, so a line's slope shows both. He et al. :cite:p:`he2019rethinking`
-# found that with enough data and time, training from scratch catches up.
+# **By number of training photos,** on the same test photos. At each share all arms take as many steps, but half and all of the photos have
+# about twice the steps of the smaller shares, so a line's slope shows both. He et al. :cite:p:`he2019rethinking` found that with enough
+# data and time, training from scratch catches up.
 
 q6.by_number()
 plt.show()
@@ -187,8 +188,10 @@ plt.show()
 # from Q1's deeper one. It concluded that the first was caught in a local optimum. But its extractor never trained: setting ``trainable``
 # without compiling again changes nothing (:doc:`fault 4 <plot_report_faults>`), and the old classifier was kept (fault 5). With both faults
 # but from our source, the network reaches :record:`report/q6_from_inception accuracy`; with the second stage switched on, three epochs lead
-# to
-# :record:`report/q6_from_inception_trained accuracy`. The report's second transfer did train, but shows no benefit of *transfer*, as its control was never run. We ran such a control for another network, Q1's small one: transferred, it differs from itself from scratch by :paired:`faults/trained scratch`. And both transfers trained the same kind of head, one linear layer of 1,285 parameters on the source's dense layers, so the report could not say what a head's complexity changes.
+# to :record:`report/q6_from_inception_trained accuracy`. The report's second transfer did train, but shows no benefit of *transfer*, as its
+# control was never run. We ran such a control for another network, Q1's small one: transferred, it differs from itself from scratch by
+# :paired:`faults/trained scratch`. And both transfers trained the same kind of head, one linear layer of 1,285 parameters on the source's
+# dense layers, so the report could not say what a head's complexity changes.
 #
 # .. admonition:: Three misconceptions
 #
@@ -198,8 +201,8 @@ plt.show()
 #
 # .. dropdown:: Check yourself: a linear head on frozen features gets 0.6 on training photos and on validation photos. What should you try next?
 #
-#    It underfits: it has not even learnt the training photos. Train the layers. (Had it 0.95 and 0.6, a larger head or more training would only
-#    overfit more.)
+#    It underfits: it has not even learnt the training photos. Train the layers. (Had it 0.95 and 0.6, a larger head or more training would
+#    only overfit more.)
 #
 # **Remember three things.** The source decides what a head can reach. A transfer is worth what it gains over the same network from scratch.
 # And begin with a linear head. **What these runs cannot tell:** which part of a source matters, as ours and ImageNet's differ in photos,

@@ -80,7 +80,9 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
     ['a', 'b', 'c']
     """
     tiles = [(_rgb(image), caption) for image, caption in zip(images, captions, strict=True)]
-    return _tiles(tiles, title, {}, columns, side=1.9)[0]
+    figure = _tiles(tiles, title, {}, columns, side=1.9)[0]
+    figure.set_label(f"{title or 'Photos'}: {', '.join(' '.join(caption.split()) for caption in captions)}.")
+    return figure
 
 
 @_own_settings
@@ -122,6 +124,13 @@ def feature_maps(
                 (left + right) / 2, (top + bottom) / 2, "dead", ha="center", va="center", fontsize="small",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
             )  # fmt: skip
+    largest = captions[int(maps.flatten(1).abs().amax(1).argmax())]
+    gone = (
+        f"; dead: {', '.join(name for name, is_dead in zip(captions, dead, strict=True) if is_dead)}"
+        if any(dead)
+        else ""
+    )
+    figure.set_label(f"{title or 'Feature maps'}: {len(maps)} on one scale, the largest value in {largest}{gone}.")
     return figure
 
 
@@ -149,7 +158,11 @@ def filters(weight: Tensor, title: str = "") -> Figure:
         raise DataError(f"filters of shape {tuple(weight.shape)} have no colours: give those of shape (K, 3, k, k)")
     weight = weight.detach().cpu().float()
     shown = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
-    return _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
+    figure = _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
+    figure.set_label(
+        f"{title or 'Filters'}: {len(weight)} of {weight.shape[-1]}x{weight.shape[-1]} pixels, on one scale."
+    )
+    return figure
 
 
 @_own_settings
