@@ -57,10 +57,7 @@ plt.show()
 #
 # Where the report's networks have their parameters, and where their multiply-adds:
 
-reported = ("q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception")
-iii.places("parameters", reported)
-plt.show()
-iii.places("multiply-adds", reported)
+iii.places(("q1_shallow", "q1_deep", "q2_concat_skip", "q4_inception"))
 plt.show()
 
 # %%

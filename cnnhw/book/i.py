@@ -280,7 +280,7 @@ def carried(images: Tensor, labels: Tensor) -> dict[str, list[tuple[float, float
 
 def paths(found: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Draw what :func:`carried` found."""
-    title = "Length of the paths that carry the gradient, before training"
+    title = "Length of paths, weighted by gradient, before training"
     figure = plots.against(
         {words: [points] for words, points in found.items()}, "span", "convolutions on a path", title
     )

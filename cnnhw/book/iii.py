@@ -159,18 +159,20 @@ def gains() -> Figure:
     )
 
 
-def places(what: str, names: Sequence[str]) -> Figure:
-    """Draw where the ``"parameters"`` or the ``"multiply-adds"`` of some networks are."""
+def places(names: Sequence[str]) -> Figure:
+    """Draw where the parameters of some networks are, and where their multiply-adds."""
     found = {}
     for name in names:
-        counts = {"earlier convolutions": 0, "later convolutions": 0, "dense layers": 0}
         layers = [layer for layer in theory.layers(models.create(name)) if layer.parameters]
         half = sum(layer.kind == "Conv2d" for layer in layers) / 2
-        for number, layer in enumerate(layers):  # convolutions come first
-            part = 2 if layer.kind != "Conv2d" else int(number >= half)
-            counts[list(counts)[part]] += layer.parameters if what == "parameters" else layer.macs
-        found[name] = {part: count / sum(counts.values()) for part, count in counts.items()}
-    return figures.narrow(plots.shares(found, f"Where the {what} are"), 2.8)
+        for what in ("parameters", "macs"):
+            counts = {"earlier convolutions": 0, "later convolutions": 0, "dense layers": 0}
+            for number, layer in enumerate(layers):  # convolutions come first
+                part = 2 if layer.kind != "Conv2d" else int(number >= half)
+                counts[list(counts)[part]] += getattr(layer, what)
+            words = f"{name}, {what.replace('macs', 'multiply-adds')}"
+            found[words] = {part: count / sum(counts.values()) for part, count in counts.items()}
+    return figures.narrow(plots.shares(found, "Where parameters and multiply-adds are"), 4.4)
 
 
 def front() -> Figure:

@@ -261,5 +261,5 @@ def by_epoch() -> Figure:
     for run in studies.records("q1"):
         line = [run.accuracy(epoch) for epoch in range(1, len(run.history["loss"]) + 1)]
         found.setdefault(run.content["configuration"]["model"], []).append((line, run.best_epoch))
-    title = "Test accuracy by epoch, and the epoch that validation chose"
+    title = "Test accuracy by epoch; rings: chosen by validation"
     return figures.narrow(plots.accuracy_by_epoch(found, title=title), 3.4)

@@ -349,8 +349,15 @@ def panels(
     for axis in axes[-1]:
         axis.set_xlabel(across)
     figure.supylabel(axis_label, fontsize="medium")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_legend_handles_labels()[0]}
+    figure.legend(
+        [lines[name] for name in named],
+        list(named),
+        frameon=False,
+        ncols=3,
+        fontsize="small",
+        loc="outside lower center",
+    )
     told = [f"{panel}: {_ends(series)}" for panel, series in panels.items()]
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", *told)
 
