@@ -30,7 +30,7 @@ _RESNETS: dict[str, dict[str, Any]] = {
 }
 # Rates that `cnnhw study tune` chose.
 _RATES = {
-    "d20_residual": 0.005, "d20_plain": 0.01, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.02, "plain": 0.02,
+    "d20_residual": 0.005, "d20_plain": 0.01, "d8_residual": 0.02, "d8_plain": 0.02, "residual": 0.005, "plain": 0.0025,
 }  # fmt: skip
 
 _DEPTH = Study(
