@@ -45,9 +45,9 @@ plt.show()
 #
 # **What can a head do?** It sees features, not photos. Let the last map have 128 channels of 4x4 cells. A *linear head* on the means of the
 # channels has :math:`128 \cdot 5 + 5 = 645` weights; it separates classes only by flat boundaries (planes). A *hidden layer* of 256 units
-# has 34,309, and makes curved boundaries possible. One that sees *every cell* has
-# :math:`2048 \cdot 256 + 256 + 256 \cdot 5 + 5 = 525{,}829`, and knows where in the photo a feature was. None of them can make use of what
-# the features do not say: for that, the layers have to learn. So the mechanism to choose a head by is this.
+# has 34,309, and makes curved boundaries possible. One that sees *every cell* has :math:`2048 \cdot 256 + 256` weights before its last
+# layer, 525,829 in all, and knows where in the photo a feature was. None of them can make use of what the features do not say: for that,
+# the layers have to learn. So the mechanism to choose a head by is this.
 #
 # 1. Begin with a linear head on the means. Features are computed once, so it costs seconds, and its accuracy says how well the source fits.
 # 2. If that is far from enough, train the layers rather than a larger head.
