@@ -190,8 +190,8 @@ _FINAL = Study(
 )  # fmt: skip
 STUDIES = (_Q1, _SEARCH, _FINAL)
 ANSWER = (
-    "On photos like the report's own, its two networks reach a test accuracy of :record:`q1/q1_shallow accuracy@15` and "
-    ":record:`q1/q1_deep+q1_deep_30 accuracy@13`; a search that leads on from there is under way."
+    "On photos like the report's own, its two networks reach a test accuracy of :record:`q1/q1_shallow accuracy@15` "
+    "and :record:`q1/q1_deep+q1_deep_30 accuracy@13`; a search that leads on from there is under way."
 )
 """What the landing page says."""
 
