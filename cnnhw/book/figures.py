@@ -34,14 +34,19 @@ def code(text: str) -> Html:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """Return a table whose first column names its rows; what is HTML already stays as it is."""
+    """Return a table whose first column names its rows; what is HTML already stays as it is.
+
+    A row of one cell heads those below it.
+    """
 
     def shown(text: str) -> str:
         return text if isinstance(text, Html) else html.escape(text)
 
-    titles = "".join(f'<th scope="col">{shown(title)}</th>' for title in head)
+    titles = "".join(f'<th scope="col">{shown(title)}</th>' if title else "<td></td>" for title in head)
     body = "".join(
         f'<tr><th scope="row">{shown(first)}</th>{"".join(f"<td>{shown(cell)}</td>" for cell in rest)}</tr>'
+        if rest
+        else f'<tr class="group"><th scope="rowgroup" colspan="{len(head)}">{shown(first)}</th></tr>'
         for first, *rest in rows
     )
     return Html(

@@ -270,24 +270,16 @@ def beside(found: Mapping[str, Any]) -> Figure:
 def beside_table(found: Mapping[str, Any]) -> figures.Html:
     """Return the trainings of :func:`benchmarks.peers` as a table, and below it who led, computed from all."""
     head = ("", "test accuracy", "seconds of training", "processor seconds")
-    body = []
+    rows: list[tuple[str, ...]] = []
     for (data, minutes), group in benchmarks.together(found).items():
         some = next(iter(group.values()))[0]
         about = f", {some['photos']:,} photos of {some['size']} pixels" if {"photos", "size"} <= some.keys() else ""
-        name = html.escape(f"{data}{about}: {minutes:g} minutes")
-        body.append(f'<tr class="group"><th scope="rowgroup" colspan="{len(head)}">{name}</th></tr>')
+        rows.append((f"{data}{about}: {minutes:g} minutes",))
         for run in (run for runs in group.values() for run in runs):
-            cells = (f"{run['accuracy']:.3f}", f"{run['seconds']:,.0f}", f"{run['processor_seconds']:,.0f}")
-            body.append(
-                f'<tr><th scope="row">{html.escape(run["peer"])} {html.escape(run["version"])}</th>'
-                f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-            )
-    titles = "".join(f'<th scope="col">{title}</th>' if title else "<td></td>" for title in head)
+            name = f"{run['peer']} {run['version']}"
+            rows.append((name, f"{run['accuracy']:.3f}", f"{run['seconds']:,.0f}", f"{run['processor_seconds']:,.0f}"))
     said = "".join(f"<li>{html.escape(line)}</li>" for line in benchmarks.leaders(found))
-    return figures.Html(
-        '<div class="pst-scrollable-table-container" tabindex="0"><table class="table report-table">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(body)}</tbody></table></div><ul>{said}</ul>"
-    )
+    return figures.Html(f"{figures.table(head, rows)}<ul>{said}</ul>")
 
 
 def folded(summary: str, text: str) -> figures.Html:
