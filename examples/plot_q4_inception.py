@@ -85,7 +85,7 @@ for words, network in q4.networks().items():
 
 # %%
 # * **Varied:** 3x3 convolutions, modules of as many channels, modules of as many multiply-adds.
-# * **Held:** photos (half of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels), stages, recipe, and 48 epochs.
+# * **Held:** photos (a quarter of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels), stages, recipe, and 48 epochs.
 #   Each seed draws initial weights, order, augmentation, and the cut into training and validation photos.
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the two
 #   comparisons with 3x3 convolutions.

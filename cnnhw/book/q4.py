@@ -172,9 +172,9 @@ _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, shift=3)
 
 
 def _fast(name: str, model: str, options: Mapping[str, Any] = {}, **change: Any) -> Arm:
-    """Return an arm of the fast recipe with half of the photos, each seed's own cut."""
+    """Return an arm of the fast recipe with a quarter of the photos, each seed's own cut."""
     kind = name.split("_on_")[0]
-    settings = {"recipe": _MODULES_RECIPE, "protocols": ("own_cut", "half_train"), **change}
+    settings = {"recipe": _MODULES_RECIPE, "protocols": base.LARGE["protocols"], **change}
     return base.arm(name, model, _TUNED[kind], options, **settings)
 
 
