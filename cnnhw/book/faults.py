@@ -219,7 +219,7 @@ def forest() -> Figure:
             middle, low, high = (100 * value for value in (row.effect, *row.interval()))
             axis.plot((low, high), (height + 0.2, height + 0.2), color="grey", linewidth=2.5, solid_capstyle="butt")
             axis.plot(middle, height + 0.2, "o", color="dimgrey", markersize=6)
-            said = f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+            said = f"{middle:+z.1f} ({low:+z.1f} to {high:+z.1f})"
             effects[name] = (middle, low, high)
         axis.text(1, height - 0.12, said, transform=sides, fontsize=9, color="dimgrey", ha="right")
         told.append(f"{number}. {words}: {said}")

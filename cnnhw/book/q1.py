@@ -228,7 +228,7 @@ def log() -> str:
     for name, gain, kept in [(_FIRST.name, None, True), *((step.name, gain, step.kept) for step, _, gain in tried())]:
         mean = fmean(_VALIDATION(run) for run in found if run.arm == name)
         low, high = gain.interval() if gain else (0.0, 0.0)
-        said = f"{100 * gain.effect:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" if gain else ""
+        said = f"{100 * gain.effect:+z.1f} ({100 * low:+z.1f} to {100 * high:+z.1f})" if gain else ""
         decided = {True: "kept", False: "given up", None: "to be decided"}[kept] if gain else "the start"
         lines.append(f"{name.replace('_', ' '):16}{mean:11.3f}  {said:24}{decided}")
     return "\n".join(lines)

@@ -62,7 +62,7 @@ def stated(identifier: str) -> str:
     one = next(one for one in found if one["id"] == identifier)
     if one["effect"] is None:
         return f"{identifier}, not run yet"
-    return f"{identifier}, {one['effect']:+.1f} {one['unit']} ({one['low']:+.1f} to {one['high']:+.1f})"
+    return f"{identifier}, {one['effect']:+z.1f} {one['unit']} ({one['low']:+z.1f} to {one['high']:+z.1f})"
 
 
 def names() -> list[str]:

@@ -196,7 +196,7 @@ def parts(records: Sequence[Record]) -> Figure:
             colour = plots.COLOURS[0] if (first, second, measure.name) in claimed else _PALE
             axis.plot((low, high), (height, height), color=colour, lw=2)
             axis.plot(middle, height, "o", color=colour)
-            listed.append(f"{name} {middle:+.1f} ({low:+.1f} to {high:+.1f})")
+            listed.append(f"{name} {middle:+z.1f} ({low:+z.1f} to {high:+z.1f})")
         axis.axvline(0, color=_GREY, lw=1, zorder=0)
         axis.set_yticks(range(len(_PARTS)), [name for name, _, _ in reversed(_PARTS)])
         axis.set_ylim(-0.6, len(_PARTS) - 0.4)

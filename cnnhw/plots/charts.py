@@ -545,7 +545,7 @@ def forest(
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(axis_label)
     axis.grid(axis="x", alpha=0.25)
-    told = [f"{name} {effect:+.3g} ({low:+.3g} to {high:+.3g})" for name, (effect, low, high) in rows.items()]
+    told = [f"{name} {effect:+z.3g} ({low:+z.3g} to {high:+z.3g})" for name, (effect, low, high) in rows.items()]
     return _label(figure, title, f"{axis_label}, with intervals", "; ".join(told))
 
 

@@ -96,7 +96,7 @@ def _learnt(choice: tuning.Choice, rate: float, margin: float) -> tuple[str, boo
     change = 100 * (choice.double - choice.whole[rate])
     good = abs(change) < margin
     digits = 1 if (abs(round(change, 1)) < margin) == good else 2  # 2.46 is not to read as 2.5
-    return f"twice the epochs change the accuracy by {change:+.{digits}f} points (less than {margin:g})", good
+    return f"twice the epochs change the accuracy by {change:+z.{digits}f} points (less than {margin:g})", good
 
 
 def _guessing(runs: Sequence[Record], allowed: bool) -> tuple[str, bool | None]:

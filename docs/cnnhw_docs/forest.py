@@ -23,7 +23,7 @@ def draw(one: Said) -> str:
         return round(min(max(_WIDE * (value - left) / (right - left), 0), _WIDE), 1)
 
     start, stop = map(x, one.shaded)
-    marks = {0.0: "0"} | {end: f"{end:+g}" for end in ends if abs(x(end) - x(0)) > 36}
+    marks = {0.0: "0"} | {end: f"{end:+zg}" for end in ends if abs(x(end) - x(0)) > 36}
     said = short(one).replace(f" {one.measure.unit}", "")
     half = _SIGN * len(said) / 2
     parts = [

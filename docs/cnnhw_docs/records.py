@@ -78,7 +78,7 @@ def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
         raise ValueError(f"{text!r}: {error}") from None
     low, high = (100 * end for end in effect.interval())
     return (
-        f"{100 * effect.effect:+.1f} points ({low:+.1f} to {high:+.1f}, {effect.seeds} seeds)",
+        f"{100 * effect.effect:+z.1f} points ({low:+z.1f} to {high:+z.1f}, {effect.seeds} seeds)",
         f"study {study}, {first} minus {second}, 95 % interval, seeds and test photos paired",
     )
 

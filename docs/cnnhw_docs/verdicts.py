@@ -189,7 +189,7 @@ def figures(one: Said) -> str:
     if one.effect is None:
         return "not measured yet"
     unit = one.measure.unit
-    return f"{one.effect:+.2f} {unit}, {one.interval} {one.low:+.2f} to {one.high:+.2f}, {one.runs}"
+    return f"{one.effect:+z.2f} {unit}, {one.interval} {one.low:+z.2f} to {one.high:+z.2f}, {one.runs}"
 
 
 def short(one: Said, link: str = " (") -> str:
