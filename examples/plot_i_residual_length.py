@@ -6,8 +6,7 @@ i. How long should a residual connection be?
 
 *Fifteen minutes. You need Q2. Then you can say what a connection's length changes, and what it does not.*
 
-**The answer.** Short, and only in a deep network: in 24 convolutions with batch norm, connections over two
-:finding:`i-two-over-plain gain/lose` against none.
+**The answer.** Short. In 24 convolutions with batch norm, connections over two :finding:`i-two-over-plain gain/lose` against none.
 
 * Longer connections gain less: connections over two :finding:`i-two-over-six gain/lose` against connections over six.
 * Connections over *one* convolution, which theory calls nearly useless if the branch is linear, :finding:`i-one-is-little gain/lose`
@@ -95,9 +94,9 @@ plt.show()
 # * **Held:** half of the training photos of ``tiny5``, the stand-in for Linnaeus 5; the recipe, with its 8 epochs; one
 #   :term:`learning rate` for all, chosen on validation photos for connections over two and for none.
 #
-# A new study repeats none, one, two and six with 48 epochs, a learning rate of its own for each, and a cut of the photos of its own for
-# each seed. Another one asks the report's own question. Generated scenes are made as difficult as one likes: at one level such a network
-# names some four in five rightly, at the other some three in five. If harder problems deserve longer connections, then connections over
+# A new study repeats none and two with 48 epochs, a learning rate of its own for each, and a cut of the photos of its own for each seed.
+# Another one asks the report's own question. Generated scenes can be made as difficult as one likes. Two levels were chosen by trial runs,
+# an easier and a harder one, both meant to lie well above guessing. If harder problems deserve longer connections, then connections over
 # six, compared with two, gain more at the harder level.
 #
 # What the runs say
@@ -134,7 +133,7 @@ plt.show()
 # .. question:: i-harder
 #    :verdict: not run
 #
-# **It depends on depth.** With 12 convolutions, two against none came out at :effect:`i-shallow-needs-none`, and one against two at
+# **With 12 convolutions,** two against none came out at :effect:`i-shallow-needs-none`, and one against two at
 # :effect:`i-shallow-one-like-two`.
 #
 # .. claim:: i-shallow-needs-none

@@ -155,7 +155,8 @@ plt.show()
 # ``q1_shallow``, although ``q1_deep`` needs far more multiplications; so the two were not timed alike.
 #
 # **One network, several figures.** These networks come back in other chapters, under other protocols. Compare two accuracies only if
-# pixels, training photos, epochs and optimiser agree:
+# pixels, training photos, epochs and optimiser agree. This table has the accuracy at the epoch that the validation photos choose, the lines
+# above that after the report's last epoch.
 
 protocols.table()
 

@@ -117,7 +117,8 @@ plt.show()
 
 # %%
 # Lines are means over seeds, bands reach from the lowest to the highest run. **Time is another matter.** The report found its residual
-# network faster by the epoch, and called that convergence. Projections and additions take time, too: exercise 1 counts what they add.
+# network faster by the epoch, and called that convergence. Projections and additions take time, too; exercise 1
+# counts the projections' weights, which do not say how much.
 # **Published:** He et al. :cite:p:`he2016deep`, ImageNet, with batch norm: plain and residual networks of 18 layers leave errors of
 # ``27.94`` and ``27.88`` in 100, and at 34 layers ``28.54`` and ``25.03``. There, too, the gain is one of depth.
 #

@@ -18,7 +18,7 @@ specific to the old classes. That can be measured; a gain in accuracy is another
   are not run yet.
 * *From the end:* once the head has learnt, tuning from the end :finding:`q5-order gained/lost` compared with tuning from the beginning;
   compared with tuning all features at once, :effect:`q5-end`.
-* *Whether* the features learn matters far more: tuning them after the head :finding:`q5-frozen gained/lost` against leaving them frozen.
+* *Whether* the features learn: tuning them after the head :finding:`q5-frozen gained/lost` against leaving them frozen.
 """
 
 import torch
@@ -162,7 +162,7 @@ plt.show()
 # .. claim:: q5-similar
 #    :verdict: supported
 #
-# Part of both is the schedule: head first, the features learn for three epochs and not four, at a slightly lower mean rate in the first.
+# Part of both may be the schedule: head first, the features learn for three epochs and not four, and at another rate in the first of them.
 #
 # **Photos unlike those trained on.** Kumar et al. :cite:p:`kumar2022finetuning` found that tuning all layers loses much there. Here test
 # photos were blurred and recoloured:

@@ -121,8 +121,8 @@ print(f"7  largest layer: {max(sizes) / sum(sizes):.0%} of all parameters")
 # networks were trained too little, perhaps the extractor is too small to do without the dense layer. So we asked again, of the same two
 # networks, with tuned rates and a recipe that converges. The average *minus* the dense layer is :effect:`faults-averaged`. Below zero would
 # mean that the extractor, three convolutions without batch norm, is too small to do without the dense layer; near zero or above, that the
-# average only needs more training than 8 epochs. Chapter iii sets both :ref:`side by side <iii-averaging>`: its networks hold most
-# parameters in convolutions with batch norm.
+# average only needs more training than 8 epochs. Chapter iii sets both :ref:`side by side <iii-averaging>`: its networks have batch
+# norm, and those that average the map hold most of their parameters in convolutions.
 #
 # .. question:: faults-averaged
 #

@@ -144,7 +144,7 @@ Q4 = Study(
 _Q4_FAST = Study(
     name="q4_fast",
     observation="fewer than six runs",
-    question="What do Inception modules do to the most accurate small network, the one of the fast recipe?",
+    question="What do Inception modules do to the network of the fast recipe?",
     data="tiny5",
     size=64,
     arms=(Arm("fast_inception", "fast_inception", speed.RECIPE, seeds=(0, 1, 2)),),
@@ -180,7 +180,7 @@ def _fast(name: str, model: str, options: Mapping[str, Any] = {}, **change: Any)
 
 _MODULES = Study(
     name="q4_modules",
-    question="What do Inception modules do to the most accurate network so far, with each convolution a module?",
+    question="What do Inception modules do to the network of the fast recipe, with each 3x3 convolution a module?",
     data="tiny5",
     size=64,
     arms=(
@@ -255,7 +255,7 @@ def gains() -> Figure:
 
 
 def networks() -> dict[str, Classifier]:
-    """Return the most accurate network, and it with modules of as many channels or multiply-adds."""
+    """Return the fast recipe's network, and it with modules of as many channels or multiply-adds."""
     words = "3x3 convolutions", "modules, as many channels", "modules, as many multiply-adds"
     return {
         said: models.create(arm.model, size=_MODULES.size, **arm.options)

@@ -80,7 +80,7 @@ class MBConv(nn.Module):
 
 
 def efficientnet_lite0(num_classes: int = 5, size: int = 224) -> Classifier:
-    """Build EfficientNet-Lite0 (Tan and Le 2019), without squeeze-and-excitation: maps (N, 1280, S/32, S/32)."""
+    """Build EfficientNet-Lite0 (Liu 2020), which has no squeeze-and-excitation: maps (N, 1280, S/32, S/32)."""
     return _efficientnet(num_classes, size, _LITE0)
 
 

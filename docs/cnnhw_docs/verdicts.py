@@ -170,6 +170,7 @@ def of_verdict(verdict: Verdict) -> Said:
             f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",
         ),
         registered=f"Registered {claim.registered}, {_CLAIMED[verdict.known]}.",
+        known={"no": "", "in part": "known in part", "post hoc": "post hoc"}[verdict.known],
         note=note,
     )  # fmt: skip
 
