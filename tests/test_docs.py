@@ -549,7 +549,7 @@ def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
     ):
         assert expected in html
     assert "claims.html#claim-a-b" in html
-    assert 'aria-label="supported: show the claim">supported</button>' in html
+    assert 'aria-label="supported (post hoc): show the claim">supported (post hoc)</button>' in html
 
 
 @pytest.mark.usefixtures("no_stamp", "one_claim")
