@@ -12,10 +12,11 @@ than at depth 8/Residual connections help less in a deeper network: at depth 20 
 8/What residual connections add to the accuracy differs by less than {delta} between depth 8 and depth 20: {effect}/These runs cannot
 tell whether residual connections add more at depth 20 than at depth 8: {effect}`.
 
+* In Q1's own network of four convolutions, trained until more epochs change nothing, they :finding:`q2-deep add {effect} to the
+  accuracy/cost {effect}/make no difference that matters: {effect}/make a difference that these runs cannot tell from none: {effect}`.
 * At depth 20 they change the accuracy by :paired:`q2_depth/d20_residual d20_plain`, at depth 8 by
   :paired:`q2_depth/d8_residual d8_plain`. From depth 8 to depth 20, residual networks change by
   :paired:`q2_depth/d20_residual d8_residual` and plain ones by :paired:`q2_depth/d20_plain d8_plain`.
-* What they do in Q1's own network of four convolutions is asked below, and not run yet.
 * Convergence: at depth 20 they change the training loss, averaged over all epochs, by :effect:`q2-depth-loss`.
 """
 
@@ -100,17 +101,17 @@ assert residual[:, -1].mean() > residual[:, 0].mean()
 # The second study asks about Q1's network itself, ``q1_deep``, at 64 pixels. Each of its four convolutions changes channels and map, so
 # there is no place for an identity: ``q1_deep_residual`` has a projection around the first two and one around the last two. Around a single
 # one it would be pointless: with nothing non-linear between its ends, the sum of two convolutions is a convolution.
-#
-# .. soundness:: q2_depth
+# .. soundness:: q2_depth q2_deep
+
 #
 # What the runs say
 # -----------------
 #
 # .. question:: q2-depth
 #    :verdict: supported
-#
 # .. question:: q2-deep
-#    :verdict: not run
+#    :verdict: supported
+
 
 q2.losses()
 plt.show()
@@ -121,13 +122,16 @@ plt.show()
 # counts the projections' weights, which do not say how much.
 # **Published:** He et al. :cite:p:`he2016deep`, ImageNet, with batch norm: plain and residual networks of 18 layers leave errors of
 # ``27.94`` and ``27.88`` in 100, and at 34 layers ``28.54`` and ``25.03``. There, too, the gain is one of depth.
-#
-# .. trained:: q2_depth
+# .. trained:: q2_depth q2_deep
+
 #
 #    d8_plain: depth 8, plain
 #    d8_residual: depth 8, residual
 #    d20_plain: depth 20, plain
 #    d20_residual: depth 20, residual
+#    plain: Q1's network
+#    residual: Q1's network, with connections
+
 #
 # A slice of the loss
 # -------------------
@@ -152,9 +156,7 @@ plt.show()
 # of 32, its pixels were not divided by 255, and each network was trained once. So the report compared a smaller network on raw pixels with
 # a larger one; about residual connections its figures say nothing. :doc:`plot_report_faults` takes these differences apart. What the
 # concatenated copies do by themselves is :paired:`faults/concat no_concat`; trained again as reported, the network reaches
-# :record:`report/q2_concat_skip last`.
-#
-# Concatenation as such is no mistake (exercise 3): DenseNet :cite:p:`huang2017densely` is built on it, and concatenates the map *as it is*.
+# :record:`report/q2_concat_skip last`. (Concatenation as such is no mistake: DenseNet :cite:p:`huang2017densely` is built on it.)
 #
 # .. admonition:: Three misconceptions
 #
@@ -245,5 +247,4 @@ for stderr, df in ((by_seed, len(one) - 1), (whole.stderr, whole.df)):
 # photos and not on eight seeds, which gives it more degrees of freedom :cite:p:`satterthwaite1946`.
 #
 # .. end-solution::
-#
-# .. provenance:: q2_depth live
+# .. provenance:: q2_depth q2_deep live

@@ -77,8 +77,10 @@ _DEEP = Study(
 )  # fmt: skip
 STUDIES = (_DEPTH, _DEEP)
 ANSWER = (
-    "From depth 8 to depth 20, what residual connections add to the accuracy :finding:`q2-depth grows by "
-    "{effect}/shrinks by {effect}/changes by less than {delta}: {effect}/may grow or shrink: {effect}`."
+    "In Q1's network, residual connections :finding:`q2-deep add {effect} to the accuracy/cost {effect}/make no "
+    "difference that matters: {effect}/make a difference that cannot be told from none: {effect}`; from depth 8 to "
+    "depth 20, what they add :finding:`q2-depth grows by {effect}/shrinks by {effect}/changes by less than {delta}: "
+    "{effect}/may grow or shrink: {effect}`."
 )
 """What the landing page says."""
 
@@ -89,6 +91,7 @@ def gains() -> Figure:
         "depth 8": ("q2_depth", "d8_residual", "d8_plain"),
         "depth 20": ("q2_depth", "d20_residual", "d20_plain"),
         "20 minus 8 (asked)": "q2-depth",
+        "Q1's network (asked)": "q2-deep",
     }
     return figures.effects(rows, STUDIES, "points of test accuracy", "What residual connections add to the accuracy")
 
