@@ -101,17 +101,17 @@ assert residual[:, -1].mean() > residual[:, 0].mean()
 # The second study asks about Q1's network itself, ``q1_deep``, at 64 pixels. Each of its four convolutions changes channels and map, so
 # there is no place for an identity: ``q1_deep_residual`` has a projection around the first two and one around the last two. Around a single
 # one it would be pointless: with nothing non-linear between its ends, the sum of two convolutions is a convolution.
+#
 # .. soundness:: q2_depth q2_deep
-
 #
 # What the runs say
 # -----------------
 #
 # .. question:: q2-depth
 #    :verdict: supported
+#
 # .. question:: q2-deep
 #    :verdict: supported
-
 
 q2.losses()
 plt.show()
@@ -122,8 +122,8 @@ plt.show()
 # counts the projections' weights, which do not say how much.
 # **Published:** He et al. :cite:p:`he2016deep`, ImageNet, with batch norm: plain and residual networks of 18 layers leave errors of
 # ``27.94`` and ``27.88`` in 100, and at 34 layers ``28.54`` and ``25.03``. There, too, the gain is one of depth.
+#
 # .. trained:: q2_depth q2_deep
-
 #
 #    d8_plain: depth 8, plain
 #    d8_residual: depth 8, residual
@@ -131,7 +131,6 @@ plt.show()
 #    d20_residual: depth 20, residual
 #    plain: Q1's network
 #    residual: Q1's network, with connections
-
 #
 # A slice of the loss
 # -------------------
@@ -247,4 +246,5 @@ for stderr, df in ((by_seed, len(one) - 1), (whole.stderr, whole.df)):
 # photos and not on eight seeds, which gives it more degrees of freedom :cite:p:`satterthwaite1946`.
 #
 # .. end-solution::
+#
 # .. provenance:: q2_depth q2_deep live

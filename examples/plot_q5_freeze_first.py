@@ -298,4 +298,5 @@ assert torch.linalg.matrix_rank(error) == 4  # all vectors of sum zero
 # Such a head gives all classes the same logit, whatever the photo, like one of zeros.
 #
 # .. end-solution::
+#
 # .. provenance:: q5 q5_order q5_layers q6 transfer_rates live

@@ -278,4 +278,5 @@ for epochs in (6, 12):
 
 # %%
 # .. end-solution::
+#
 # .. provenance:: q6 q6_heads q6_splits q6_map transfer_rates report faults live

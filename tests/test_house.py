@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import pkgutil
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,7 +36,22 @@ def test_every_room_has_a_floor():
     assert rooms == {room for rooms in house.FLOORS for room in rooms}
 
 
-@pytest.mark.parametrize("page", sorted((DOCS.parent / "examples").glob("*.py")), ids=lambda path: path.stem)
+PAGES = sorted((DOCS.parent / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_directive_stands_apart_from_the_text_before_it(page):
+    # glued to a paragraph it would be shown as text, and below an empty line as a comment of code, without a warning
+    lines = page.read_text(encoding="utf-8").splitlines()
+    glued = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r"# +\.\. [a-z-]+::", line) and before.strip() not in ("#", "# %%")
+    ]
+    assert not glued
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_pages_use_what_they_import(page):
     # a module that the package does not import is there on the site, as another page has imported it, and nowhere else
     used = {
