@@ -161,7 +161,7 @@ _RECIPE = dataclasses.replace(base.RECIPE, precision="float32")  # as processors
 _LEVELS = (65, 85)  # at which a network of this kind reaches some 80 and 60 %
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
-    "span0": 0.02, "span2": 0.02,
+    "span0": 0.005, "span2": 0.02,
     "65_span2": 0.02, "65_span6": 0.02, "85_span2": 0.02, "85_span6": 0.02,
 }  # fmt: skip
 
