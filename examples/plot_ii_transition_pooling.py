@@ -30,7 +30,7 @@ ii.gains()
 plt.show()
 
 # %%
-# Bars are 95 % intervals. They are grey because no question of this edition is decided by them.
+# Bars, and brackets behind an effect, are 95 % intervals. They are grey because no question of this edition is decided by them.
 #
 # The idea and the argument
 # -------------------------

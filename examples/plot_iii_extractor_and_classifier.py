@@ -33,7 +33,7 @@ iii.gains()
 plt.show()
 
 # %%
-# Bars are 95 % intervals, at equal multiply-adds of the extractors.
+# Bars, and brackets behind an effect, are 95 % intervals, at equal multiply-adds of the extractors.
 #
 # The idea and the argument
 # -------------------------

@@ -34,8 +34,8 @@ q5.gains()
 plt.show()
 
 # %%
-# Bars are 95 % intervals, against a random head and all layers at once; in the last two rows all networks train the head first. They are
-# grey because no question of this edition is decided by them.
+# Bars, and brackets behind an effect, are 95 % intervals, against a random head and all layers at once; in the last two rows all networks
+# train the head first. They are grey because no question of this edition is decided by them.
 #
 # The idea and the argument
 # -------------------------

@@ -97,19 +97,16 @@ def gains() -> Figure:
 
 
 def losses() -> Figure:
-    """Draw the training loss at both depths, without and with residual connections."""
-    found = studies.records("q2_depth")
+    """Draw the training loss at both depths and of Q1's network, without and with residual connections."""
+    arms = {f"depth {depth}": {kind: f"d{depth}_{kind}" for kind in _KINDS} for depth in (8, 20)}
+    arms["Q1's network"] = {kind: kind for kind in _KINDS}
+    found = studies.records("q2_depth") + studies.records("q2_deep")
+    panels = {
+        words: {kind: [run.history["loss"] for run in found if run.arm == arm] for kind, arm in kinds.items()}
+        for words, kinds in arms.items()
+    }
     return figures.narrow(
-        plots.panels(
-            {
-                f"depth {depth}": {
-                    kind: [run.history["loss"] for run in found if run.arm == f"d{depth}_{kind}"] for kind in _KINDS
-                }
-                for depth in (8, 20)
-            },
-            "training loss (nats)",
-            "Training loss, without and with residual connections",
-        )
+        plots.panels(panels, "training loss (nats)", "Training loss, without and with residual connections")
     )
 
 
