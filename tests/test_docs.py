@@ -457,9 +457,9 @@ def test_roles_and_directives_on_a_page(tmp_path):
 
 @pytest.mark.usefixtures("no_stamp")
 def test_soundness_of_a_study_is_a_table(tmp_path):
-    html, warnings = build(tmp_path / "table", "T\n=\n\n.. soundness:: length_scenes\n")
+    html, warnings = build(tmp_path / "table", "T\n=\n\n.. soundness:: length\n")
     assert not warnings
-    assert html.count("not tuned") == 6
+    assert html.count("not tuned") == 14
     assert "no difference" not in html
     html, _ = build(tmp_path / "exploratory", "T\n=\n\n.. soundness:: faults_averaged\n")
     assert re.search(r"of 7 checks hold|All 7 checks hold", html)
