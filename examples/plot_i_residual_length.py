@@ -30,8 +30,8 @@ i.gains()
 plt.show()
 
 # %%
-# Bars are 95 % intervals, and all networks have the same convolutions and as many parameters. Those of the first training, with 8 epochs
-# and one learning rate for all, are grey: no question is decided by them.
+# Bars, and brackets behind an effect, are 95 % intervals; all networks have the same convolutions and as many parameters. Grey: the first
+# training, with 8 epochs and one learning rate for all, which decides no question.
 #
 # The idea and the argument
 # -------------------------
