@@ -218,7 +218,9 @@ assert torch.allclose(conv(x), expected, atol=1e-6)
 lengths = theory.path_lengths(54, 1)
 t = 11 / (54 - 11)
 carried = {k: part * t**k for k, part in lengths.items()}
-share, gradient = (sum(p[k] for k in range(5, 18)) / sum(p.values()) for p in (lengths, carried))
+share, gradient = (
+    sum(p[k] for k in range(5, 18)) / sum(p.values()) for p in (lengths, carried)
+)
 print(f"{100 * share:.2f} of 100 paths; t = {t:.2f}, {gradient:.2f} of the gradient")
 assert share < 0.01 < 0.95 < gradient
 
