@@ -156,8 +156,7 @@ for long, words in ((True, "with connections"), (False, "without")):
 #
 # It argued that a residual network is an ensemble of shallow ones, and that :math:`n` long blocks or :math:`cn` short ones are a matter of
 # a hyperparameter; that weights multiply in backpropagation, so that length acts exponentially; and that harder problems deserve longer
-# blocks. The first is a good reading of the unravelled view. The second overlooks the identity path, along which nothing multiplies. It
-# did not test the third.
+# blocks. The first is a good reading. The second overlooks the identity path, along which nothing multiplies. The third was not tested.
 #
 # .. admonition:: Three misconceptions
 #
@@ -218,9 +217,8 @@ assert torch.allclose(conv(x), expected, atol=1e-6)
 lengths = theory.path_lengths(54, 1)
 t = 11 / (54 - 11)
 carried = {k: part * t**k for k, part in lengths.items()}
-share, gradient = (
-    sum(p[k] for k in range(5, 18)) / sum(p.values()) for p in (lengths, carried)
-)
+parts = (lengths, carried)
+share, gradient = (sum(list(p.values())[5:18]) / sum(p.values()) for p in parts)
 print(f"{100 * share:.2f} of 100 paths; t = {t:.2f}, {gradient:.2f} of the gradient")
 assert share < 0.01 < 0.95 < gradient
 

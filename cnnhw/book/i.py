@@ -220,7 +220,7 @@ def losses() -> Figure:
         return {words: [run.history["loss"] for run in found if run.arm == arm] for words, arm in arms.items()}
 
     panels = {
-        "48 epochs, a rate for each": of("i_span", {"none": "span0", "over two": "span2"}),
+        "48 epochs, a rate for each": of("i_span", {"none": "span0", "over 2": "span2"}),
         "8 epochs, one rate": of("length", {f"over {span}": f"d24_span{span}" for span in (1, 2, 6, 12)}),
     }
     return figures.narrow(plots.panels(panels, "training loss (nats)", "Training loss with 24 convolutions, by span"))
@@ -230,7 +230,7 @@ def lesions() -> Figure:
     """Draw the accuracy that is left when convolutions are deleted, by span: means over seeds."""
     found = studies.records("i_span")
     lines = {}
-    for words, arm in {"none": "span0", "over two": "span2"}.items():
+    for words, arm in {"none": "span0", "over 2": "span2"}.items():
         runs = [run for run in found if run.arm == arm]
         left = {0: fmean(run.accuracy() for run in runs)}
         for name in runs[0].content["measures"]:
