@@ -86,6 +86,7 @@ SEARCH = (
         "smaller_head", "An averaged map in place of the hidden layer takes away nearly all weights: less overfitting.",
         yours="cnnhw train plain",
         options={"head": "average"},
+        kept=False,
     ),
     Step(
         "augmentation", "Mirrored and shifted photos keep the gap between training and validation small.",
