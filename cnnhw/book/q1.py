@@ -92,6 +92,7 @@ SEARCH = (
         "augmentation", "Mirrored and shifted photos keep the gap between training and validation small.",
         yours="--augment",
         recipe={"flip": True, "shift": 3},
+        kept=True,
     ),
     Step(
         "schedule", "A rate that rises to four times its value, and then falls to zero, learns more in as many epochs.",
