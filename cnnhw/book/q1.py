@@ -98,6 +98,7 @@ SEARCH = (
         "schedule", "A rate that rises to four times its value, and then falls to zero, learns more in as many epochs.",
         yours='Recipe(schedule="one_cycle")',
         recipe={"schedule": "one_cycle", "learning_rate": 4e-3},
+        kept=True,
     ),
     Step(
         "width", "With overfitting held down, twice the channels gain.",
