@@ -132,7 +132,7 @@ for words, (name, options, change) in steps.items():
     run = cnnhw.fit(model, photos, recipe, progress=False)
     best = run.history["validation_accuracy"][run.best_epoch - 1]
     gap = run.history["accuracy"][-1] - run.history["validation_accuracy"][-1]
-    print(f"{words:13} validation {best:.2f}, training minus validation {gap:+.2f}")
+    print(f"{words:13} validation {best:.2f}, training minus validation {gap:+z.2f}")
 
 # %%
 # What the original report said, and why it differed
@@ -264,7 +264,7 @@ for patience in (1, 2, 3, 4):
         cost.append(100 * (record.accuracy(final) - record.accuracy(chosen)))
     mean = sum(saved) / len(saved)
     print(
-        f"patience {patience}: {mean:4.1f} epochs saved, cost up to {max(cost):+.1f} points"
+        f"patience {patience}: {mean:4.1f} epochs saved, cost up to {max(cost):+z.1f} points"
     )
 
 # %%

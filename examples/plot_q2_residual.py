@@ -237,7 +237,7 @@ whole, by_seed = of_arms(runs, *arms), stats.sem(one - other)
 assert abs(whole.effect - (one - other).mean()) < 1e-9
 for stderr, df in ((by_seed, len(one) - 1), (whole.stderr, whole.df)):
     half = 100 * stats.t.ppf(0.975, df) * stderr
-    print(f"{100 * whole.effect:+.1f} +- {half:.2f} points, {df:.1f} df")
+    print(f"{100 * whole.effect:+z.1f} +- {half:.2f} points, {df:.1f} df")
 
 # %%
 # The first interval is for other seeds on the *same* 2,000 photos. The second one allows for other photos, too. Part of it rests on 2,000

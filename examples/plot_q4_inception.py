@@ -264,7 +264,7 @@ for name, branch, part in zip(q4.BRANCHES, module.branches, maps, strict=True):
     predicted = cnnhw.evaluation.predict(model, photos.test).argmax(1)
     silence.remove()
     lost = run.accuracy - cnnhw.evaluation.accuracy(predicted, photos.test.labels)
-    print(f"{name:13} share {part.square().sum() / whole:.2f}, lost {lost:+.2f}")
+    print(f"{name:13} share {part.square().sum() / whole:.2f}, lost {lost:+z.2f}")
 restored = cnnhw.evaluation.predict(model, photos.test).argmax(1)
 assert cnnhw.evaluation.accuracy(restored, photos.test.labels) == run.accuracy
 

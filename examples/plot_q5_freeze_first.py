@@ -85,7 +85,7 @@ for name, how in kinds.items():
     unit = found / found.norm(dim=1, keepdim=True).clamp(min=1e-12)
     alike = (unit @ unit.T)[[0, 0, 1], [1, 2, 2]]
     norms = ", ".join(f"{norm:.3f}" for norm in found.norm(dim=1))
-    print(f"{name:23} norms {norms}; cosines", ", ".join(f"{c:+.2f}" for c in alike))
+    print(f"{name:23} norms {norms}; cosines", ", ".join(f"{c:+z.2f}" for c in alike))
     begun[name], sizes[name] = three[0], float(found.norm(dim=1).mean())
 assert sizes["head of zeros"] == 0
 assert sizes["head that learnt first"] > sizes["random head"]

@@ -311,7 +311,7 @@ def test_parts_are_drawn_with_the_intervals_of_their_claims():
     told = speed.parts(studies.records("fast")).get_label()
     for verdict in studies.claims.judge(speed.FAST.claims, studies.records("fast")):
         low, high = (verdict.claim.measure.scale * end for end in verdict.effect.interval())
-        assert f"({low:+.1f} to {high:+.1f})" in told
+        assert f"({low:+z.1f} to {high:+z.1f})" in told
     plt.close("all")
 
 

@@ -51,6 +51,12 @@ def test_a_directive_stands_apart_from_the_text_before_it(page):
     assert not glued
 
 
+def test_no_signed_number_shows_a_minus_before_a_zero():
+    # "z" in a format turns -0.0 into +0.0
+    sources = [*house.PACKAGE.rglob("*.py"), *SITE.glob("*.py"), *PAGES]
+    assert not [path.name for path in sources if re.search(r":\+\.\d", path.read_text(encoding="utf-8"))]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_pages_use_what_they_import(page):
     # a module that the package does not import is there on the site, as another page has imported it, and nowhere else

@@ -150,7 +150,7 @@ def claims_command(as_json: bool, where: Path | None) -> None:
     for one in found:
         click.echo(f"{one['verdict'] or 'no verdict':12}  {one['id']}: {one['statement']}")
         if one["effect"] is not None:
-            effect = f"{one['effect']:+.2f} {one['unit']} ({one['low']:+.2f} to {one['high']:+.2f})"
+            effect = f"{one['effect']:+z.2f} {one['unit']} ({one['low']:+z.2f} to {one['high']:+z.2f})"
             known = {"no": "", "in part": ", known in part", "yes": ", known beforehand"}[one["known"]]
             said = f"{one['finding']}: " if one["finding"] else ""
             click.echo(f"{'':14}{said}{effect}, {one['n']} seeds{known}")
