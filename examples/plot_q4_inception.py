@@ -85,14 +85,14 @@ for words, network in q4.networks().items():
 
 # %%
 # * **Varied:** 3x3 convolutions, modules of as many channels, modules of as many multiply-adds.
-# * **Held:** photos (a quarter of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 64 pixels), stages, recipe, and 48 epochs.
+# * **Held:** photos (a quarter of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 48 pixels), stages, recipe, and 48 epochs.
 #   Each seed draws initial weights, order, augmentation, and the cut into training and validation photos.
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the two
 #   comparisons with 3x3 convolutions.
 #
 # The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If
-# several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Three kinds
-# of modules are trained on both, all of as many multiply-adds: of 3x3 kernels only; of 3x3, 5x5 and 7x7 kernels; and of 7x7 kernels only.
+# several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds
+# of modules are trained on both, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels.
 
 q4.mixtures()
 plt.show()

@@ -114,7 +114,7 @@ _Q3 = Study(
 # a peak rate of 0.002, if the loss has no use for it.
 _LONG = replace(base.RECIPE, epochs=60, optimizer="adamw", weight_decay=0.5, shift=3)
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_TUNED = {"learnt_7": 2e-3, "bank_7": 2e-3, "random_7": 2e-3, "learnt_3": 2e-3}
+_TUNED = {"learnt_7": 2e-3, "bank_7": 2e-3, "random_7": 2e-3}
 _EDGES_AT_START = next(measure for measure in MEASURES if measure.name == "edge correlation at start")
 
 _EDGE = Study(
@@ -148,12 +148,6 @@ _EDGE = Study(
             asked="the accuracy with a frozen random 7x7 first layer, compared with one that learns",
             chapter="q3", study="q3_edges", prediction="lower", delta=2.5, known="in part",
             held="photos, recipe and all other layers",
-        ),
-        base.question(
-            "q3-training-three", ("learnt_3",),
-            "Training raises the correlation of a 3x3 first layer's maps with a photo's edges.",
-            chapter="q3", study="q3_edges", role="exploratory", prediction="higher", delta=0.05, known="in part",
-            held="the network, compared with itself as it was drawn", measure=_EDGES, against=_EDGES_AT_START,
         ),
     ),
 )  # fmt: skip
