@@ -104,12 +104,7 @@ SEARCH = (
         "width", "With overfitting held down, twice the channels gain.",
         yours='models.create("plain", widths="32-64-128")',
         options={"widths": "32-64-128"},
-    ),
-    Step(
-        "resolution", "All 64 pixels that the photos have show more than 48.",
-        yours="--size 64",
-        recipe={"shift": 4},
-        arm={"size": 64},
+        kept=True,
     ),
     Step(
         "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
@@ -120,6 +115,12 @@ SEARCH = (
         "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
         yours="cnnhw train fast",
         recipe=_FAST,
+    ),
+    Step(
+        "resolution", "All 64 pixels that the photos have show more than 48.",
+        yours="--size 64",
+        recipe={"shift": 4},
+        arm={"size": 64},
     ),
     Step(
         "longer", "Networks that see each photo a little changed overfit late: more epochs gain.",
