@@ -8,15 +8,19 @@ side by side. "Take the most accurate network so far", replace *every* convoluti
 *Fifteen minutes. You need to know how a convolution counts its weights (Q1). Then you can work out what a module costs, and say which
 comparison with it is fair.*
 
-**The answer.** It depends on what is held equal. In Q1's network, modules :finding:`q4-macs gain/lose` if they may cost as many
-multiply-adds as the convolutions; with as many channels, the difference is :effect:`q4-channels`.
+**The answer.** It depends on what is held equal. Every 3x3 convolution of ``fast``, the network that this book has arrived at,
+was replaced. With modules of as many channels its accuracy :finding:`q4-modules rises by {effect}/falls by {effect}/changes by
+less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it :finding:`q4-modules-macs rises by {effect}/falls by
+{effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
 
-* These figures come from early runs of five epochs. The deciding ones, of another network trained to convergence, are described below and
-  have not been made.
-* Are several sizes the reason? Modules with several kernel sizes, against modules with 3x3 kernels only: :effect:`q4-one-scale`. These runs
-  cannot tell.
-* Multiply-adds are not seconds. With as many multiply-adds, a photo takes :record:`q4/macs CPU milliseconds a photo` milliseconds of
-  processor time with modules, and :record:`q4/base CPU milliseconds a photo` without.
+* *In accuracies:* :record:`q4_modules/threes accuracy` with 3x3 convolutions, :record:`q4_modules/channels accuracy` with modules of as many
+  channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
+* *Are several sizes the reason?* On scenes whose objects are of many sizes, kernels of several sizes :finding:`q4-mixture gain more over 3x3
+  kernels than on scenes with objects of one size, by {effect}/gain less over 3x3 kernels than on scenes with objects of one size, by
+  {effect}/gain as much over 3x3 kernels as on scenes with objects of one size, within {delta}: {effect}/may gain more or less over 3x3
+  kernels than on scenes with objects of one size: {effect}`.
+* *In seconds:* with as many multiply-adds, a photo takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time
+  with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
 """
 
 import torch
@@ -32,7 +36,7 @@ q4.gains()
 plt.show()
 
 # %%
-# Bars, and brackets behind an effect, are 95 % intervals. They are grey because no question of this edition is decided by them.
+# Bars, and brackets behind an effect, are 95 % intervals; differences about which nothing was asked are grey.
 #
 # The idea and the argument
 # -------------------------
@@ -98,6 +102,8 @@ q4.mixtures()
 plt.show()
 
 # %%
+# .. soundness:: q4_modules q4_mixture
+#
 # What the runs say
 # -----------------
 #
@@ -110,52 +116,15 @@ plt.show()
 # .. question:: q4-mixture
 #    :verdict: not run
 #
-# The early runs are of Q1's network ``q1_deep``, six runs of each network. They took :record:`q4/base seconds` seconds with convolutions,
-# :record:`q4/channels seconds` with modules of as many channels and :record:`q4/macs seconds` with as many :term:`multiply-adds`, on a
-# machine that had other work, too. They left several of the earlier claims open:
+# .. trained:: q4_modules q4_mixture
 #
-# .. claim:: q4-channels
-#    :verdict: not resolved
-#
-# .. claim:: q4-parameters
-#    :verdict: not resolved
-#
-# .. claim:: q4-macs
-#    :verdict: supported
-#
-# .. claim:: q4-one-scale
-#    :verdict: not resolved
-#
-# .. claim:: q4-single
-#    :verdict: not resolved
-#
-# .. claim:: q4-seven
-#    :verdict: not resolved
-#
-# .. claim:: q4-time
-#    :verdict: supported
-#
-# Others were trained on objects of one range of sizes and tested on others. On the range that they were shown, those of 7x7 kernels reached
-# :record:`q4_scales/sevens accuracy`, where guessing gives one in five. So the last claim is about how easily a network is trained:
-#
-# .. claim:: q4-scales
-#    :verdict: not resolved
-#
-# .. claim:: q4-scales-topology
-#    :verdict: not resolved
-#
-# .. claim:: q4-scales-sevens
-#    :verdict: supported
-#
-# The network of the chapter on speed, with modules in place of its 3x3 convolutions and trained as there, reaches
-# :record:`q4_fast/fast_inception accuracy`; as it is, :record:`fast/fast accuracy`. Three runs make no claim.
-#
-# .. trained:: q4
-#
-#    base: Q1's network
+#    threes: 3x3 convolutions
 #    channels: modules, as many channels
 #    macs: modules, as many multiply-adds
-#    one_scale: modules with 3x3 kernels only
+#    narrow_on_narrow: 3x3 kernels, sizes alike
+#    mixed_on_narrow: 3x3, 5x5 and 7x7, sizes alike
+#    narrow_on_wide: 3x3 kernels, sizes mixed
+#    mixed_on_wide: 3x3, 5x5 and 7x7, sizes mixed
 #
 # What a module sees, live
 # ------------------------
@@ -275,4 +244,4 @@ assert cnnhw.evaluation.accuracy(restored, photos.test.labels) == run.accuracy
 #
 # .. end-solution::
 #
-# .. provenance:: q4 q4_scales q4_fast live
+# .. provenance:: q4_modules q4_mixture live

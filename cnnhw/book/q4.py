@@ -5,43 +5,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cnnhw import evaluation, features, models, plots
-from cnnhw.book import base, figures, i, speed
-from cnnhw.book.rates import RATES, SEEDS, deep
+from cnnhw import features, models, plots
+from cnnhw.book import base, figures, speed
+from cnnhw.book.rates import RATES, deep
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier, evaluating
-from cnnhw.models.inception import InceptionModule
-from cnnhw.studies.claims import Claim, higher
 from cnnhw.studies.measures import measured
 from cnnhw.studies.study import Arm, Study
 
 BRANCHES = ("1x1", "1x1, 3x3", "1x1, 5x5", "maximum, 1x1")
-_PHOTOS = 256
 _ROUNDS = 15  # of timing
-_SCALES = {"tiny": (0.2, 0.3), "small": (0.3, 0.42), "middle": (0.45, 0.6), "large": (0.7, 0.85), "huge": (0.95, 1.2)}
-_DRAWN = 500  # scenes of each scale
-
-
-def _scales(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
-    """Test on scenes that no network was trained on, whose objects have another size and nothing else changed."""
-    found = {}
-    for name, scale in _SCALES.items():
-        controls = dataclasses.replace(scenes.MIDDLE, scale=scale)
-        drawing = scenes.draw(_DRAWN, size=photos.size, controls=controls, first=2_000_000)
-        with evaluating(model), torch.inference_mode():
-            logits = torch.cat([model(to_float(part)) for part in drawing.images.split(100)])
-        found[f"accuracy on {name} objects"] = evaluation.accuracy(logits.argmax(1), drawing.labels)
-    away = [value for name, value in found.items() if name != "accuracy on middle objects"]
-    return found | {"accuracy away from the trained scale": sum(away) / len(away)}
 
 
 def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
@@ -56,64 +37,9 @@ def _cost(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any])
     return {"CPU milliseconds a photo": 1000 * sorted(times)[_ROUNDS // 2] / len(images)}
 
 
-def _branches(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, float]:
-    """Return each branch's share of the squared norm of its module's output, over some test photos."""
-    images = to_float(photos.test.batch(torch.arange(min(_PHOTOS, len(photos.test)))))
-    found: dict[str, float] = {}
-    for name, module in model.features.named_children():
-        if isinstance(module, InceptionModule):
-            outputs = features.maps(model, images, f"features.{name}").chunk(len(module.branches), 1)
-            power = torch.stack([part.square().sum() for part in outputs])
-            for number, share in enumerate((power / power.sum()).tolist(), start=1):
-                found[f"share of {name} branch {number}"] = share
-    return found
-
-
-_AWAY = measured("accuracy away from the trained scale")
 _CPU = measured("CPU milliseconds a photo", "ms", 1.0, form=".2f", digits=2)
-MEASURES = (_AWAY, _CPU)
+MEASURES = (_CPU,)
 
-_claim, _higher = (partial(made, study="q4", registered="2026-11-25", known_in_part=True) for made in (Claim, higher))
-
-_CLAIMS = (
-    _higher("q4-channels", "channels", "base",
-        "With as many channels, Inception modules raise the accuracy."),
-    _higher("q4-parameters", "parameters", "base",
-        "With as many parameters, Inception modules raise the accuracy."),
-    _higher("q4-macs", "macs", "base",
-        "With as many multiply-adds, Inception modules raise the accuracy."),
-    _higher("q4-one-scale", "channels", "one_scale",
-        "Kernels of several sides make the module more accurate than the same topology with 3x3 kernels only."),
-    _higher("q4-single", "channels", "single",
-        "Inception modules are more accurate than plain 3x3 convolutions of as many channels."),
-    _higher("q4-seven", "seven", "channels",
-        "A fourth branch of 7x7 raises the accuracy, at equal channels."),
-    _claim("q4-time", "macs", "base",
-        "With as many multiply-adds, the modules take more processor time a photo.",
-        "as little time, or less", measure=_CPU),
-)  # fmt: skip
-
-_SCALE_CLAIMS = (
-    _higher("q4-scales", "inception", "threes",
-        "On objects of other sizes than trained on, Inception modules are more accurate than 3x3 convolutions.",
-        measure=_AWAY, study="q4_scales"),
-    _higher("q4-scales-topology", "inception", "one_scale",
-        "On objects of other sizes, they are more accurate than the same topology with 3x3 kernels only.",
-        measure=_AWAY, study="q4_scales"),
-    _higher("q4-scales-sevens", "inception", "sevens",
-        "On objects of other sizes, they are more accurate than 7x7 convolutions.",
-        measure=_AWAY, study="q4_scales"),
-)  # fmt: skip
-
-# The scales of the channels bring parameters, or multiply-adds, to those of the base, q1_deep, within 1 %.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "channels": {},
-    "parameters": {"scale": 1.68},
-    "macs": {"scale": 2.5},
-    "one_scale": {"kernels": "3-3-3"},
-    "single": {"kernels": "3"},
-    "seven": {"kernels": "1-3-5-7", "scale": 0.8},
-}
 # Of fast_inception: channels, or multiply-adds within 1 %, of `fast`; and, for the argument about scales, modules of
 # narrow and mixed kernels, both with its multiply-adds.
 FAST_OPTIONS: dict[str, dict[str, Any]] = {
@@ -124,45 +50,16 @@ SCALES: dict[str, dict[str, Any]] = {
     "narrow": {"kernels": "3-3-3", "widths": "48-100-196"},
     "mixed": {"kernels": "3-5-7", "widths": "32-68-136"},
 }
+SEVEN: dict[str, Any] = {"kernels": "1-3-5-7", "scale": 0.8}
 Q4 = Study(
     name="q4",
-    question="Does an Inception module in place of each convolution make Q1's deeper network more accurate?",
+    observation="of the first edition; the feature explorer shows its network",
+    question="What do the branches of an Inception module with 7x7 kernels answer to?",
     data="tiny5",
     size=64,
-    arms=(
-        deep("base", "q1_deep", RATES["plain"], 5),
-        *(
-            deep(name, "inception", RATES["threes" if name == "single" else "inception"], 5, options)
-            for name, options in OPTIONS.items()
-        ),
-    ),
-    measures=(_cost, _branches),
-    claims=_CLAIMS,
+    arms=(deep("seven", "inception", RATES["inception"], 5, SEVEN),),
     kept=("seven",),
 )
-_Q4_FAST = Study(
-    name="q4_fast",
-    observation="fewer than six runs",
-    question="What do Inception modules do to the network of the fast recipe?",
-    data="tiny5",
-    size=64,
-    arms=(Arm("fast_inception", "fast_inception", speed.RECIPE, seeds=(0, 1, 2)),),
-    measures=(_cost,),
-)
-_Q4_SCALES = Study(
-    name="q4_scales",
-    question="Trained on objects of one range of sizes, which network recognises objects of other sizes?",
-    data="scenes_middle",
-    size=48,
-    arms=tuple(
-        i.small(name, "inception", {"kernels": kernels}, dataclasses.replace(i.RECIPE, epochs=4), seeds=SEEDS)
-        for name, kernels in {
-            "inception": "1-3-5", "one_scale": "3-3-3", "threes": "3", "fives": "5", "sevens": "7"
-        }.items()
-    ),
-    measures=(_scales,),
-    claims=_SCALE_CLAIMS,
-)  # fmt: skip
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = dict.fromkeys(("threes", "channels", "macs", *SCALES), 0.02)
@@ -228,22 +125,26 @@ _MIXTURE = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
+STUDIES = (Q4, _MODULES, _MIXTURE)
 ANSWER = (
-    "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Whether "
-    "scales are the reason is open."
+    "Where each 3x3 convolution of this book's fast network becomes an Inception module, its accuracy "
+    ":finding:`q4-modules rises by {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: "
+    "{effect}` with as many channels; with as many multiply-adds it :finding:`q4-modules-macs rises by {effect}/falls "
+    "by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`."
 )
 """What the landing page says."""
 
 
 def gains() -> Figure:
-    """Draw by how much modules change the accuracy of Q1's network, by what is held equal."""
-    held = {"channels": "channels", "parameters": "parameters", "macs": "multiply-adds"}
+    """Draw by how much modules change the accuracy, and what kernels of several sides gain by mixture of sizes."""
     rows: dict[str, str | tuple[str, str, str]] = {
-        f"as many {words}": ("q4", arm, "base") for arm, words in held.items()
+        "as many channels (asked)": "q4-modules",
+        "as many multiply-adds (asked)": "q4-modules-macs",
+        "3x3, 5x5, 7x7: sizes alike": ("q4_mixture", "mixed_on_narrow", "narrow_on_narrow"),
+        "3x3, 5x5, 7x7: sizes mixed": ("q4_mixture", "mixed_on_wide", "narrow_on_wide"),
+        "mixed minus alike (asked)": "q4-mixture",
     }
-    rows["mixed kernels, not 3x3 only"] = ("q4", "channels", "one_scale")
-    return figures.effects(rows, STUDIES, "points of test accuracy", "What Inception modules add to the accuracy")
+    return figures.effects(rows, STUDIES, "points of test accuracy", "What modules, and kernels of several sizes, add")
 
 
 def networks() -> dict[str, Classifier]:

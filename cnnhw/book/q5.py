@@ -146,7 +146,7 @@ def flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **chang
 
 
 IMAGENET: dict[str, Any] = {"model": "efficientnet_lite0", "pretrained": True, "size": 128}
-Q4_NETWORK: dict[str, Any] = {"model": "inception", "options": q4.OPTIONS["seven"], "seeds": SEEDS}
+Q4_NETWORK: dict[str, Any] = {"model": "inception", "options": q4.SEVEN, "seeds": SEEDS}
 FROM_Q4 = Q4_NETWORK | {"source": "q4/seven"}
 
 
