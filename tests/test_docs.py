@@ -580,7 +580,8 @@ def test_a_finding_that_the_interval_leaves_open_is_refused():
     study = [one for one in CLAIMS if one.study == "q3"]
     found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("q3"))}
     assert verdicts.in_words(found["q3-swap-random"], "gain/lose").startswith("gain 2.1 points (")
-    assert "known in part, from an earlier set of runs" in claim_pages.box(found["q3-swap-random"], "q", target=True).astext()
+    box = claim_pages.box(found["q3-swap-random"], "q", target=True)
+    assert "known in part, from an earlier set of runs" in box.astext()
     assert "known in part" in marks.lines(found["q3-swap-random"])["Registered"]
     with pytest.raises(ValueError, match="is 'cannot tell', for which 'gain/lose' has no words"):
         verdicts.in_words(found["q3-swap-bank"], "gain/lose")
