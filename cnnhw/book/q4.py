@@ -209,6 +209,7 @@ _MIXTURE = Study(
     question="Do kernels of several sides pay where objects of many sizes are mixed?",
     data="scenes_wide",
     size=48,
+    neighbours=True,
     arms=tuple(
         _fast(
             f"{plan}_on_{mixture}", "fast_inception", SCALES[plan], recipe=_MIXTURE_RECIPE, data=data,
