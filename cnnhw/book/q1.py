@@ -110,6 +110,7 @@ SEARCH = (
         "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
         yours="cnnhw train fast",
         arm={"model": "fast"},
+        kept=True,
     ),
     Step(
         "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
