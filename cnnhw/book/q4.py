@@ -166,7 +166,7 @@ _Q4_SCALES = Study(
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = dict.fromkeys(("threes", "channels", "macs", *SCALES), 0.02)
-_MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision="float32")
+_MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision=base.FORMAT)
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, precision="bfloat16")
 
 
