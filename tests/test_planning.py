@@ -148,6 +148,24 @@ def test_a_rate_at_the_edge_that_wins_in_all_epochs_alone_widens_the_grid_too():
     assert tuning.choices(which, records)["wide"].rate == 4e-3
 
 
+def test_neighbours_of_the_chosen_rate_run_in_all_epochs_where_a_study_asks_for_it():
+    def curve(rate, length):
+        return peak(0.9e-3 if length == "third" else 2.1e-3)(rate, length)
+
+    curves = {"wide": curve, "narrow": peak(1.1e-3)}
+    for neighbours, rate, whole in ((False, 1e-3, [5e-4, 1e-3]), (True, 2e-3, [5e-4, 1e-3, 2e-3, 4e-3])):
+        which = dataclasses.replace(study(asked()), neighbours=neighbours)
+        records, _ = tuned(which, curves)
+        choice = tuning.choices(which, records)["wide"]
+        assert (choice.rate, list(choice.whole)) == (rate, whole)
+        assert choice.double is not None
+        which = at(which, wide=rate, narrow=1e-3)
+        said = next(c.said for c in soundness.check(which, records) if (c.what, c.of) == ("tuned alike", "wide"))
+        assert (", 4 with all epochs" in said) == neighbours
+    half = [record for record in records if not record.arm.startswith("wide@0.004")]
+    assert tuning.choices(which, half)["wide"].rate is None
+
+
 def test_the_grid_stays_when_the_chosen_rate_is_written_into_the_study():
     which = study(asked())
     records, _ = tuned(which, {"wide": peak(4.1e-3), "narrow": peak(1e-3)})

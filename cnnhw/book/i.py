@@ -90,7 +90,7 @@ _LENGTH = Study(
     measures=(_path_length, _lesions),
 )
 _SPANS = {"span0": 0, "span2": 2}
-_RECIPE = dataclasses.replace(base.RECIPE, precision="float32")  # as processors differ in which format is faster here
+_RECIPE = dataclasses.replace(base.RECIPE, precision=base.FORMAT)
 _LEVELS = (65, 85)  # at which a network of this kind reaches some 80 and 60 %
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {

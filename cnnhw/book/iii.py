@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -95,6 +96,7 @@ def _exploratory(name: str, first: str, statement: str, prediction: str, varied:
     )  # fmt: skip
 
 
+_SETTINGS = base.LARGE | {"recipe": replace(base.LARGE["recipe"], precision=base.FORMAT)}
 _KERNELS, _HEAD = ("options.kernels", "options.widths"), ("options.head", "options.widths")
 _TOGETHER = Study(
     name="iii_together",
@@ -102,7 +104,7 @@ _TOGETHER = Study(
     data="tiny5",
     size=64,
     arms=tuple(
-        base.arm(name, "plain", _TUNED[name], options, **base.LARGE) for name, options in DESIGNS.items()
+        base.arm(name, "plain", _TUNED[name], options, **_SETTINGS) for name, options in DESIGNS.items()
     ),
     questions=(
         base.question(

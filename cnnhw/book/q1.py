@@ -17,6 +17,7 @@ from cnnhw.studies import measures
 from cnnhw.studies.statistics import Comparison, of_values
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
+from cnnhw.transfer.stages import Stage
 
 # As reported: Adam 1e-3, batches of 32, no augmentation. The run of 30 epochs is the report's own "it had converged
 # near 15"; as the rate is constant, its epoch 13 is the report's 13-epoch run, so seed 0 is not run twice.
@@ -110,6 +111,7 @@ SEARCH = (
         "residual", "The network of the chapter on speed halves the map early, with residual blocks where it is small.",
         yours="cnnhw train fast",
         arm={"model": "fast"},
+        kept=True,
     ),
     Step(
         "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
@@ -159,20 +161,23 @@ _SEARCH = Study(
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _RATES = {"shallow": 1e-3, "deep": 1e-3, "final": 1e-3}
+
+
+def _finally(name: str, model: str, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
+    """Return an arm with all training photos."""
+    assert isinstance(recipe, Recipe)
+    recipe = dataclasses.replace(recipe, precision=base.FORMAT)
+    return base.arm(name, model, _RATES[name], recipe=recipe, protocols=("own_cut",), **change)
+
+
 _FINAL = Study(
     name="q1_final",
     question="How much more accurate than the report's networks is the one that the search ends with?",
     data="tiny5",
     size=64,
     arms=(
-        *(
-            base.arm(name, f"q1_{name}", _RATES[name], recipe=_REPORTED, protocols=("own_cut",))
-            for name in ("shallow", "deep")
-        ),
-        base.arm(
-            "final", KEPT.model, _RATES["final"], KEPT.options, recipe=KEPT.recipe, protocols=("own_cut",),
-            size=KEPT.size or _SEARCH.size,
-        ),
+        *(_finally(name, f"q1_{name}", _REPORTED) for name in ("shallow", "deep")),
+        _finally("final", KEPT.model, KEPT.recipe, options=KEPT.options, size=KEPT.size or _SEARCH.size),
     ),
     questions=(
         base.question(

@@ -63,7 +63,7 @@ Q4 = Study(
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = dict.fromkeys(("threes", "channels", "macs", *SCALES), 0.02)
-_MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision="float32")
+_MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision=base.FORMAT)
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, precision="bfloat16")
 
 
@@ -106,6 +106,7 @@ _MIXTURE = Study(
     question="Do kernels of several sides pay where objects of many sizes are mixed?",
     data="scenes_wide",
     size=48,
+    neighbours=True,
     arms=tuple(
         _fast(
             f"{plan}_on_{mixture}", "fast_inception", SCALES[plan], recipe=_MIXTURE_RECIPE, data=data,

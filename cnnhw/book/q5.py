@@ -273,7 +273,7 @@ SOURCE = Study(
     size=64,
     arms=(
         Arm(
-            "fast", "fast", replace(speed.RECIPE, precision="bfloat16"), (tuning.PILOTS[0] // FOLDS, *REPEATS),
+            "fast", "fast", replace(speed.RECIPE, precision=base.FORMAT), (tuning.PILOTS[0] // FOLDS, *REPEATS),
             protocols=("own_cut",),
         ),
     ),
@@ -296,8 +296,8 @@ _HEAD_EPOCHS = 60  # on features that are kept, which take next to no time
 _GROUP_EPOCHS = 20
 
 
-def _half(epochs: int, arm: str, **change: Any) -> Recipe:
-    return tune(epochs, learning_rate=_RATES[arm], precision="bfloat16", **change)
+def _tuning(epochs: int, arm: str, **change: Any) -> Recipe:
+    return tune(epochs, learning_rate=_RATES[arm], precision=base.FORMAT, **change)
 
 
 _FIRST = Study(
@@ -306,12 +306,12 @@ _FIRST = Study(
     data="flowers",
     size=64,
     arms=(
-        folded("at_once", (Stage("all", _half(_TUNING_EPOCHS, "at_once")),), 10),
+        folded("at_once", (Stage("all", _tuning(_TUNING_EPOCHS, "at_once")),), 10),
         folded(
             "head_first",
             (
-                Stage("head", _half(_HEAD_EPOCHS, "head_first", flip=False)),
-                Stage("all", _half(_TUNING_EPOCHS, "head_first")),
+                Stage("head", _tuning(_HEAD_EPOCHS, "head_first", flip=False)),
+                Stage("all", _tuning(_TUNING_EPOCHS, "head_first")),
             ),
             10,
         ),
@@ -342,7 +342,7 @@ _IN_TURN = Study(
     size=64,
     arms=tuple(
         folded(
-            order, transfer.in_turn(models.create("fast", size=64), _half(_GROUP_EPOCHS, order), 3, order=order), 10
+            order, transfer.in_turn(models.create("fast", size=64), _tuning(_GROUP_EPOCHS, order), 3, order=order), 10
         )
         for order in ("end", "start", "together")
     ),

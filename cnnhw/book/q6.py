@@ -199,7 +199,7 @@ _TUNED = {
 
 
 def _fast(epochs: int, arm: str) -> tuple[Stage]:
-    return (Stage("all", tune_fast(epochs, learning_rate=_TUNED[arm], precision="bfloat16")),)
+    return (Stage("all", tune_fast(epochs, learning_rate=_TUNED[arm], precision=base.FORMAT)),)
 
 
 _PAYS = Study(
@@ -210,10 +210,10 @@ _PAYS = Study(
     arms=(
         folded("transfer", _fast(_TRANSFER_EPOCHS, "transfer")),
         folded("scratch", _fast(_TRANSFER_EPOCHS + _SOURCE_EPOCHS, "scratch"), **_FRESH),
-        folded("imagenet_head", (probe(40, learning_rate=_TUNED["imagenet_head"], precision="bfloat16"),), **IMAGENET),
+        folded("imagenet_head", (probe(40, learning_rate=_TUNED["imagenet_head"], precision=base.FORMAT),), **IMAGENET),
         folded(
             "imagenet_tuned",
-            (Stage("all", tune(4, learning_rate=_TUNED["imagenet_tuned"], precision="bfloat16")),),
+            (Stage("all", tune(4, learning_rate=_TUNED["imagenet_tuned"], precision=base.FORMAT)),),
             **IMAGENET,
         ),
     ),

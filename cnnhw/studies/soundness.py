@@ -122,7 +122,8 @@ def _tuned(choice: tuning.Choice, rate: float) -> tuple[str, bool | None]:
     ends = f"{min(choice.tried):g} to {max(choice.tried):g}"
     edge = ", at the edge of the grid" if choice.at_edge else ""
     other = f", but it is run at {rate:g}" if rate != choice.rate else ""
-    said = f"{choice.rate:g} of {len(choice.tried)} rates from {ends}{edge}{other}"
+    full = f", {len(choice.whole)} with all epochs" if len(choice.whole) > 2 else ""
+    said = f"{choice.rate:g} of {len(choice.tried)} rates from {ends}{full}{edge}{other}"
     return said, len(choice.tried) >= _RATES and not choice.at_edge and rate == choice.rate
 
 

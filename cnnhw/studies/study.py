@@ -98,6 +98,8 @@ class Study:
     - ``test`` (bool): whether records hold test predictions; if not, they hold those of the validation photos, on which
       ``measures`` are then taken, too.
     - ``may_guess`` (tuple of str): arms that are about guessing, and may score no better.
+    - ``neighbours`` (bool): whether a tuned rate has to do better than both of its neighbours with all epochs: for runs
+      of so few steps that a third of them says little.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Study:
     kept: tuple[str, ...] = ()
     test: bool = True
     may_guess: tuple[str, ...] = ()
+    neighbours: bool = False
 
     def __post_init__(self) -> None:
         if other := [question.id for question in self.questions if question.study != self.name]:

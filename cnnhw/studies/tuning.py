@@ -2,8 +2,9 @@
 
 Five rates with one seed and a third of the epochs; then the best two with three seeds and all epochs, which are the
 study's pilot; last the better of these with twice the epochs, to see whether the arm has learnt. A best rate at the
-edge of the grid widens it. The runs are a study of their own, `STUDY-tune`; its records hold no test predictions but
-those of the training photos that the protocols leave aside, or else of the validation photos.
+edge of the grid widens it; where a study asks for it, all epochs decide between a rate and its neighbours, too. The
+runs are a study of their own, `STUDY-tune`; its records hold no test predictions but those of the training photos that
+the protocols leave aside, or else of the validation photos.
 """
 
 from __future__ import annotations
@@ -148,6 +149,10 @@ def _state(study: Study, arm: Arm, seen: dict[str, list[float]]) -> tuple[Choice
         if not wanted:
             rate = max(whole, key=whole.__getitem__)
             wanted = _wider(grid, tried, rate)
+            if not wanted and study.neighbours:
+                place = grid.index(rate)
+                wanted = [(one, "whole") for one in grid[max(0, place - 1) : place + 2] if one not in whole]
+                rate = None if wanted else rate
         if not wanted and rate is not None and rate not in double:
             wanted = [(rate, "double")]
     return Choice(arm.name, rate, tried, whole, double.get(rate) if rate is not None else None), wanted
