@@ -6,14 +6,16 @@ i. How long should a residual connection be?
 
 *Fifteen minutes. You need Q2. Then you can say what a connection's length changes, and what it does not.*
 
-**The answer.** In a deep network, with 24 convolutions and batch norm, short connections over two convolutions
-:finding:`i-span raise the accuracy by {effect} against none/lower the accuracy by {effect} against none/make no difference that matters:
-{effect} against none/make a difference that these runs cannot tell from none: {effect}`.
+**The answer.** In a deep network, with 24 convolutions and batch norm, connections over two convolutions :finding:`i-span raise the
+accuracy by {effect} against none/lower the accuracy by {effect} against none/make no difference that matters: {effect} against none/make a
+difference that these runs cannot tell from none: {effect}`. Longer ones have been compared in a preliminary training only.
 
-* In a first, shorter training, of which no question is decided, connections over six compared with two came out at
-  :paired:`length/d24_span6 d24_span2`, over one at :paired:`length/d24_span1 d24_span2`; in 12 convolutions, two against none at
+* *Preliminary* (8 epochs, one learning rate for all; not a test): over six convolutions, not two, :paired:`length/d24_span6 d24_span2`;
+  over one, not two, :paired:`length/d24_span1 d24_span2`. In a network of 12 convolutions, over two against none,
   :paired:`length/d12_span2 d12_plain`.
-* Do harder problems deserve longer connections, as the original report has it? The runs that are to decide are not made yet.
+* *Without batch norm,* also preliminary: :record:`length/d24_plain_no_norm accuracy` without connections, where guessing gives one in five,
+  and :record:`length/d24_span2_no_norm accuracy` with connections over two.
+* *Do harder problems deserve longer connections,* as the original report, a student's homework, has it? These runs have not been made.
 """
 
 import torch
@@ -30,8 +32,8 @@ i.gains()
 plt.show()
 
 # %%
-# Bars, and brackets behind an effect, are 95 % intervals; all networks have the same convolutions and as many parameters. Grey: the first
-# training, with 8 epochs and one learning rate for all, which decides no question.
+# Bars, and the numbers in brackets behind an effect, are 95 % intervals. All networks have the same convolutions, and the same number of
+# parameters. Grey: the preliminary training, with 8 epochs and one learning rate for all.
 #
 # The idea and the argument
 # -------------------------
@@ -53,35 +55,36 @@ i.lengths()
 plt.show()
 
 # %%
-# **A longer connection gives no better** :term:`gradient`. That of a block is :math:`I + F'`: what arrives at its output reaches its input
-# intact, plus a correction, whatever :math:`l` is. What :math:`l` decides is how much of a function stands between two additions.
+# **The way around a block is the same for every length.** The :term:`gradient` of a block is :math:`I + F'`: what arrives at its output
+# reaches its input intact, plus a correction, whatever :math:`l` is. What :math:`l` decides is how deep a branch is.
 #
 # * :math:`l = 1`, and a *linear* branch: :math:`y = x + Wx` is what a convolution can be by itself, as the identity is among its possible
-#   weights (exercise 2). He et al. :cite:p:`he2016deep` have "not observed advantages" of it, and in deep linear networks a connection over
-#   one is like none :cite:p:`li2016demystifying`. But that is about a linear branch. With normalisation and ReLU first, the order used here
-#   :cite:p:`he2016identity`, the block is :math:`y = x + W\,\mathrm{relu}(\mathrm{norm}(x))`, which no convolution can absorb.
+#   weights (exercise 2). He et al. :cite:p:`he2016deep` have "not observed advantages" of it, and deep linear networks with it are as hard
+#   to train as without :cite:p:`li2016demystifying`. But that is about a linear branch. With normalisation and ReLU first, the order used
+#   here :cite:p:`he2016identity`, the block is :math:`y = x + W\,\mathrm{relu}(\mathrm{norm}(x))`, which no convolution can absorb.
 # * :math:`l = 2` and more: a non-linearity stands *between two convolutions*, so the branch is a small network and not one layer. For large
-#   :math:`l`, it is itself a deep plain network, with the troubles of one.
+#   :math:`l`, it is itself a deep plain network, and deep plain networks are hard to optimise :cite:p:`he2016deep`.
 #
 # **Which paths carry the gradient?** Not all alike. With batch norm :cite:p:`ioffe2015batchnorm` what is passed on from block to block, the
 # stream :math:`x`, grows with each addition, while each branch is normalised: later branches count less :cite:p:`de2020batch`. This book
-# has a formula of its own for the mean length of paths, weighted by their gradient. It was fitted to fully connected networks before
-# training; the factor :math:`a` is what dividing by the spread after a ReLU does to a gradient:
+# has a formula of its own for the mean length of paths, weighted by their gradient, in fully connected networks before training. The factor
+# :math:`a` is by how much a layer with ReLU and batch norm enlarges the squared gradient:
 #
 # .. math:: l \sum_{i=1}^{D/l} \frac{a^l}{i + a^l}, \qquad a = \frac{\pi}{\pi - 1}.
 #
-# Here it is put to the test on convolutions, live. Multiply the gradient through each branch by :math:`t`; half the logarithmic derivative
-# of the squared gradient at :math:`t = 1` is the mean number of branches on a path. (The networks have two stages of 12, so the formula is
-# applied to each.)
+# Here it is put to the test on convolutions, live. Multiply the gradient through each branch by :math:`t`. A path through :math:`k` branches
+# is then multiplied by :math:`t^k`, so how fast the gradient grows with :math:`t`, at :math:`t = 1`, tells the mean :math:`k`; times
+# :math:`l`, convolutions. (The networks have two stages of 12, so the formula is applied to each.)
 
 images = scenes.draw(128, size=32).images.float() / 255
-labels = torch.arange(128) % 5
+labels = torch.arange(128) % 5  # any will do: the networks know nothing of classes yet
 i.paths(i.carried(images, labels))
 plt.show()
 
 # %%
-# The formula gets the trend right and the numbers too low, perhaps as the stream is small just after the stem and the transition, so that
-# the first branches carry more than it assumes. Without batch norm the length does not grow with the span.
+# The formula gets the trend right and most numbers too low, perhaps as the stream is small just after the stem and between the stages, so
+# that the first branches carry more than it assumes. So the way around every block is there for every span; but where the length comes near
+# 24, the gradient goes through the convolutions, as in a plain network.
 #
 # The experiment
 # --------------
@@ -103,42 +106,40 @@ i.losses()
 plt.show()
 
 # %%
+# Where the loss stays high on a network's own *training* photos, the trouble is not overfitting, but optimisation.
+#
 # .. question:: i-span
 #    :verdict: supported
 #
 # .. question:: i-harder
 #    :verdict: not run
 #
-# **Without batch norm,** with He's initialisation, the first training reached :record:`length/d24_plain_no_norm accuracy` without
-# connections, where guessing gives one in five, and :record:`length/d24_span2_no_norm accuracy` with connections over two.
-#
-# **Paths, weighted by the gradient that they carry,** have :record:`i_span/span2 path length at start` convolutions on average before
-# training, and :record:`i_span/span2 path length` after it, with connections over two. After the first training, they had
-# :record:`length/d24_span2 path length` with two, and :record:`length/d24_span6 path length` with six.
-#
-# **Lesions.** If a residual network is a sum over paths, it should survive the loss of a block, which leaves half of them. A plain network
-# has one path.
+# **Lesions.** If a residual network is a sum over paths, deleting a block, which leaves half of them, should cost it less than a plain
+# network, which has one path. Blocks were chosen at random, eight times.
 
 i.lesions()
 plt.show()
 
 # %%
-# Lines are means over seeds; before anything is deleted they differ already. Without two of its convolutions, a network with connections
-# keeps :record:`i_span/span2 accuracy without 2 convolutions`, a plain one :record:`i_span/span0 accuracy without 2 convolutions`. Veit et
-# al. :cite:p:`veit2016residual` see a smooth fall, too. **Published:** Wide ResNets on CIFAR-10, at equal parameters
-# :cite:p:`zagoruyko2016wide`: blocks of 1, 2, 3 and 4 convolutions leave errors of ``6.69``, ``5.43``, ``5.65`` and ``5.93`` in 100.
+# Lines are means over seeds. A network with connections has :record:`i_span/span2 accuracy` with all of its convolutions, and
+# :record:`i_span/span2 accuracy without 2 convolutions` without two; a plain one :record:`i_span/span0 accuracy`, and
+# :record:`i_span/span0 accuracy without 2 convolutions`. Veit et al. :cite:p:`veit2016residual` also found a gradual fall.
+#
+# **Published:** in Wide ResNets on CIFAR-10, at equal parameters :cite:p:`zagoruyko2016wide`, blocks of 1, 2, 3 and 4 convolutions leave
+# errors of ``6.69``, ``5.43``, ``5.65`` and ``5.93`` in 100: two did best there, and one worst.
 #
 # .. trained:: i_span
 #
 #    span0: 24 convolutions, no connections
 #    span2: connections over two
 #
-# Long connections, for another purpose
-# -------------------------------------
+# An aside: long connections, for another purpose
+# -----------------------------------------------
 #
-# Connections as long as the network lead from its half that shrinks the map, the encoder, to the half that enlarges it again, the decoder
-# :cite:p:`ronneberger2015unet`. They are not for the gradient. They bring back *where* things are, which pooling has thrown away. Here a
-# small network learns, live, to mark the object in a scene. Without connections, its decoder gets zeros in place of the encoder's maps:
+# Some networks first shrink the map, in the encoder, and then enlarge it again, in the decoder. Connections across both hand the encoder's
+# maps to the decoder :cite:p:`ronneberger2015unet`. They add nothing up, and are not for the gradient: they bring back *where*
+# things are, which pooling has thrown away. Here a small network learns, live, to mark the object in a scene. Without connections, its
+# decoder gets zeros in place of the encoder's maps. IoU is the area that was marked and is object, divided by the area that is either:
 
 draw = {"size": 48, "controls": scenes.EASY}
 train, test = scenes.draw(300, **draw), scenes.draw(100, first=100000, **draw)
@@ -146,7 +147,7 @@ for long, words in ((True, "with connections"), (False, "without")):
     find = [segmentation.find_objects(train, test, long=long, seed=s) for s in range(3)]
     overlaps = ", ".join(f"{one.overlap:.2f}" for one in find)
     edges = ", ".join(f"{one.edge:.2f}" for one in find)
-    print(f"{words:17} overlap (IoU) {overlaps}; right near edges {edges}")
+    print(f"{words:17} overlap (IoU) {overlaps}; pixels near edges right {edges}")
 
 # %%
 # Three seeds each: an observation. Drozdzal et al. :cite:p:`drozdzal2016importance` find that long connections restore detail.
@@ -154,9 +155,10 @@ for long, words in ((True, "with connections"), (False, "without")):
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# It argued that a residual network is an ensemble of shallow ones, and that :math:`n` long blocks or :math:`cn` short ones are a matter of
-# a hyperparameter; that weights multiply in backpropagation, so that length acts exponentially; and that harder problems deserve longer
-# blocks. The first is a good reading. The second overlooks the identity path, along which nothing multiplies. The third was not tested.
+# It argued, first, that a residual network is an ensemble of shallow ones, so that a few long blocks or many short ones are a matter of a
+# hyperparameter; second, that weights multiply in backpropagation, so that length acts exponentially; and third, that harder problems
+# deserve longer blocks. The first is a good reading. The second overlooks the identity path, along which nothing multiplies. The third was
+# not tested.
 #
 # .. admonition:: Three misconceptions
 #
@@ -166,11 +168,11 @@ for long, words in ((True, "with connections"), (False, "without")):
 #
 # .. dropdown:: Check yourself: 24 convolutions in blocks of six. How many paths are there, and how long is the shortest?
 #
-#    Four blocks make :math:`2^4 = 16` paths. The shortest goes around all blocks, and has no convolution of theirs at all.
+#    Four blocks make :math:`2^4 = 16` paths. The shortest goes around all blocks, through none of the 24 convolutions.
 #
-# **Remember three things.** Counted alike, paths have :math:`D/2` convolutions on average, whatever the span; those that carry the gradient
-# are another matter. The span decides how much of a function stands between two additions. And a long block is a deep plain network. **What
-# these runs cannot tell:** there was one initialisation for all, and nothing is deeper than 24 convolutions.
+# **Remember three things.** If every path counts equally, paths have :math:`D/2` convolutions on average, whatever the span; weighted by the
+# gradient that they carry, they have not. The way around a block is the same for every length. And a long block is a deep plain network.
+# **What these runs cannot tell:** all networks had one *kind* of initialisation, and none is deeper than 24 convolutions.
 #
 # Exercises
 # ---------
@@ -197,6 +199,8 @@ assert abs(share - by_hand) < 1e-12
 #
 # .. solution::
 
+# The identity is a kernel with 1 in its middle, from each channel to itself: add it to the weights.
+
 conv, x = torch.nn.Conv2d(4, 4, 3, padding=1), torch.rand(1, 4, 8, 8)
 expected = x + conv(x)
 conv.weight.data[range(4), range(4), 1, 1] += 1
@@ -211,7 +215,7 @@ assert torch.allclose(conv(x), expected, atol=1e-6)
 #
 # .. solution::
 #
-# Weighted by :math:`t^k`, the binomial distribution is one again, with :math:`t/(1+t)` in place of one half; so the mean is
+# Weighted by :math:`t^k`, the distribution is binomial again, with :math:`t/(1+t)` in place of one half; so the mean is
 # :math:`54\,t/(1+t)`.
 
 lengths = theory.path_lengths(54, 1)
@@ -226,7 +230,8 @@ assert share < 0.01 < 0.95 < gradient
 # .. end-solution::
 #
 # **4. Branches that begin at zero** ★★★ Set the weights of the last convolution of each branch to zero, as some recipes do at the start.
-# What is the mean length of paths then, weighted by gradient? Predict it, then measure it. How can such a network learn at all?
+# What is the mean length of paths then, weighted by gradient? Predict it, then measure it with ``theory.measured_path_length``, as in the
+# solution, on the images above. How can such a network learn at all? (A branch over two is norm, ReLU, convolution, twice.)
 #
 # .. solution::
 

@@ -400,11 +400,13 @@ def test_a_study_that_has_not_learnt_or_guesses_or_was_not_tuned_is_not_sound():
         "learnt: wide: twice the epochs change the accuracy by +2.5 points (less than 1.25)"
     )
     records, _ = tuned(which, {"wide": peak(1.1e-3), "narrow": lambda rate, length: peak(1.1e-3)(rate, length) - 0.25})
-    assert "above guessing: narrow: 3 of 3 runs at guessing level" in soundness.unsound(which, records)
+    assert "above guessing: narrow: 3 of 3 runs, pilots included, at guessing level" in soundness.unsound(
+        which, records
+    )
     assert soundness.unsound(dataclasses.replace(which, may_guess=("narrow",)), records) == ""
     assert "tuned alike: wide: not tuned" in soundness.unsound(which, [])
     other = at(which, wide=0.002, narrow=0.001)
-    assert "0.001 of 5 rates from 0.00025 to 0.004, but it is run at 0.002" in soundness.unsound(other, records)
+    assert "rate 0.001, of 5 from 0.00025 to 0.004, but it is run at 0.002" in soundness.unsound(other, records)
     exploratory = dataclasses.replace(which, questions=(asked(role="exploratory"),))
     assert soundness.unsound(exploratory, []) == ""
 

@@ -169,8 +169,8 @@ ANSWER = (
 
 def gains() -> Figure:
     """Draw by how much connections change the accuracy of 24 convolutions, by their span."""
-    rows: dict[str, str | tuple[str, str, str]] = {"over 2 (asked)": "i-span"}
-    rows |= {f"over {span}, 8 epochs": ("length", f"d24_span{span}", "d24_plain") for span in (1, 2, 3, 6, 12)}
+    rows: dict[str, str | tuple[str, str, str]] = {"over 2, 48 epochs (asked)": "i-span"}
+    rows |= {f"over {span}, 8 epochs": ("length", f"d24_span{span}", "d24_plain") for span in (1, 2, 3, 4, 6, 12)}
     return figures.effects(rows, STUDIES, "points of test accuracy", "Connections in 24 convolutions, against none")
 
 
@@ -195,7 +195,7 @@ def carried(images: Tensor, labels: Tensor) -> dict[str, list[tuple[float, float
     """Return the length of the paths that carry the gradient before training, by span: means of three networks."""
     found: dict[str, list[tuple[float, float]]] = {}
     found["formula, with batch norm"] = [(span, 2 * theory.gradient_path_length(12, span)) for span in _DIVISORS]
-    for norm, words in ((True, "measured, with batch norm"), (False, "measured, without")):
+    for norm, words in ((True, "measured, with batch norm"), (False, "measured, without batch norm")):
         found[words] = []
         for span in _DIVISORS:
             made = (models.create("residual", size=32, seed=seed, span=span, norm=norm) for seed in range(3))
@@ -221,7 +221,7 @@ def losses() -> Figure:
 
     panels = {
         "48 epochs, a rate for each": of("i_span", {"none": "span0", "over 2": "span2"}),
-        "8 epochs, one rate": of("length", {f"over {span}": f"d24_span{span}" for span in (1, 2, 6, 12)}),
+        "8 epochs, one rate": of("length", {"none": "d24_plain", "over 2": "d24_span2", "over 6": "d24_span6"}),
     }
     return figures.narrow(plots.panels(panels, "training loss (nats)", "Training loss with 24 convolutions, by span"))
 
@@ -237,5 +237,5 @@ def lesions() -> Figure:
             if count := re.fullmatch(r"accuracy without (\d+) convolutions", name):
                 left[int(count[1])] = fmean(map(measured(name), runs))
         lines[words] = [sorted(left.items())]
-    title = "Test accuracy after convolutions are deleted, by span"
+    title = "Test accuracy after convolutions are deleted"
     return figures.narrow(plots.against(lines, "convolutions deleted, of 24", "test accuracy", title), 3.4)

@@ -62,16 +62,18 @@ Q4 = Study(
 )
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_TUNED = dict.fromkeys(("threes", "channels", "macs", *SCALES), 0.02)
+_TUNED = {
+    **dict.fromkeys(("threes", "channels", "macs"), 0.02),
+    "narrow_on_wide": 0.16, "narrow_on_narrow": 0.08, "mixed_on_wide": 0.08, "mixed_on_narrow": 0.08,
+}  # fmt: skip
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision=base.FORMAT)
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, precision="bfloat16")
 
 
 def _fast(name: str, model: str, options: Mapping[str, Any] = {}, **change: Any) -> Arm:
     """Return an arm of the fast recipe with a quarter of the photos, each seed's own cut."""
-    kind = name.split("_on_")[0]
     settings = {"recipe": _MODULES_RECIPE, "protocols": base.LARGE["protocols"], **change}
-    return base.arm(name, model, _TUNED[kind], options, **settings)
+    return base.arm(name, model, _TUNED[name], options, **settings)
 
 
 _MODULES = Study(

@@ -333,7 +333,15 @@ _FIRST = Study(
             pooled=True, held="photos, source, head, and the steps in which all layers learn", measure=SECONDS,
             varied=("recipe.-2",),
         ),
+        base.question(
+            "q5-shield", ("head_first", "at_once"),
+            "In the first epoch in which they learn, the features' weights move less if the head has learnt before.",
+            chapter="q5", study="q5_first", role="exploratory", prediction="lower", delta=1.0, known="in part",
+            pooled=True, held="photos, source, head, and the steps in which all layers learn", measure=_EARLY_DISTANCE,
+            varied=("recipe.-2",),
+        ),
     ),
+    drift=True,
 )  # fmt: skip
 _IN_TURN = Study(
     name="q5_in_turn",

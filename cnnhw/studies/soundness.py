@@ -111,7 +111,7 @@ def _guessing(runs: Sequence[Record], allowed: bool) -> tuple[str, bool | None]:
     worst = min(MEASURES["validation"](run) for run in runs)
     what = ", which the question is about" if allowed and low else ""
     return (
-        f"{low} of {len(runs)} runs at guessing level; lowest validation accuracy {worst:.3f}{what}",
+        f"{low} of {len(runs)} runs, pilots included, at guessing level; lowest validation accuracy {worst:.3f}{what}",
         allowed or not low,
     )
 
@@ -123,7 +123,7 @@ def _tuned(choice: tuning.Choice, rate: float) -> tuple[str, bool | None]:
     edge = ", at the edge of the grid" if choice.at_edge else ""
     other = f", but it is run at {rate:g}" if rate != choice.rate else ""
     full = f", {len(choice.whole)} with all epochs" if len(choice.whole) > 2 else ""
-    said = f"{choice.rate:g} of {len(choice.tried)} rates from {ends}{full}{edge}{other}"
+    said = f"rate {choice.rate:g}, of {len(choice.tried)} from {ends}{full}{edge}{other}"
     return said, len(choice.tried) >= _RATES and not choice.at_edge and rate == choice.rate
 
 

@@ -72,6 +72,7 @@ def of(study: Study) -> Study:
         observation="it chooses learning rates on held-out photos; its runs at full length are the pilot",
         arms=tuple(arms),
         every_epoch=False,
+        drift=False,
         questions=(),
         claims=(),
         sources=(study, *study.sources),

@@ -41,7 +41,7 @@ class Soundness(SphinxDirective):
             if why := soundness.unsound(study, found):
                 out.append(nodes.warning("", nodes.paragraph("", f"No verdicts are given: {why}.")))
             checks = soundness.check(study, found)
-            out.append(_fold(f"Were the runs sound? {_summary(checks)} {study.question}"))
+            out.append(_fold(f"Were the runs of {name} sound? {_summary(checks)}"))
             out += [table(checks), nodes.raw("", "</details>", format="html")]
         return out
 
