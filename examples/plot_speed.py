@@ -1,11 +1,12 @@
 """
-Speed: what a minute on a laptop can do
-=======================================
+Speed: what two processor cores can do in minutes
+=================================================
 
 **The question.** Where does the time of a training go, and how soon can a network without a GPU be as accurate as the
 report's better one was?
 
-*Thirty minutes. You need Q1 and multiplication. Then you can estimate what a training costs, see where its time goes, and save some.*
+*Thirty minutes. You need Q1, and for one formula eigenvectors. Then you can estimate what a training costs, see where its time goes, and
+save some.*
 
 **The answer.** Compute less: on ``tiny5`` a small network with the right recipe reaches a test accuracy of
 :reported:`q1_deep test_accuracy` after :bench:`seconds tiny5 fast, 2 epochs, 48 px`, and the report's recipe takes
@@ -14,7 +15,8 @@ report's better one was?
 * In the report's larger network, convolutions take :bench:`share q1_deep convolution` of the time, at :bench:`peak q1_deep cnnhw` of the
   processor's peak: better code could save little. Fewer passes, fewer pixels and shorter numbers save the arithmetic itself.
 * In eight passes, a whitened first layer brings :effect:`speed-whitening`, Muon in place of AdamW :effect:`speed-muon`. Rising
-  resolution changes the time by :effect:`speed-resolutions-time`, bfloat16 by :effect:`speed-bfloat16-time` (six seeds).
+  resolution changes the time by :effect:`speed-resolutions-time`, and bfloat16, numbers of 16 bits and not 32, by
+  :effect:`speed-bfloat16-time` (six seeds).
 * A larger network, with :meth:`cnnhw.Recipe.best`, reaches :record:`minutes/two_minutes accuracy` in
   :record:`minutes/two_minutes minutes` minutes, and :record:`minutes/ten_minutes accuracy` in :record:`minutes/ten_minutes minutes`.
 """
@@ -33,7 +35,7 @@ speed.race(bench)
 plt.show()
 
 # %%
-# The first level, reached by the report on Linnaeus 5, is only a mark for ``tiny5``, which stands in for it. Photos of ``tiny5`` have 64
+# The level is what the report reached on Linnaeus 5; for ``tiny5``, which stands in for it, it is only a mark. Photos of ``tiny5`` have 64
 # pixels a side, which favours recipes for low resolution. With 128 pixels throughout, the report's recipe takes
 # :bench:`ratio tiny5 fast, 3 epochs, 128 px throughout` times as long; on ``flowers``, whose photos are larger,
 # :bench:`ratio flowers fast, 2 epochs, 48 px` times to its own best. Where it never gets there, its whole time counts, as a bound.
@@ -42,8 +44,9 @@ plt.show()
 # ------------------------------
 #
 # A training does the same arithmetic for each pixel of each photo, in each pass. So there are four ways to pay less: fewer passes, each of
-# which must then teach more; smaller photos; a network that spends less on a pixel; and shorter numbers. ``fast`` uses all four, network
-# and :term:`recipe`. This is what the recipe does about pixels:
+# which must then teach more; smaller photos; a network that spends less on a pixel; and shorter numbers, where the processor has
+# instructions for them (``cnnhw train`` times both kinds, and takes the quicker). ``fast`` uses all four, network and :term:`recipe`. This
+# is what the recipe does about pixels:
 
 speed.passes(cnnhw.Recipe.fast(), 64)
 plt.show()
@@ -77,20 +80,21 @@ plt.show()
 # %%
 # ``q1_shallow`` runs at :bench:`peak q1_shallow cnnhw` of the peak: its first convolution sees three channels, too few for the processor's
 # vectors, and moving its large first maps through memory takes time, too. In ``fast``, the optimiser's step takes
-# :bench:`place fast optimizer.step()`: Muon's matrix products. Profiling also found what was then mended: memory freed in one step was
-# cleared again for the next (:func:`cnnhw.system.keep_freed`), and ReLU waits until pooling has left it a quarter of the cells.
+# :bench:`place fast optimizer.step()`, Muon's matrix products among it. Profiling also found what was then mended: the system cleared memory
+# anew in every step (:func:`cnnhw.system.keep_freed` keeps it), and ReLU now waits until pooling has left it a quarter of the cells.
 #
 # The network, and how it learns in few passes
 # --------------------------------------------
 #
 # ``fast`` has the pieces of the quickest recipes for CIFAR-10 :cite:p:`jordan2024airbench`, cut for a CPU. Its first layer, the
-# :term:`stem`, takes patches of four pixels and halves the map. Each stage halves it again after its first convolution; residual
-# blocks :cite:p:`he2016deep` follow in the last two. Responses of the stem are kept with both signs :cite:p:`shang2016understanding`.
+# :term:`stem`, takes patches of 4x4 pixels and halves the map. Each stage halves it again after its first convolution; residual
+# blocks :cite:p:`he2016deep` follow in the last two. Of each response :math:`r` of the stem, both
+# :math:`\max(r, 0)` and :math:`\max(-r, 0)` are kept :cite:p:`shang2016understanding`.
 #
 # The stem is not learnt. Patches differ most in brightness and slow gradients; details are faint. :term:`Whitening <whitening>` makes all
 # equally strong. With patches as rows of :math:`X`, mean removed, and
 # :math:`X^\top X / n = V \operatorname{diag}(\lambda) V^\top`, filter :math:`i` is :math:`w_i = v_i / \sqrt{\lambda_i + \varepsilon}`. The
-# responses :math:`X w_i` are uncorrelated, with variances near 1. Live, on scenes (:explore:`the shipped network's
+# responses :math:`X w_i` are uncorrelated, with variances near 1. Live, on scenes (those of the shipped network are in :explore:`the explorer
 # <network=fast&layer=stem&photo=china.jpg&channel=2>`):
 
 pictures = scenes.load(size=64, train=500, test=50, progress=False)
@@ -104,8 +108,9 @@ plt.show()
 # What each part brings
 # ---------------------
 #
-# Eight passes, six seeds, one thread a run. Claims were written down after the runs, as their badges say; what none was made of is grey.
-# The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be its best.
+# Eight passes, six seeds, one thread a run. The claims were written down after the runs, as their badges say: they describe, and do not
+# predict. Grey: no claim was made. The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be
+# its best.
 
 speed.parts(cnnhw.studies.records("fast"))
 plt.show()
@@ -113,7 +118,7 @@ plt.show()
 # %%
 # Whitening and :term:`Muon` :cite:p:`jordan2024muon` are there for accuracy (:claim:`speed-whitening supported`,
 # :claim:`speed-muon supported`), rising resolution and bfloat16 for time (:claim:`speed-resolutions-time supported`,
-# :claim:`speed-bfloat16-time supported`). We had claimed that these two cost less than 2.5 points: :claim:`speed-resolutions supported`,
+# :claim:`speed-bfloat16-time supported`). Each of these two costs less than 2.5 points: :claim:`speed-resolutions supported`,
 # :claim:`speed-bfloat16 supported`. A covered square (:term:`cutout`) :cite:p:`devries2017cutout` is not in this recipe:
 # :claim:`speed-cutout not resolved`. It is in :meth:`cnnhw.Recipe.best`, with :term:`mixup` :cite:p:`zhang2018mixup`.
 #
@@ -137,7 +142,7 @@ for minutes in (0.5, 10):
 # Beside other libraries
 # ----------------------
 #
-# What would other libraries give you in the same 2 or 5 minutes, from random weights, on the same photos: flowers, and a large folder of
+# What would other libraries give you in about 2 or 5 minutes, from random weights, on the same photos: flowers, and a large folder of
 # small photos (generated scenes)? fastai, Keras and a bare loop with a network of timm train by usual settings, for as many epochs as fit;
 # Ultralytics and cnnhw keep to a time themselves.
 
@@ -146,8 +151,9 @@ plt.show()
 speed.beside_table(benchmarks.peers())
 
 # %%
-# Each row is one training, so an :term:`observation`, and no ranking. cnnhw may train several networks that vote; the others train one. Its
-# recipe is our own work, and nobody tuned theirs for this. (Keras's batch norm averages over fewer steps than usual, as so many may not
+# Each row is one training, so an :term:`observation`, and no ranking. The networks and photo sizes differ. cnnhw may train several networks
+# that vote; the others train one. Its recipe is our own work, and nobody tuned theirs for this. An accuracy of one in five is guessing: so
+# short a training with those settings may not get further. (Keras's batch norm averages over fewer steps than usual, as so many may not
 # fit.) Where one epoch takes longer than the time, one is trained all the same. Seconds are of training, in which some also read or
 # validate photos. Processor seconds are of the whole process, with its start, trial epochs that find how many fit, and the test.
 #
@@ -157,16 +163,17 @@ speed.beside_table(benchmarks.peers())
 # It names :reported:`q1_shallow minutes` minutes of training for ``q1_shallow``, and :reported:`q1_deep minutes` for ``q1_deep``, which
 # takes several times the operations. So they were not timed alike: that is :doc:`fault 12 </auto_examples/plot_report_faults>`.
 #
-# Our figures are of one machine with two cores; ``python tests/benchmarks/bench.py`` measures yours. If the ratio to Keras vanished there,
-# computing less would not be the reason for it. Keras was trained once, as the report did it, and not as well as it can be.
+# Our figures are of one machine with two cores; ``python tests/benchmarks/bench.py`` measures yours. If the ratio to Keras were gone there,
+# our explanation of it, computing less, would be wrong. Keras was trained once, as the report did it, and not as well as it can be.
 #
 # .. admonition:: Three misconceptions
 #
 #    * *"A quicker library trains quicker."* Not where both call the same convolutions, and those run near the peak.
-#    * *"Half the pixels a side, half the time."* The area counts: a quarter of the arithmetic. Exercise 2 measures the time.
+#    * *"A quarter of the pixels, a quarter of the time."* Of the arithmetic, yes. But some of a step's time does not depend on pixels, such as
+#      the optimiser's. The figure above shows how much is left.
 #    * *"Twice the threads, half the time."* Threads wait for each other, and some of a step cannot be divided.
 #
-# .. dropdown:: Check yourself: which would save more of q1_deep's time, convolutions in half of theirs, or an optimiser that takes none?
+# .. dropdown:: Check yourself: what would save more of q1_deep's time, halving that of its convolutions, or removing that of its optimiser?
 #
 #    Convolutions take :bench:`share q1_deep convolution` of it, the optimiser :bench:`share q1_deep optimiser`. Halve the first figure, and
 #    compare.
@@ -195,8 +202,8 @@ speed.beside_table(benchmarks.peers())
 #
 # How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
 #
-# **1. Operations by hand** ★ How many multiply-adds does the second convolution of ``q1_deep`` take for a photo of 128 pixels, and what
-# share of a training step's operations is that?
+# **1. Operations by hand** ★ The second convolution of ``q1_deep`` has 5x5 kernels from 16 channels to 32. At 128 pixels, one pooling comes
+# before it. How many multiply-adds does it take for a photo, and what share of a training step's operations is that?
 #
 # .. solution::
 
@@ -226,11 +233,13 @@ assert by_area < measured < 1
 # .. end-solution::
 #
 # **3. Whitening, checked** ★★★ Show that the responses of the filters above to patches that they were not computed from are nearly
-# uncorrelated. Then break it: take as many filters at random. What would a layer after them have to undo?
+# uncorrelated. (``torch.nn.functional.unfold`` cuts pictures into patches.) Then break it: take as many filters at random. What would a layer
+# after them have to undo?
 #
 # .. solution::
 
-patches = F.unfold((pictures.test.images.float() / 255 - 0.45) * 4, 4, stride=4)
+centred = pictures.test.images.float() / 255 - 0.45  # about the mean
+patches = F.unfold(centred, 4, stride=4)
 patches, largest = patches.transpose(0, 1).flatten(1), {}
 for name, weight in (("whitened", filters), ("random", torch.randn_like(filters))):
     correlation = torch.corrcoef(weight.flatten(1) @ patches)

@@ -106,7 +106,10 @@ _POOLING = Study(
     question="Does it matter that transition layers average, where the network is trained to convergence?",
     data="tiny5",
     size=32,
-    arms=tuple(base.arm(kind, "dense", rate, {"transition": kind}) for kind, rate in _TUNED.items()),
+    arms=tuple(
+        base.arm(kind, "dense", rate, {"transition": kind}, protocols=base.LARGE["protocols"])
+        for kind, rate in _TUNED.items()
+    ),
     measures=(_shifts, at_transitions),
     questions=(
         base.question(

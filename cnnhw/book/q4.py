@@ -64,7 +64,7 @@ Q4 = Study(
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     **dict.fromkeys(("threes", "channels", "macs"), 0.02),
-    "narrow_on_wide": 0.16, "narrow_on_narrow": 0.08, "mixed_on_wide": 0.08, "mixed_on_narrow": 0.08,
+    "narrow_on_wide": 0.16, "narrow_on_narrow": 0.08, "mixed_on_wide": 0.08, "mixed_on_narrow": 0.16,
 }  # fmt: skip
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision=base.FORMAT)
 _MIXTURE_RECIPE = dataclasses.replace(_MODULES_RECIPE, epochs=40, precision="bfloat16")
@@ -122,7 +122,8 @@ _MIXTURE = Study(
             "q4-mixture", ("mixed_on_wide", "narrow_on_wide", "mixed_on_narrow", "narrow_on_narrow"),
             "Kernels of several sides gain more over 3x3 where sizes are mixed than where they are alike.",
             asked="the gain from kernels of several sides where sizes are mixed, compared with where they are alike",
-            chapter="q4", study="q4_mixture", prediction="higher", delta=2.5,
+            # an interaction of four networks on 2,000 photos cannot be had to 1.25 points with the most seeds
+            chapter="q4", study="q4_mixture", prediction="higher", delta=5.0, known="in part", registered="2026-11-30",
             held="recipe, topology, multiply-adds and the number of scenes",
             varied=("options.kernels", "options.widths", "data"),
         ),
