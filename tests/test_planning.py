@@ -403,7 +403,6 @@ def test_a_study_that_has_not_learnt_or_guesses_or_was_not_tuned_is_not_sound():
     assert "above guessing: narrow: 3 of 3 runs, pilots included, at guessing level" in soundness.unsound(
         which, records
     )
-    assert soundness.unsound(dataclasses.replace(which, may_guess=("narrow",)), records) == ""
     assert "tuned alike: wide: not tuned" in soundness.unsound(which, [])
     other = at(which, wide=0.002, narrow=0.001)
     assert "rate 0.001, of 5 from 0.00025 to 0.004, but it is run at 0.002" in soundness.unsound(other, records)

@@ -72,7 +72,7 @@ def check(study: Study, records: Sequence[Record]) -> list[Check]:
         rate = tuning.rate(study, arm.name)
         found += [
             Check("learnt", arm.name, *_learnt(choice, rate, margin), decides),
-            Check("above guessing", arm.name, *_guessing(runs, arm.name in study.may_guess), decides),
+            Check("above guessing", arm.name, *_guessing(runs), decides),
             Check("tuned alike", arm.name, *_tuned(choice, rate), decides),
         ]
     for question in study.questions:
@@ -99,7 +99,7 @@ def _learnt(choice: tuning.Choice, rate: float, margin: float) -> tuple[str, boo
     return f"twice the epochs change the accuracy by {change:+z.{digits}f} points (less than {margin:g})", good
 
 
-def _guessing(runs: Sequence[Record], allowed: bool) -> tuple[str, bool | None]:
+def _guessing(runs: Sequence[Record]) -> tuple[str, bool | None]:
     """Say how many runs are no better than guessing on their validation photos, at the best epoch."""
     if not runs:
         return "no runs yet", None
@@ -109,11 +109,8 @@ def _guessing(runs: Sequence[Record], allowed: bool) -> tuple[str, bool | None]:
         stderr = math.sqrt(share * (1 - share) / run.content["data"]["photos"]["validation"])
         low += MEASURES["validation"](run) <= share + _SURE * stderr
     worst = min(MEASURES["validation"](run) for run in runs)
-    what = ", which the question is about" if allowed and low else ""
-    return (
-        f"{low} of {len(runs)} runs, pilots included, at guessing level; lowest validation accuracy {worst:.3f}{what}",
-        allowed or not low,
-    )
+    said = f"{low} of {len(runs)} runs, pilots included, at guessing level; lowest validation accuracy {worst:.3f}"
+    return said, not low
 
 
 def _tuned(choice: tuning.Choice, rate: float) -> tuple[str, bool | None]:

@@ -97,7 +97,6 @@ class Study:
     - ``kept`` (tuple of str): arms whose weights transfers of other studies start from.
     - ``test`` (bool): whether records hold test predictions; if not, they hold those of the validation photos, on which
       ``measures`` are then taken, too.
-    - ``may_guess`` (tuple of str): arms that are about guessing, and may score no better.
     - ``neighbours`` (bool): whether a tuned rate has to do better than both of its neighbours with all epochs: for runs
       of so few steps that a third of them says little.
     """
@@ -117,7 +116,6 @@ class Study:
     sources: tuple[Study, ...] = ()
     kept: tuple[str, ...] = ()
     test: bool = True
-    may_guess: tuple[str, ...] = ()
     neighbours: bool = False
 
     def __post_init__(self) -> None:
