@@ -97,8 +97,8 @@ for words, network in q4.networks().items():
 # The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If
 # several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds
 # of modules are trained on both, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels. (These trainings are so
-# short that, tried for a third of their epochs, learning rates were chosen badly, and one kind seemed to win. So whole trainings chose them,
-# each rate against both of its neighbours.)
+# short that, tried for a third of their epochs, learning rates were chosen badly. So whole trainings chose them, each rate against both
+# of its neighbours.)
 
 q4.mixtures()
 plt.show()
