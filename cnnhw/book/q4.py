@@ -235,8 +235,10 @@ _MIXTURE = Study(
 )  # fmt: skip
 STUDIES = (Q4, _Q4_FAST, _Q4_SCALES, _MODULES, _MIXTURE)
 ANSWER = (
-    "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Whether "
-    "scales are the reason is open."
+    "In Q1's network, modules of as many multiply-adds :finding:`q4-macs gain/lose` against convolutions. Several "
+    "kernel sizes :finding:`q4-mixture gain more on objects of several sizes: {effect}/gain less on objects of several "
+    "sizes: {effect}/gain no more on objects of several sizes than of one: {effect}/may gain more on objects of "
+    "several sizes: {effect}`."
 )
 """What the landing page says."""
 
