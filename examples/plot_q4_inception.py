@@ -116,7 +116,7 @@ plt.show()
 #    :verdict: not run
 #
 # .. question:: q4-mixture
-#    :verdict: not run
+#    :verdict: refuted
 #
 # .. trained:: q4_modules q4_mixture
 #

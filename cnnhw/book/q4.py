@@ -81,6 +81,7 @@ _MODULES = Study(
     question="What do Inception modules do to the network of the fast recipe, with each 3x3 convolution a module?",
     data="tiny5",
     size=48,
+    neighbours=True,
     arms=(
         _fast("threes", "fast"),
         *(_fast(name, "fast_inception", options) for name, options in FAST_OPTIONS.items()),
