@@ -63,7 +63,7 @@ Q4 = Study(
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
-    "threes": 0.08, "channels": 0.08, "macs": 0.04,
+    "threes": 0.04, "channels": 0.02, "macs": 0.04,
     "narrow_on_wide": 0.16, "narrow_on_narrow": 0.08, "mixed_on_wide": 0.08, "mixed_on_narrow": 0.16,
 }  # fmt: skip
 _MODULES_RECIPE = dataclasses.replace(speed.RECIPE, epochs=48, shift=3, precision=base.FORMAT)
