@@ -108,6 +108,7 @@ SEARCH = (
     Step(
         "fast_recipe", "So should its recipe gain: Muon, a whitened first layer, smoothed labels, rising resolution.",
         recipe=_FAST,
+        kept=True,
     ),
     Step(
         "resolution", "All 64 pixels that the photos have show more than 48.",
