@@ -91,11 +91,11 @@ _LENGTH = Study(
 )
 _SPANS = {"span0": 0, "span2": 2}
 _RECIPE = dataclasses.replace(base.RECIPE, precision=base.FORMAT)
-_LEVELS = (65, 85)  # at which a network of this kind reaches some 80 and 60 %
+_LEVELS = (58, 75)  # at which a network of this kind reaches some 78 and 64 %, on photos held out from training
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     "span0": 0.005, "span2": 0.02,
-    "65_span2": 0.02, "65_span6": 0.02, "85_span2": 0.02, "85_span6": 0.02,
+    "58_span2": 0.02, "58_span6": 0.02, "75_span2": 0.02, "75_span6": 0.02,
 }  # fmt: skip
 
 _SPAN = Study(
@@ -122,23 +122,24 @@ _SPAN = Study(
 _HARDER = Study(
     name="i_harder",
     question="Do harder problems deserve longer residual connections, as the original report has it?",
-    data="scenes_level_85",
+    data="scenes_level_75",
     size=32,
     arms=tuple(
         base.arm(
             f"{level}_span{span}", "residual", _TUNED[f"{level}_span{span}"], {"depth": 24, "span": span},
-            recipe=_RECIPE, data=f"scenes_level_{level}",
+            recipe=_RECIPE, data=f"scenes_level_{level}", protocols=base.LARGE["protocols"],
         )
         for level in _LEVELS
         for span in (2, 6)
     ),
     questions=(
         base.again(
-            "i-harder", ("85_span6", "85_span2", "65_span6", "65_span2"),
+            "i-harder", ("75_span6", "75_span2", "58_span6", "58_span2"),
             "Connections over six convolutions, compared with two, gain no more on harder scenes than on easier ones.",
             asked="the gain of connections over six convolutions, not two, on hard scenes, compared with easy ones",
             chapter="i", study="i_harder", prediction="no difference that matters", delta=5.0, known="in part",
             held="recipe, convolutions, parameters and the number of scenes", varied=("data", "options.span"),
+            registered="2026-11-30",  # anew: a pilot of half of the scenes would have cost too much
         ),
     ),
 )  # fmt: skip

@@ -115,14 +115,6 @@ SEARCH = (
         recipe={"shift": 4},
         arm={"size": 64},
     ),
-    Step(
-        "longer", "Networks that see each photo a little changed overfit late: more epochs gain.",
-        recipe={"epochs": 24},
-    ),
-    Step(
-        "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
-        arm={"protocols": ("own_cut",)},
-    ),
 )  # fmt: skip
 
 
