@@ -79,8 +79,8 @@ plt.show()
 # * **Held:** four stages with batch norm, ReLU and a 2x2 maximum; half of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at
 #   32 pixels; the recipe, with its eight epochs.
 #
-# But "together" means that what one part gets, the other goes without. A second study varies both, three extractors by three heads at 64
-# pixels, all of as many parameters within one in a hundred. It asks whether what widening kernels gain depends on the head:
+# But "together" means that what one part gets, the other goes without. A second study varies both, six pairs of an extractor and a
+# head at 64 pixels, all of as many parameters within one in a hundred. It asks whether what widening kernels gain depends on the head:
 
 iii.planned()
 
