@@ -114,6 +114,7 @@ SEARCH = (
         "resolution", "All 64 pixels that the photos have show more than 48.",
         recipe={"shift": 4},
         arm={"size": 64},
+        kept=True,
     ),
 )  # fmt: skip
 
@@ -182,7 +183,7 @@ _FINAL = Study(
 STUDIES = (_Q1, _SEARCH, _FINAL)
 ANSWER = (
     "On photos like the report's own, its two networks reach a test accuracy of :record:`q1/q1_shallow accuracy@15` "
-    "and :record:`q1/q1_deep+q1_deep_30 accuracy@13`; a search that leads on from there is under way."
+    "and :record:`q1/q1_deep+q1_deep_30 accuracy@13`; the network that a search ends with is still to be tested."
 )
 """What the landing page says."""
 
