@@ -13,19 +13,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cnnhw import features, models, plots, studies
-from cnnhw.book import base, figures, i
-from cnnhw.book.rates import SEEDS
+from cnnhw.book import base, figures
 from cnnhw.data import scenes
 from cnnhw.data.augment import resize, to_float
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.features import first_layer
 from cnnhw.models.blocks import Classifier
-from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import measured
-from cnnhw.studies.study import Arm, Study
-from cnnhw.transfer.stages import Stage
+from cnnhw.studies.study import Study
 
-_RECIPE = replace(i.RECIPE, epochs=5)
 _PHOTOS = 256
 
 
@@ -55,60 +51,6 @@ _OPPONENT = _shared("opponent share")
 _FIGURE_GROUND = _shared("figure-ground")
 _AFTER = (_EDGES, _ORIENTATION, _DC, _OPPONENT, _FIGURE_GROUND)
 MEASURES = (*_AFTER, *(_shared(f"{measure.name} at start") for measure in _AFTER))
-
-_claim, _higher, _alike = (
-    partial(made, study="q3", registered="2026-11-25", known_in_part=True) for made in (Claim, higher, alike)
-)
-
-_CLAIMS = (
-    _claim("q3-edges", "learnt_3", "random_3",
-        "Maps of 3x3 filters that were learnt follow the photo's slopes more closely than those of random filters.",
-        "a correlation with Sobel's slopes that is no higher", measure=_EDGES),
-    _claim("q3-edges-seven", "learnt_7", "random_7",
-        "So do maps of 7x7 filters.",
-        "a correlation with Sobel's slopes that is no higher", measure=_EDGES),
-    _claim("q3-orientation", "learnt_7", "random_7",
-        "7x7 filters that were learnt prefer one orientation of a grating more than random filters do.",
-        "a selectivity that is no higher", measure=_ORIENTATION),
-    _claim("q3-uniform", "learnt_7", "random_7",
-        "7x7 filters that were learnt answer less to a uniform surface than random filters do.",
-        "a share of the filter's sum that is no lower", measure=_DC, direction="less"),
-    _claim("q3-colour", "learnt_7", "random_7",
-        "7x7 filters that were learnt set colours against each other less than random filters do.",
-        "a share of opponent colours that is no lower", measure=_OPPONENT, direction="less"),
-    _claim("q3-figure", "learnt_3", "random_3",
-        "Maps of 3x3 filters that were learnt tell the object from its ground better than those of random filters.",
-        "an area under the curve that is no larger", measure=_FIGURE_GROUND),
-    _higher("q3-swap-random", "swapped_7", "random_7",
-        "With the rest trained anew, a frozen 7x7 first layer that was learnt gives more accuracy than a random one."),
-    _alike("q3-swap-bank", "bank_7", "swapped_7",
-        "A frozen bank of edge and colour filters comes within 2.5 points of a frozen first layer that was learnt."),
-    _alike("q3-random-three", "random_3", "learnt_3",
-        "A frozen 3x3 first layer at random comes within 2.5 points of one that is learnt with the rest."),
-)  # fmt: skip
-
-
-def _arm(side: int, name: str, first: str, recipe: Any = _RECIPE, **change: Any) -> Arm:
-    return i.small(f"{name}_{side}", "first_layer", {"side": side, "first": first}, recipe, seeds=SEEDS, **change)
-
-
-# The first layer learnt; or frozen as learnt, at random, or set by hand, and all that follows trained anew.
-_Q3 = Study(
-    name="q3",
-    question="Is the first layer an edge detector, and does the network need the one that it has learnt?",
-    data="tiny5",
-    size=48,
-    arms=tuple(
-        arm
-        for side in (3, 7)
-        for arm in (
-            *(_arm(side, first, first) for first in ("learnt", "random", "bank")),
-            _arm(side, "swapped", "learnt", (Stage("norm1", _RECIPE),), source=f"learnt_{side}", fresh_from="norm1"),
-        )
-    ),
-    measures=(_filters,),
-    claims=_CLAIMS,
-)
 
 # So long, and with such weight decay, that a filter keeps little of its start: after the run some exp(-1.3) of it, at
 # a peak rate of 0.002, if the loss has no use for it.
@@ -151,10 +93,13 @@ _EDGE = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (_Q3, _EDGE)
+STUDIES = (_EDGE,)
 ANSWER = (
-    "An untrained network shows edges, too. Frozen 7x7 filters that were learnt :finding:`q3-swap-random gain/lose` "
-    "against random ones."
+    "An untrained network shows edges, too. Training :finding:`q3-training brings its maps closer to the edges/takes "
+    "its maps away from the edges/brings its maps no closer to the edges/may or may not bring its maps closer to the "
+    "edges`; filters set by hand :finding:`q3-bank are more accurate than learnt ones, by {effect}/are less accurate "
+    "than learnt ones, by {effect}/do as well as learnt ones, within {delta}: {effect}/may do better or worse than "
+    "learnt ones: {effect}`."
 )
 """What the landing page says."""
 
@@ -188,7 +133,7 @@ def see(photo: Tensor, untrained: Classifier, trained: Classifier, shown: int = 
     for row, (when, maps) in enumerate(both.items(), start=1):
         for column, channel in enumerate(channels):
             axes[row, column].imshow(maps[0, channel].abs(), cmap="viridis", vmin=0, vmax=most)
-            titles.append(f"{when}, channel {channel}")
+            titles.append(f"{when}, channel {channel}: {follows[when][channel]:.2f}")
     for axis, title in zip(axes.flat, titles, strict=True):
         axis.set_title(title, fontsize="medium")
         axis.set_axis_off()
@@ -204,37 +149,40 @@ def filters(before: Classifier, after: Classifier) -> Figure:
     """Draw the filters of a first layer before and after training, and tell how far they moved."""
     start, end = features.filters(before), features.filters(after)
     alike = torch.nn.functional.cosine_similarity(end.flatten(1), start.flatten(1))
-    title = f"Filters before (0 to {len(start) - 1}) and after training"
+    title = f"Filters before (0 to {len(start) - 1}) and after; cosines {alike.min():.2f} to {alike.max():.2f}"
     figure = plots.filters(torch.cat([start, end]), title)
-    told = f"cosines of each filter with itself before: {alike.min():.2f} to {alike.max():.2f}"
-    return figures.described(figure, title, "all on one scale", told)
+    return figures.described(figure, title, "all on one scale, the cosines of each filter with itself before")
 
 
 def gains() -> Figure:
-    """Draw by how much the kind of a first layer changes the accuracy."""
+    """Draw by how much a first layer that is frozen changes the accuracy, against one that learns."""
     rows: dict[str, str | tuple[str, str, str]] = {
-        "7x7: learnt, not random": ("q3", "swapped_7", "random_7"),
-        "7x7: by hand, not learnt": ("q3", "bank_7", "swapped_7"),
-        "3x3: learnt, not random": ("q3", "swapped_3", "random_3"),
-        "3x3: by hand, not learnt": ("q3", "bank_3", "swapped_3"),
+        "by hand, not learnt (asked)": "q3-bank",
+        "random, not learnt (asked)": "q3-random",
     }
-    return figures.effects(rows, STUDIES, "points of test accuracy", "Frozen first layers, and what they are worth")
+    return figures.effects(rows, STUDIES, "points of test accuracy", "A frozen first layer, against one that learns")
 
 
 def measures() -> Figure:
-    """Draw what first layers are like, learnt, random and by hand: a panel a measure, a dot a run."""
-    found = studies.records("q3")
-    kinds = ("learnt", "random", "bank")
+    """Draw what first layers are like, learnt, as they were drawn, and by hand: a panel a measure, a dot a run."""
+    runs = studies.records("q3_edges")
     shown = (_EDGES, _ORIENTATION, _DC, _OPPONENT)
     figure, axes = figures.stacked(len(shown), 8.4)
     told = []
     for axis, measure in zip(axes, shown, strict=True):
-        for height, kind in enumerate(reversed(kinds)):
-            values = [measure(run) for run in found if run.arm == f"{kind}_7"]
-            axis.plot(values, [height] * len(values), "o", color=plots.COLOURS[kinds.index(kind)], alpha=0.6)
+        before = next(one for one in MEASURES if one.name == f"{measure.name} at start")
+        rows = {
+            "by hand": ("bank_7", measure),
+            "as drawn": ("learnt_7", before),
+            "after training": ("learnt_7", measure),
+        }
+        for height, (kind, (arm, value)) in enumerate(rows.items()):
+            values = [value(run) for run in runs if run.arm == arm]
+            axis.plot(values, [height] * len(values), "o", color=plots.COLOURS[height], alpha=0.6)
             told.append(f"{measure.name}, {kind} {min(values):.2f} to {max(values):.2f}")
-        axis.set_yticks(range(len(kinds)), list(reversed(kinds)))
-        axis.set_ylim(-0.6, len(kinds) - 0.4)
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.set_title(measure.name, fontsize="medium")
         axis.grid(axis="x", alpha=0.25)
-    return figures.described(figure, "First layers of 7x7 filters: learnt, random, by hand", "a dot a run", *told)
+    title = "A first layer before and after training"
+    return figures.described(figure, title, "7x7 filters, and a bank set by hand, a dot a run", *told)
