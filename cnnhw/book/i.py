@@ -169,8 +169,11 @@ ANSWER = (
 
 
 def gains() -> Figure:
-    """Draw by how much connections change the accuracy of 24 convolutions, by their span."""
-    rows: dict[str, str | tuple[str, str, str]] = {"over 2, 48 epochs (asked)": "i-span"}
+    """Draw by how much connections change the accuracy of 24 convolutions, by their span, and with the difficulty."""
+    rows: dict[str, str | tuple[str, str, str]] = {
+        "over 2, 48 epochs (asked)": "i-span",
+        "6, not 2: hard less easy (asked)": "i-harder",
+    }
     rows |= {f"over {span}, 8 epochs": ("length", f"d24_span{span}", "d24_plain") for span in (1, 2, 3, 4, 6, 12)}
     return figures.effects(rows, STUDIES, "points of test accuracy", "Connections in 24 convolutions, against none")
 
