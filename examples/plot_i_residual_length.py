@@ -6,19 +6,17 @@ i. How long should a residual connection be?
 
 *Fifteen minutes. You need Q2. Then you can say what a connection's length changes, and what it does not.*
 
-**The answer.** In a deep network, with 24 convolutions and batch norm, connections over two convolutions :finding:`i-span raise the
-accuracy by {effect} against none/lower the accuracy by {effect} against none/make no difference that matters: {effect} against none/make a
-difference that these runs cannot tell from none: {effect}`. Do harder problems deserve longer ones, as the original report (a student's
-homework) has it? What connections over six gain, not two, :finding:`i-harder is larger on harder scenes, by {effect}/is smaller on harder
-scenes, by {effect}/differs between hard and easy scenes by less than {delta}: {effect}/may or may not depend on how hard the scenes are:
-{effect}`.
+**The answer.** In a deep network, with 24 convolutions and batch norm, connections over two convolutions
+:finding:`i-span raise the accuracy by {effect} against none/lower the accuracy by {effect} against none/make no difference that matters: {effect} against none/make a difference that these runs cannot tell from none: {effect}`.
+Do harder problems deserve longer ones, as the original report (a student's homework) has it? What connections over six gain, not two,
+:finding:`i-harder is larger on harder scenes, by {effect}/is smaller on harder scenes, by {effect}/differs between hard and easy scenes by less than {delta}: {effect}/may or may not depend on how hard the scenes are: {effect}`.
 
-* *Over six, not two,* on scenes: :paired:`i_harder/75_span6 75_span2` on the harder ones, :paired:`i_harder/58_span6 58_span2` on the
-  easier ones.
-* *Preliminary* (8 epochs, one learning rate for all; not a test), on photos: over six, not two, :paired:`length/d24_span6 d24_span2`; over
-  one, not two, :paired:`length/d24_span1 d24_span2`; in 12 convolutions, over two, not none, :paired:`length/d12_span2 d12_plain`.
-* *Without batch norm,* also preliminary: :record:`length/d24_plain_no_norm accuracy` without connections, where guessing gives one in five,
-  and :record:`length/d24_span2_no_norm accuracy` with connections over two.
+* *Over six, not two,* on scenes: :paired:`i_harder/75_span6 75_span2` on the harder ones, :paired:`i_harder/58_span6 58_span2` on the easier
+  ones.
+* *Preliminary* (8 epochs, one learning rate for all; not a test), on photos: over six, not two, :paired:`length/d24_span6 d24_span2`; over one,
+  not two, :paired:`length/d24_span1 d24_span2`; in 12 convolutions, over two, not none, :paired:`length/d12_span2 d12_plain`.
+* *Without batch norm,* also preliminary: :record:`length/d24_plain_no_norm accuracy` without connections, where guessing gives one in five, and
+  :record:`length/d24_span2_no_norm accuracy` with connections over two.
 """
 
 import torch
