@@ -95,7 +95,7 @@ _LEVELS = (58, 75)  # at which a network of this kind reaches some 78 and 64 %, 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
     "span0": 0.005, "span2": 0.02,
-    "58_span2": 0.02, "58_span6": 0.02, "75_span2": 0.02, "75_span6": 0.02,
+    "58_span2": 0.04, "58_span6": 0.04, "75_span2": 0.02, "75_span6": 0.02,
 }  # fmt: skip
 
 _SPAN = Study(
