@@ -173,7 +173,7 @@ def gains() -> Figure:
     """Draw what connections change about the accuracy of 24 convolutions, by their span, and by how hard scenes are."""
     rows: dict[str, str | tuple[str, str, str]] = {
         "2 against none (asked)": "i-span",
-        "6 against 2, harder less easier (asked)": "i-harder",
+        "6 against 2, harder less easier": "i-harder",
     }
     rows |= {f"{span} against none, 8 epochs": ("length", f"d24_span{span}", "d24_plain") for span in _DIVISORS}
     return figures.effects(rows, STUDIES, "points of test accuracy", "Effects of connections in 24 convolutions")
