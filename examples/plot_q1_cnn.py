@@ -11,7 +11,7 @@ learning.*
 **The answer.** Neither of the two in the original report, a student's homework. On photos of the same kind and number they get
 :record:`q1/q1_shallow accuracy@15` and :record:`q1/q1_deep+q1_deep_30 accuracy@13` of the test photos right, and both overfit. A search that
 changes one thing at a time leads on from there: from :record:`q1_search/reported validation` of the *validation* photos to
-:record:`q1_search/resolution validation`. The network that it ends with is still to be tested; the figure shows the steps.
+:record:`q1_search/more_photos validation`. The network that it ends with is still to be tested; the figure shows the steps.
 
 * **Overfitting** comes early: the loss on photos that were not trained on turns after epoch :record:`q1/q1_shallow lowest_loss` for the
   report's first network, and after epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss` for its second one. The accuracy on training photos
