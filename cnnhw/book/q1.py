@@ -16,6 +16,7 @@ from cnnhw.book import base, figures, original_report
 from cnnhw.book.i import SIX
 from cnnhw.studies import measures
 from cnnhw.studies.statistics import Comparison, of_values
+from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
@@ -115,6 +116,7 @@ SEARCH = (
         "resolution", "All 64 pixels that the photos have show more than 48.",
         recipe={"shift": 4},
         arm={"size": 64},
+        kept=True,
     ),
 )  # fmt: skip
 
@@ -214,17 +216,22 @@ def gains() -> Figure:
     return figures.narrow(plots.forest(rows, "points of validation accuracy", title, grey=dropped))
 
 
-def log() -> str:
-    """Return the search as a table: each step, the validation accuracy with it, its gain, and what was decided."""
+def log() -> figures.Html:
+    """Return the search as a table: each step and its reason, the validation accuracy, its gain, and the decision."""
     found = studies.records(_SEARCH.name)
-    lines = [f"{'':16}{'validation':>11}  {'gain, points':24}"]
-    for name, gain, kept in [(_FIRST.name, None, True), *((step.name, gain, step.kept) for step, _, gain in tried())]:
-        mean = fmean(_VALIDATION(run) for run in found if run.arm == name)
-        low, high = gain.interval() if gain else (0.0, 0.0)
-        said = f"{100 * gain.effect:+z.1f} ({100 * low:+z.1f} to {100 * high:+z.1f})" if gain else ""
-        decided = {True: "kept", False: "given up", None: "to be decided"}[kept] if gain else "the start"
-        lines.append(f"{name.replace('_', ' '):16}{mean:11.3f}  {said:24}{decided}")
-    return "\n".join(lines)
+    first = f"model={_FIRST.model!r}, size={_SEARCH.size}, epochs={_REPORTED.epochs}"
+    rows = [("", figures.code(first), "The report's first network.", _mean(found, _FIRST.name), "", "the start")]
+    for number, (step, _, gain) in enumerate(tried(), start=1):
+        low, high = gain.interval()
+        said = f"{100 * gain.effect:+z.1f} ({100 * low:+z.1f} to {100 * high:+z.1f})"
+        decided = {True: "kept", False: "given up", None: "to be decided"}[step.kept]
+        name = f"{number}. {step.name.replace('_', ' ')}"
+        rows.append((name, figures.code(_change(step)), step.why, _mean(found, step.name), said, decided))
+    return figures.table(("Step", "What changes", "Why", "Validation", "Gain, points", "Decision"), rows)
+
+
+def _mean(records: Sequence[Record], arm: str) -> str:
+    return f"{fmean(_VALIDATION(run) for run in records if run.arm == arm):.3f}"
 
 
 def voted() -> str:
@@ -239,17 +246,6 @@ def voted() -> str:
         mean = fmean(evaluation.accuracy(one, runs[0].labels) for one in chosen)
         lines.append(f"{count} {'vote ' if count > 1 else 'alone'}  {mean:.3f}  ({len(groups)} groups)")
     return "\n".join(lines)
-
-
-def steps() -> figures.Html:
-    """Return the steps as a table: what each changes, and why."""
-    rows = [
-        ("", f"model={_FIRST.model!r}, size={_SEARCH.size}, epochs={_REPORTED.epochs}", "The report's first network.")
-    ]
-    rows += [
-        (f"{number}. {step.name.replace('_', ' ')}", _change(step), step.why) for number, step in enumerate(SEARCH, 1)
-    ]
-    return figures.table(("Step", "What changes", "Why"), [(name, figures.code(own), why) for name, own, why in rows])
 
 
 def _change(step: Step) -> str:
