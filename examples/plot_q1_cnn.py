@@ -5,28 +5,22 @@ Q1. Which convolutional network suits the photographs?
 **The question.** By trial and error, train a suitable convolutional network on Linnaeus 5: five classes of photos, 1,200 a class to train
 on and 400 to test on.
 
-*Twenty minutes. You need no other chapter. Then you can search for a network of your own, one change at a time, and tell overfitting from
-learning.*
+*Twenty minutes. You need no other chapter. Then you can search for a network, a change at a time, and tell overfitting from learning.*
 
-**The answer.** A small residual network with batch norm that averages its last map, trained on mirrored and shifted photos with a rate that
-rises and falls: ``fast``. Changing one thing at a time led there. On test photos it :finding:`q1-final is more accurate than the network that
-the original report chose, a student's homework, by {effect}/is less accurate than the network that the original report chose, a student's
-homework, by {effect}/differs from the network that the original report chose, a student's homework, by less than {delta}: {effect}/cannot be
-told from the network that the original report chose, a student's homework: {effect}`.
+**The answer.** ``fast``: a small residual network with batch norm, trained on mirrored and shifted photos with a rate that rises and falls.
+Changing one thing at a time led there. On test photos, against the network that the original report (a student's homework) chose, it
+:finding:`q1-final gains {effect}/loses {effect}/makes no difference that matters: {effect}/may gain or lose: {effect}`.
 
-* **Test accuracy:** :record:`q1_final/final accuracy` after :record:`q1_final/deep accuracy` and :record:`q1_final/shallow accuracy` for the
-  report's two networks, all at 64 pixels and at tuned rates. Of those two, the deeper one :finding:`q1-report is ahead, by {effect}/is behind,
-  by {effect}/differs by less than {delta}: {effect}/cannot be told from the other: {effect}`.
+* **Test accuracy:** :record:`q1_final/final accuracy`, after :record:`q1_final/deep accuracy` and :record:`q1_final/shallow accuracy` for the
+  report's two networks at the same 64 pixels. Of those two, the deeper one :finding:`q1-report is ahead, by {effect}/is behind, by {effect}/
+  differs by less than {delta}: {effect}/cannot be told from the other: {effect}`.
 * **Overfitting** comes early: the loss on photos that were not trained on turns after epoch :record:`q1/q1_shallow lowest_loss` for the
-  report's first network, and after epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss` for its second one. The accuracy on training photos
-  goes on rising long after that.
-* Runs of one network differ by points of accuracy. So each step of the search has twelve runs, and its gain an interval.
+  report's first network, and after epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss` for its second. The training accuracy goes on rising.
 """
 
 from matplotlib import pyplot as plt
 
 import cnnhw
-from cnnhw import plots
 from cnnhw.book import protocols, q1
 from cnnhw.data import scenes
 
@@ -53,51 +47,46 @@ plt.show()
 #
 # **Where do the parameters go?** With kernels of side :math:`k`, :math:`C_{in}` channels in and :math:`C_{out}` out, a convolution has
 # :math:`C_{out}\,(k^2\,C_{in} + 1)` parameters, whatever the photo's size. A dense layer has (length of its input + 1) times (units), so
-# behind a flattened map it grows with the map's *area*. **In numbers,** the report's first network, ``q1_shallow``: its last convolution
-# takes 32 channels to 64, :math:`64 \cdot (9 \cdot 32 + 1) = 18{,}496` parameters. Its hidden layer reads 64 maps of 16x16 cells with 64
+# behind a flattened map it grows with the map's *area*. **In numbers,** in ``q1_shallow``, the report's first network: the last convolution
+# takes 32 channels to 64, :math:`64 \cdot (9 \cdot 32 + 1) = 18{,}496` parameters; the hidden layer reads 64 maps of 16x16 cells with 64
 # units, :math:`64 \cdot (64 \cdot 256 + 1) = 1{,}048{,}640`: nearly all that the network has.
-
-shallow = cnnhw.models.create("q1_shallow")
-plots.diagram(shallow)
-
-# %%
+#
 # The second network, ``q1_deep``, widens its kernels with depth (3, 5, 7, 7), averages where the first one takes maxima, and pools once
-# more. Both have the report's number of parameters, to the digit.
+# more. Both have the report's number of parameters, to the digit; their diagrams are with the curves below.
 #
 # **Overfitting.** A tenth of the 6,000 training photos, 600, is set aside for validation. The *loss* is :math:`-\ln p`, with :math:`p` the
-# probability that the network gives to the right class, averaged over photos: 0 is perfect, and guessing among five classes has
-# :math:`\ln 5 = 1.61`. With a million parameters and 5,400 photos, a network can memorise the photos that it is trained on. The training loss
-# then goes on falling from :term:`epoch` to epoch, that is, with each pass over them, while the loss on other photos turns and rises.
+# probability that the network gives to the right class, averaged over photos: 0 is perfect, and guessing among five has
+# :math:`\ln 5 = 1.61`. A network of a million parameters can memorise 5,400 photos. Its training loss then goes on falling from
+# :term:`epoch` to epoch, that is, with each pass over them, while the loss on other photos turns and rises.
 #
 # .. drawing:: overfitting
 #
-# Three things reduce it. :term:`Early stopping <early stopping>` keeps the epoch that the :term:`validation photos` choose: in this book, the
-# one with the highest accuracy on them. :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be
-# memorised. And :term:`regularisation` in the narrow sense leaves the network less capacity to memorise: a smaller head, :term:`weight
-# decay`, :term:`dropout`. On :doc:`Train it here </train_here>` a network overfits in your browser.
+# Three things reduce it. :term:`Early stopping <early stopping>` keeps the epoch that the :term:`validation photos` choose, here the one
+# with the highest accuracy on them. :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be memorised.
+# And :term:`regularisation` in the narrow sense leaves the network less capacity to memorise: a smaller head, :term:`weight decay`,
+# :term:`dropout`. On :doc:`Train it here </train_here>` a network overfits in your browser.
 #
 # The experiment
 # --------------
 #
 # **The report's networks, as reported:** :term:`Adam` :cite:p:`kingma2015adam` at a constant rate, :term:`batches <batch>` of 32, Glorot's
-# initialisation :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs; one run goes on to 30, as the report tried. Linnaeus
-# 5 may not be passed on, so the photos are ``tiny5``, five classes of Tiny ImageNet in the same number, enlarged from 64 pixels to 128.
+# initialisation :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs; one run of 30. Linnaeus 5 may not be passed on, so
+# the photos are ``tiny5``, five classes of Tiny ImageNet in the same number, enlarged from 64 pixels to 128.
 #
 # **The search** begins with ``q1_shallow`` at 48 pixels and half of the training photos, to save time. Each step changes one thing, or one
-# package, of what has been kept so far, for a reason written down first. Then twelve seeds are run, that is, twelve runs from other random
-# starts, and the change stays if it raises the mean accuracy on *validation photos*, even where the interval holds zero. No :term:`test
-# photo <test photos>` is looked at. (Terms of the table: :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`,
-# :term:`whitening`; *smoothed labels* ask for a little less than 1 for the right class, and share the rest among the others.)
+# package, of what has been kept so far, for a reason written down first. Twelve seeds are run, that is, runs from other random starts, and
+# the change stays if it raises the mean accuracy on *validation photos*, even where the interval holds zero. No :term:`test photo <test
+# photos>` is looked at. (Terms of the table: :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`, :term:`whitening`.)
 #
-# **The test.** The validation accuracy flatters, as epochs and steps are chosen by it. So the network that is left and the two of the report
-# are trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.
+# **The test.** The validation accuracy flatters, as epochs and steps are chosen by it. So the network that is left and the two of the
+# report are trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.
 #
 # .. soundness:: q1_final
 #
 # What the runs say
 # -----------------
 #
-# The search, step by step: the validation accuracy, a mean of twelve runs, and its gain.
+# The search, step by step: the accuracy, a mean of twelve runs, and its gain. Below it, several runs of the final network vote.
 
 q1.log()
 
@@ -108,44 +97,38 @@ q1.log()
 # .. question:: q1-report
 #    :verdict: not run
 #
-# **Several networks voting.** The test accuracy of the final network if so many runs of it vote, and the class with most votes is taken:
-
-print(q1.voted())
-
-# %%
 # **When should training have stopped?** Below, each dot is the test accuracy after an epoch, and the ring marks the epoch that the
 # validation photos choose. Looking at all epochs afterwards shows what the choice cost; no choice was made from it.
 
 q1.by_epoch()
 plt.show()
 
-# %%
-# From some epoch on these lines no longer rise; they jump up and down. So which of those epochs you keep is mostly luck: with 600 photos, a
-# validation accuracy :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points, too coarse to choose among them. Early
-# stopping saves time in any case (exercise 4). How far training and validation accuracy lie apart at the end measures overfitting: for
-# ``q1_shallow`` :record:`q1/q1_shallow gap` after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
+# %% From some epoch on these lines no longer rise; they jump up and down. So which of those epochs you keep is mostly luck: with 600
+# photos, a validation accuracy :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points, too coarse to choose among
+# them. How far training and validation accuracy lie apart at the end measures overfitting: for ``q1_shallow`` :record:`q1/q1_shallow gap`
+# after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
 #
 # The search, live
 # ----------------
 #
-# The first steps, on generated scenes of five classes, one run each, so that you can see them and change them. One run decides nothing, and
-# what helps on photos need not help on scenes. For photos of your own, put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or
-# type ``cnnhw train q1_shallow --data FOLDER --size 48 --epochs 15``. There, ``plain`` for ``q1_shallow`` takes steps 1 and 2, ``--augment``
-# is step 3, ``--rate`` belongs to step 4 (its schedule, and the width of step 5, are options in Python only), ``fast`` has the network and
-# the recipe of steps 6 and 7, and ``--size 64`` is step 8. ``ensemble`` trains several that vote.
+# The first steps, on generated scenes of five classes, one run each: see them, and change them. One run decides nothing, and what helps on
+# photos need not help on scenes. For your own photos put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or type ``cnnhw
+# train q1_shallow --data FOLDER --size 48 --epochs 15``. There, ``plain`` in place of ``q1_shallow`` takes steps 1 and 2, ``--augment`` is
+# step 3, ``--rate`` belongs to step 4, ``fast`` has steps 6 and 7, and ``--size 64`` is step 8; ``ensemble`` trains several that vote.
 
 photos = scenes.load(size=32, train=1500, test=500, progress=False)
-plan = {"kernels": "3-3-3", "widths": "16-32-64"}
+plan = {"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"}
 for words, name, options, change in (
     ("as reported", "q1_shallow", {}, {}),
-    ("batch norm", "plain", plan | {"head": "flatten-64"}, {}),
-    ("averaged map", "plain", plan, {}),
+    ("batch norm", "plain", plan, {}),
     ("augmentation", "plain", plan, {"flip": True, "shift": 2}),
 ):
     model = cnnhw.models.create(name, size=32, **options)
     run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=8, **change), progress=False)
-    last = {name: values[-1] for name, values in run.history.items()}
-    print(f"{words:12} training {last['accuracy']:.2f}, validation {last['validation_accuracy']:.2f}")
+    last = {name: round(values[-1], 2) for name, values in run.history.items()}
+    print(
+        f"{words:12} training {last['accuracy']}, validation {last['validation_accuracy']}"
+    )
 
 # %%
 # What the original report said, and why it differed
@@ -155,18 +138,16 @@ for words, name, options, change in (
 # one :reported:`q1_deep test_accuracy` after epoch 13. On our photos they reach :record:`q1/q1_shallow accuracy@15` and
 # :record:`q1/q1_deep+q1_deep_30 accuracy@13`.
 
-q1.curves("q1_shallow", epochs=15)
-q1.curves("q1_deep", epochs=13)
+q1.curves()
 plt.show()
 
-# %%
-# The curves tell one story: training accuracy goes on rising, validation accuracy levels off, and the validation *loss* turns and climbs,
-# as a network that is :term:`surer of itself than it should be <calibration>` pays dearly for the photos it gets wrong. The report found
-# its second network more accurate, and chose it. That rests on one run of each, and on epochs that were chosen with the test accuracy in
-# view; and our photos are others.
+# %% Training accuracy goes on rising, validation accuracy levels off, and the validation *loss* turns and climbs: a network that is
+# :term:`surer of itself than it should be <calibration>` pays dearly for photos it gets wrong. The report's comparison rests on one run of
+# each network, on epochs chosen with the test accuracy in view, and on other photos.
 #
 # **One network, several figures.** These networks come back in other chapters, under other protocols. Compare two accuracies only if
-# pixels, training photos, epochs and optimiser agree. Here the epoch is the one that the validation photos choose; above, the report's last.
+# pixels, training photos, epochs and optimiser agree. Here the epoch is the one that the validation photos choose; above, the report's
+# last.
 
 protocols.table()
 
@@ -188,24 +169,27 @@ protocols.table()
 #
 #    It overfits. It gets as many photos right as before, and is ever surer of those it gets wrong.
 #
-# **Remember three things.** Change one thing at a time. Judge it on validation photos, with several runs. And look at the test photos once,
-# at the end. **What would refute** that both networks overfit: training accuracy that levels off together with validation accuracy.
+# **Remember three things.** Change one thing at a time. Judge it on validation photos, with several runs. Look at the test photos once, at
+# the end. **What would refute** that both networks overfit: training accuracy that levels off with validation accuracy.
 #
 # Exercises
 # ---------
 #
-# :ref:`How to work on them, and what the stars mean <exercises>`. Of each ``record`` in ``cnnhw.studies.records("q1")``,
-# ``record.accuracy(3)`` is the test accuracy after epoch 3, ``record.accuracy()`` that of the chosen one, and
-# ``record.history["validation_loss"]`` a list, one value an epoch.
+# :ref:`How to work on them, and what the stars mean <exercises>`. ``cnnhw.studies.records("q1")`` has this page's runs: ``accuracy(3)`` of
+# one is its test accuracy after epoch 3, ``accuracy()`` that of the chosen epoch, and ``history["validation_loss"]`` a list by epoch.
 #
 # **1. Where do the parameters go?** ★ Replace the flattening and the hidden dense layer of ``q1_shallow`` by the mean of each map (*global
-# average pooling*), so that the last linear layer sees one number a channel. How many parameters are left, and what does the network no longer know?
+# average pooling*). How many parameters are left, and what does the network no longer know?
 #
 # .. solution::
 
 extractor = 16 * (9 * 3 + 1) + 32 * (9 * 16 + 1) + 64 * (9 * 32 + 1)
-assert extractor == cnnhw.models.count_parameters(shallow.features)
-print(f"{extractor + 5 * (64 + 1):,} are left")
+assert extractor == cnnhw.models.count_parameters(
+    cnnhw.models.create("q1_shallow").features
+)
+print(
+    f"{extractor + 5 * (64 + 1):,} are left, as the last layer sees one number a channel"
+)
 
 # %%
 # The network no longer knows *where* in the photo a feature was found, only how strong it was on average.
@@ -213,8 +197,7 @@ print(f"{extractor + 5 * (64 + 1):,} are left")
 # .. end-solution::
 #
 # **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with that, if only the
-# choice of photos is uncertain? (A proportion :math:`p` of :math:`n` photos has a standard error of :math:`\sqrt{p(1-p)/n}`; take two of
-# them either way.) Compare the width with the range over runs of ``q1_shallow``.
+# choice of photos is uncertain? (Take two standard errors either way.) Compare the width with the range over runs of ``q1_shallow``.
 #
 # .. solution::
 
@@ -235,8 +218,10 @@ print(f"photos {low:.3f} to {high:.3f}, seeds {min(found):.3f} to {max(found):.3
 # .. solution::
 
 for record in records:
-    best = max(record.accuracy(epoch) for epoch in range(1, 1 + len(record.history["loss"])))
-    print(f"{record.arm:12} seed {record.seed}: {100 * (best - record.accuracy()):.1f} points")
+    best = max(
+        record.accuracy(epoch) for epoch in range(1, 1 + len(record.history["loss"]))
+    )
+    print(f"{record.arm:12} {100 * (best - record.accuracy()):.1f} points")
 
 # %%
 # It cannot: the chosen epoch is one of those that the maximum is taken over. Other test photos would prefer other epochs.
@@ -244,8 +229,8 @@ for record in records:
 # .. end-solution::
 #
 # **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if it ends as soon as
-# the validation loss has had no new minimum for so many epochs. For patience one and three: how many epochs of each recorded run does it
-# save, and what does it cost in test accuracy, with the epoch chosen by validation loss among those that are left?
+# the validation loss has had no new minimum for so many epochs. For patience one and three: how many epochs of each run does it save, and
+# what does it cost in test accuracy, if the epoch is chosen by validation loss among those that are left?
 #
 # .. solution::
 
@@ -253,7 +238,9 @@ for record in records:
 def stop(losses, patience):
     """Return the last epoch that is trained, from 1."""
     for epoch in range(patience, len(losses)):
-        if min(losses[epoch - patience + 1 : epoch + 1]) >= min(losses[: epoch - patience + 1]):
+        if min(losses[epoch - patience + 1 : epoch + 1]) >= min(
+            losses[: epoch - patience + 1]
+        ):
             return epoch + 1
     return len(losses)
 
@@ -263,12 +250,15 @@ for patience in (1, 3):
     for record in records:
         losses = record.history["validation_loss"]
         left = losses[: stop(losses, patience)]
-        cost = record.accuracy(1 + losses.index(min(losses))) - record.accuracy(1 + losses.index(min(left)))
-        print(f"patience {patience}: {len(losses) - len(left):2} saved, {100 * cost:+z.1f} points")
+        cost = record.accuracy(1 + losses.index(min(losses))) - record.accuracy(
+            1 + losses.index(min(left))
+        )
+        print(
+            f"patience {patience}: {len(losses) - len(left):2} saved, {100 * cost:+z.1f} points"
+        )
 
 # %%
-# The validation loss has bumps before it turns for good. A patience of one stops at the first; with enough of it the minimum is found, and
-# epochs are saved all the same. With a schedule that lowers the rate towards the end, do not stop early: the last epochs gain most.
+# A patience of one stops at the first bump. With a rate that falls towards the end, do not stop early: the last epochs gain most.
 #
 # .. end-solution::
 #

@@ -220,32 +220,34 @@ def log() -> figures.Html:
     """Return the search as a table: each step and its reason, the validation accuracy, its gain, and the decision."""
     found = studies.records(_SEARCH.name)
     first = f"model={_FIRST.model!r}, size={_SEARCH.size}, epochs={_REPORTED.epochs}"
-    rows = [("", figures.code(first), "The report's first network.", _mean(found, _FIRST.name), "", "the start")]
+    rows = [("the start", figures.code(first), "The report's first network.", _mean(found, _FIRST.name), "", "")]
     for number, (step, _, gain) in enumerate(tried(), start=1):
         low, high = gain.interval()
         said = f"{100 * gain.effect:+z.1f} ({100 * low:+z.1f} to {100 * high:+z.1f})"
         decided = {True: "kept", False: "given up", None: "to be decided"}[step.kept]
         name = f"{number}. {step.name.replace('_', ' ')}"
         rows.append((name, figures.code(_change(step)), step.why, _mean(found, step.name), said, decided))
-    return figures.table(("Step", "What changes", "Why", "Validation", "Gain, points", "Decision"), rows)
+    votes = [
+        (f"{count} {'runs vote' if count > 1 else 'run alone'}", "", "", f"{mean:.3f}", "", "")
+        for count, mean in voted()
+    ]
+    parts = [("On validation photos",), *rows, *([("The final network, on test photos",), *votes] if votes else [])]
+    return figures.table(("Step", "What changes", "Why", "Accuracy", "Difference, points", "Decision"), parts)
 
 
 def _mean(records: Sequence[Record], arm: str) -> str:
     return f"{fmean(_VALIDATION(run) for run in records if run.arm == arm):.3f}"
 
 
-def voted() -> str:
-    """Return the test accuracy of the final network if several runs of it vote, by their number: means over groups."""
+def voted() -> list[tuple[int, float]]:
+    """Return the test accuracy of the final network if so many of its runs vote: means over groups of runs."""
     runs = [run for run in studies.records(_FINAL.name) if run.arm == "final"]
-    if not runs:
-        return "Not run yet."
-    lines = []
-    for count in (1, 3, 5):
+    found = []
+    for count in (1, 3, 5) if runs else ():
         groups = [runs[at : at + count] for at in range(0, len(runs) - count + 1, count)]
         chosen = [torch.stack([run.predictions() for run in group]).mode(0).values for group in groups]
-        mean = fmean(evaluation.accuracy(one, runs[0].labels) for one in chosen)
-        lines.append(f"{count} {'vote ' if count > 1 else 'alone'}  {mean:.3f}  ({len(groups)} groups)")
-    return "\n".join(lines)
+        found.append((count, fmean(evaluation.accuracy(one, runs[0].labels) for one in chosen)))
+    return found
 
 
 def _change(step: Step) -> str:
@@ -255,15 +257,18 @@ def _change(step: Step) -> str:
     return ", ".join([f"{name}={value!r}" for name, value in fields.items()] + photos)
 
 
-def curves(name: str, epochs: int) -> Figure:
-    """Draw loss and accuracy of one of the report's networks, our runs and the report's."""
-    runs = [
-        {measure: values[:epochs] for measure, values in run.history.items()}
-        for run in studies.records("q1")
-        if run.content["configuration"]["model"] == name
-    ]
-    theirs = {name: original_report.get(name).history}
-    return plots.curves({name: runs}, reported=theirs, title=f"{name}, and the report's run")
+def curves() -> list[Figure]:
+    """Draw loss and accuracy of the report's networks, our runs and the report's."""
+    drawn = []
+    for name, epochs in {"q1_shallow": 15, "q1_deep": 13}.items():
+        runs = [
+            {measure: values[:epochs] for measure, values in run.history.items()}
+            for run in studies.records("q1")
+            if run.content["configuration"]["model"] == name
+        ]
+        theirs = {name: original_report.get(name).history}
+        drawn.append(plots.curves({name: runs}, reported=theirs, title=f"{name}, and the report's run"))
+    return drawn
 
 
 def by_epoch() -> Figure:
