@@ -28,65 +28,63 @@ q1.gains()
 plt.show()
 
 # %%
-# Bars, and the numbers in brackets behind a gain, are 95 % intervals. Grey: given up.
+# Bars, and the numbers in brackets behind an effect, are 95 % intervals. Grey: given up.
 #
 # The idea and the argument
 # -------------------------
 #
 # .. drawing:: convolution
 #
-# A convolutional network has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a non-linearity, a pooling step that
-# halves the map. The *head* turns the last map into one score a class.
+# A convolutional network has two parts. The *extractor* repeats one pattern: a :term:`convolution`, a non-linearity, a pooling step that halves
+# the map. The *head* turns the last map into one score a class.
 #
 # .. widget:: convolution
 #    :title: Try it: a convolution by hand
 #
-#    Each cell of the map is a sum of nine products: the pixels under the kernel, times the kernel's weights. A kernel whose negative
-#    weights on one side balance the positive ones on the other answers where brightness changes across it. Training finds the weights;
-#    here you choose them.
+#    Each cell of the map is a sum of nine products, pixels times weights of the kernel. A kernel whose negative weights on one side balance
+#    the positive ones on the other answers where brightness changes across it. Training finds the weights; here you choose them.
 #
 # **Where do the parameters go?** With kernels of side :math:`k`, :math:`C_{in}` channels in and :math:`C_{out}` out, a convolution has
-# :math:`C_{out}\,(k^2\,C_{in} + 1)` parameters, whatever the photo's size. A dense layer has (length of its input + 1) times (units), so
-# behind a flattened map it grows with the map's *area*. **In numbers,** in ``q1_shallow``, the report's first network: the last convolution
-# takes 32 channels to 64, :math:`64 \cdot (9 \cdot 32 + 1) = 18{,}496` parameters; the hidden layer reads 64 maps of 16x16 cells with 64
-# units, :math:`64 \cdot (64 \cdot 256 + 1) = 1{,}048{,}640`: nearly all that the network has.
+# :math:`C_{out}\,(k^2\,C_{in} + 1)` parameters, whatever the photo's size. A dense layer has (length of its input + 1) times (units), so behind
+# a flattened map it grows with the map's *area*. **In numbers,** in ``q1_shallow``, the report's first network: the last convolution takes 32
+# channels to 64, :math:`64 \cdot (9 \cdot 32 + 1) = 18{,}496` parameters; the hidden layer reads 64 maps of 16x16 cells with 64 units,
+# :math:`64 \cdot (64 \cdot 256 + 1) = 1{,}048{,}640`: nearly all that the network has.
 #
-# The second network, ``q1_deep``, widens its kernels with depth (3, 5, 7, 7), averages where the first one takes maxima, and pools once
-# more. Both have the report's number of parameters, to the digit; their diagrams are with the curves below.
+# The second network, ``q1_deep``, widens its kernels with depth (3, 5, 7, 7), averages where the first one takes maxima, and pools once more.
+# Both have the report's number of parameters, to the digit; their diagrams are with the curves below.
 #
 # **Overfitting.** A tenth of the 6,000 training photos, 600, is set aside for validation. The *loss* is :math:`-\ln p`, with :math:`p` the
-# probability that the network gives to the right class, averaged over photos: 0 is perfect, and guessing among five has
-# :math:`\ln 5 = 1.61`. A network of a million parameters can memorise 5,400 photos. Its training loss then goes on falling from
-# :term:`epoch` to epoch, that is, with each pass over them, while the loss on other photos turns and rises.
+# probability that the network gives to the right class, averaged over photos: 0 is perfect, and guessing among five has :math:`\ln 5 = 1.61`. A
+# network of a million parameters can memorise 5,400 photos. Its training loss then goes on falling from :term:`epoch` to epoch, that is, with
+# each pass over them, while the loss on other photos turns and rises.
 #
 # .. drawing:: overfitting
 #
-# Three things reduce it. :term:`Early stopping <early stopping>` keeps the epoch that the :term:`validation photos` choose, here the one
-# with the highest accuracy on them. :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be memorised.
-# And :term:`regularisation` in the narrow sense leaves the network less capacity to memorise: a smaller head, :term:`weight decay`,
-# :term:`dropout`. On :doc:`Train it here </train_here>` a network overfits in your browser.
+# Three things reduce it. :term:`Early stopping <early stopping>` keeps the epoch that the :term:`validation photos` choose.
+# :term:`Augmentation <augmentation>` shows each photo a little changed, so that it cannot be memorised. And :term:`regularisation` leaves less
+# capacity to memorise: a smaller head, :term:`weight decay`, :term:`dropout`. On :doc:`Train it here </train_here>` a network overfits live.
 #
 # The experiment
 # --------------
 #
 # **The report's networks, as reported:** :term:`Adam` :cite:p:`kingma2015adam` at a constant rate, :term:`batches <batch>` of 32, Glorot's
-# initialisation :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs; one run of 30. Linnaeus 5 may not be passed on, so
-# the photos are ``tiny5``, five classes of Tiny ImageNet in the same number, enlarged from 64 pixels to 128.
+# initialisation :cite:p:`glorot2010understanding`, no augmentation, 15 and 13 epochs; one run of 30. Linnaeus 5 may not be passed on, so the
+# photos are ``tiny5``, five classes of Tiny ImageNet in the same number, enlarged from 64 pixels to 128.
 #
 # **The search** begins with ``q1_shallow`` at 48 pixels and half of the training photos, to save time. Each step changes one thing, or one
-# package, of what has been kept so far, for a reason written down first. Twelve seeds are run, that is, runs from other random starts, and
-# the change stays if it raises the mean accuracy on *validation photos*, even where the interval holds zero. No :term:`test photo <test
-# photos>` is looked at. (Terms of the table: :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`, :term:`whitening`.)
+# package, of what has been kept so far, for a reason written down first. Twelve seeds are run, that is, runs from other random starts, and the
+# change stays if it raises the mean accuracy on *validation photos*, even where the interval holds zero. No :term:`test photo <test photos>` is
+# looked at. (Terms of the table: :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`, :term:`whitening`.)
 #
-# **The test.** The validation accuracy flatters, as epochs and steps are chosen by it. So the network that is left and the two of the
-# report are trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.
+# **The test.** The validation accuracy flatters, as epochs and steps are chosen by it. So the network that is left and the two of the report
+# are trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.
 #
 # .. soundness:: q1_final
 #
 # What the runs say
 # -----------------
 #
-# The search, step by step: the accuracy, a mean of twelve runs, and its gain. Below it, several runs of the final network vote.
+# Each step, and what it changed, in the mean of twelve runs. At the end several runs of the final network vote, and most votes win.
 
 q1.log()
 
@@ -97,24 +95,24 @@ q1.log()
 # .. question:: q1-report
 #    :verdict: not run
 #
-# **When should training have stopped?** Below, each dot is the test accuracy after an epoch, and the ring marks the epoch that the
-# validation photos choose. Looking at all epochs afterwards shows what the choice cost; no choice was made from it.
+# **When should training have stopped?** Below, each dot is the test accuracy after an epoch, and the ring marks the epoch that the validation
+# photos choose. Looking at all epochs afterwards shows what the choice cost; no choice was made from it.
 
 q1.by_epoch()
 plt.show()
 
-# %% From some epoch on these lines no longer rise; they jump up and down. So which of those epochs you keep is mostly luck: with 600
-# photos, a validation accuracy :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points, too coarse to choose among
-# them. How far training and validation accuracy lie apart at the end measures overfitting: for ``q1_shallow`` :record:`q1/q1_shallow gap`
-# after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
+# %%
+# From some epoch on these lines jump up and down, so which of those epochs you keep is mostly luck: with 600 photos, a validation accuracy
+# :math:`p` has a standard error of :math:`\sqrt{p(1-p)/600}`, about two points. How far training and validation accuracy lie apart at the end
+# measures overfitting: for ``q1_shallow`` :record:`q1/q1_shallow gap` after 15 epochs, for ``q1_deep`` :record:`q1/q1_deep_30 gap` after 30.
 #
 # The search, live
 # ----------------
 #
 # The first steps, on generated scenes of five classes, one run each: see them, and change them. One run decides nothing, and what helps on
-# photos need not help on scenes. For your own photos put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or type ``cnnhw
-# train q1_shallow --data FOLDER --size 48 --epochs 15``. There, ``plain`` in place of ``q1_shallow`` takes steps 1 and 2, ``--augment`` is
-# step 3, ``--rate`` belongs to step 4, ``fast`` has steps 6 and 7, and ``--size 64`` is step 8; ``ensemble`` trains several that vote.
+# photos need not help on scenes. For your own photos put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or type
+# ``cnnhw train q1_shallow --data FOLDER --size 48 --epochs 15``. There, ``plain`` in place of ``q1_shallow`` takes steps 1 and 2, ``--augment``
+# is step 3, ``--rate`` belongs to step 4, ``fast`` has steps 6 and 7, and ``--size 64`` is step 8; ``ensemble`` trains several that vote.
 
 photos = scenes.load(size=32, train=1500, test=500, progress=False)
 plan = {"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"}
@@ -125,29 +123,26 @@ for words, name, options, change in (
 ):
     model = cnnhw.models.create(name, size=32, **options)
     run = cnnhw.fit(model, photos, cnnhw.Recipe(epochs=8, **change), progress=False)
-    last = {name: round(values[-1], 2) for name, values in run.history.items()}
-    print(
-        f"{words:12} training {last['accuracy']}, validation {last['validation_accuracy']}"
-    )
+    last = [run.history[name][-1] for name in ("accuracy", "validation_accuracy")]
+    print(f"{words:12} training {last[0]:.2f}, validation {last[1]:.2f}")
 
 # %%
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# On Linnaeus 5, one run each, its first network reached a test accuracy of :reported:`q1_shallow test_accuracy` after epoch 15, its second
-# one :reported:`q1_deep test_accuracy` after epoch 13. On our photos they reach :record:`q1/q1_shallow accuracy@15` and
-# :record:`q1/q1_deep+q1_deep_30 accuracy@13`.
+# On Linnaeus 5, one run each, its networks reached test accuracies of :reported:`q1_shallow test_accuracy` and :reported:`q1_deep
+# test_accuracy`; on our photos, after as many epochs, :record:`q1/q1_shallow accuracy@15` and :record:`q1/q1_deep+q1_deep_30 accuracy@13`.
 
 q1.curves()
 plt.show()
 
-# %% Training accuracy goes on rising, validation accuracy levels off, and the validation *loss* turns and climbs: a network that is
-# :term:`surer of itself than it should be <calibration>` pays dearly for photos it gets wrong. The report's comparison rests on one run of
-# each network, on epochs chosen with the test accuracy in view, and on other photos.
+# %%
+# Training accuracy goes on rising, validation accuracy levels off, and the validation *loss* turns and climbs: a network that is
+# :term:`surer of itself than it should be <calibration>` pays dearly for photos it gets wrong. The report's comparison rests on one run of each
+# network, on epochs chosen with the test accuracy in view, and on other photos.
 #
-# **One network, several figures.** These networks come back in other chapters, under other protocols. Compare two accuracies only if
-# pixels, training photos, epochs and optimiser agree. Here the epoch is the one that the validation photos choose; above, the report's
-# last.
+# **One network, several figures.** These networks come back in other chapters, under other protocols. Compare two accuracies only if pixels,
+# training photos, epochs and optimiser agree. Here the epoch is the one that the validation photos choose; above, the report's last.
 
 protocols.table()
 
@@ -169,14 +164,14 @@ protocols.table()
 #
 #    It overfits. It gets as many photos right as before, and is ever surer of those it gets wrong.
 #
-# **Remember three things.** Change one thing at a time. Judge it on validation photos, with several runs. Look at the test photos once, at
-# the end. **What would refute** that both networks overfit: training accuracy that levels off with validation accuracy.
+# **Remember three things.** Change one thing at a time. Judge it on validation photos, with several runs. Look at the test photos once, at the
+# end. **What would refute** that both networks overfit: training accuracy that levels off with validation accuracy.
 #
 # Exercises
 # ---------
 #
-# :ref:`How to work on them, and what the stars mean <exercises>`. ``cnnhw.studies.records("q1")`` has this page's runs: ``accuracy(3)`` of
-# one is its test accuracy after epoch 3, ``accuracy()`` that of the chosen epoch, and ``history["validation_loss"]`` a list by epoch.
+# :ref:`How to work on them, and what the stars mean <exercises>`. ``cnnhw.studies.records("q1")`` has this page's runs: ``accuracy(3)`` of one
+# is its test accuracy after epoch 3, ``accuracy()`` that of the chosen epoch, and ``history["validation_loss"]`` a list by epoch.
 #
 # **1. Where do the parameters go?** ★ Replace the flattening and the hidden dense layer of ``q1_shallow`` by the mean of each map (*global
 # average pooling*). How many parameters are left, and what does the network no longer know?
@@ -184,20 +179,17 @@ protocols.table()
 # .. solution::
 
 extractor = 16 * (9 * 3 + 1) + 32 * (9 * 16 + 1) + 64 * (9 * 32 + 1)
-assert extractor == cnnhw.models.count_parameters(
-    cnnhw.models.create("q1_shallow").features
-)
-print(
-    f"{extractor + 5 * (64 + 1):,} are left, as the last layer sees one number a channel"
-)
+shallow = cnnhw.models.create("q1_shallow")
+assert extractor == cnnhw.models.count_parameters(shallow.features)
+print(f"{extractor + 5 * (64 + 1):,} are left: the last layer has 64 inputs")
 
 # %%
 # The network no longer knows *where* in the photo a feature was found, only how strong it was on average.
 #
 # .. end-solution::
 #
-# **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with that, if only the
-# choice of photos is uncertain? (Take two standard errors either way.) Compare the width with the range over runs of ``q1_shallow``.
+# **2. How sure is one run?** ★★ A network is right on 1,242 of 2,000 test photos. Which accuracies are compatible with that, if only the choice
+# of photos is uncertain? (Take two standard errors either way.) Compare the width with the range over runs of ``q1_shallow``.
 #
 # .. solution::
 
@@ -212,36 +204,33 @@ print(f"photos {low:.3f} to {high:.3f}, seeds {min(found):.3f} to {max(found):.3
 #
 # .. end-solution::
 #
-# **3. What does peeking gain?** ★★ Someone chooses the epoch by the *test* photos and reports that accuracy. By how many points is it above
-# the one that the validation photos choose? Predict whether it can be negative, then read it from the records.
+# **3. What does peeking gain?** ★★ Someone chooses the epoch by the *test* photos and reports that accuracy. By how many points is it above the
+# one that the validation photos choose? Predict whether it can be negative, then read it from the records.
 #
 # .. solution::
 
 for record in records:
-    best = max(
-        record.accuracy(epoch) for epoch in range(1, 1 + len(record.history["loss"]))
-    )
-    print(f"{record.arm:12} {100 * (best - record.accuracy()):.1f} points")
+    epochs = range(1, 1 + len(record.history["loss"]))
+    gain = max(record.accuracy(epoch) for epoch in epochs) - record.accuracy()
+    print(f"{record.arm:12} {100 * gain:.1f} points")
 
 # %%
 # It cannot: the chosen epoch is one of those that the maximum is taken over. Other test photos would prefer other epochs.
 #
 # .. end-solution::
 #
-# **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if it ends as soon as
-# the validation loss has had no new minimum for so many epochs. For patience one and three: how many epochs of each run does it save, and
-# what does it cost in test accuracy, if the epoch is chosen by validation loss among those that are left?
+# **4. Patience** ★★★ Write a function ``stop(losses, patience)`` that returns the epoch after which training ends, if it ends as soon as the
+# validation loss has had no new minimum for so many epochs. For patience one and three: how many epochs of each run does it save, and what does
+# it cost in test accuracy, if the epoch is chosen by validation loss among those that are left?
 #
 # .. solution::
 
 
 def stop(losses, patience):
     """Return the last epoch that is trained, from 1."""
-    for epoch in range(patience, len(losses)):
-        if min(losses[epoch - patience + 1 : epoch + 1]) >= min(
-            losses[: epoch - patience + 1]
-        ):
-            return epoch + 1
+    for end in range(patience + 1, len(losses)):
+        if min(losses[end - patience : end]) >= min(losses[: end - patience]):
+            return end
     return len(losses)
 
 
@@ -250,12 +239,9 @@ for patience in (1, 3):
     for record in records:
         losses = record.history["validation_loss"]
         left = losses[: stop(losses, patience)]
-        cost = record.accuracy(1 + losses.index(min(losses))) - record.accuracy(
-            1 + losses.index(min(left))
-        )
-        print(
-            f"patience {patience}: {len(losses) - len(left):2} saved, {100 * cost:+z.1f} points"
-        )
+        best, kept = (1 + losses.index(min(some)) for some in (losses, left))
+        cost = 100 * (record.accuracy(best) - record.accuracy(kept))
+        print(f"{patience}: {len(losses) - len(left)} saved, {cost:+z.1f} points")
 
 # %%
 # A patience of one stops at the first bump. With a rate that falls towards the end, do not stop early: the last epochs gain most.
