@@ -2,8 +2,8 @@
 Q1. Which convolutional network suits the photographs?
 ======================================================
 
-**The question.** By trial and error, train a suitable convolutional network on Linnaeus 5: five classes of photos, 1,200 a class to train
-on and 400 to test on.
+**The question.** By trial and error, train a suitable convolutional network on Linnaeus 5: five classes of photos, 1,200 a class to train on
+and 400 to test on.
 
 *Twenty minutes. You need no other chapter. Then you can search for a network, a change at a time, and tell overfitting from learning.*
 
@@ -12,8 +12,8 @@ Changing one thing at a time led there. On test photos, against the network that
 :finding:`q1-final gains {effect}/loses {effect}/makes no difference that matters: {effect}/may gain or lose: {effect}`.
 
 * **Test accuracy:** :record:`q1_final/final accuracy`, after :record:`q1_final/deep accuracy` and :record:`q1_final/shallow accuracy` for the
-  report's two networks at the same 64 pixels. Of those two, the deeper one :finding:`q1-report is ahead, by {effect}/is behind, by {effect}/
-  differs by less than {delta}: {effect}/cannot be told from the other: {effect}`.
+  report's two networks at the same 64 pixels. Of those two, the deeper one
+  :finding:`q1-report is ahead, by {effect}/is behind, by {effect}/ differs by less than {delta}: {effect}/cannot be told from the other: {effect}`.
 * **Overfitting** comes early: the loss on photos that were not trained on turns after epoch :record:`q1/q1_shallow lowest_loss` for the
   report's first network, and after epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss` for its second. The training accuracy goes on rising.
 """
