@@ -109,10 +109,10 @@ plt.show()
 # The search, live
 # ----------------
 #
-# The first steps, on generated scenes of five classes, one run each: see them, and change them. One run decides nothing, and what helps on
-# photos need not help on scenes. For your own photos put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or type
-# ``cnnhw train q1_shallow --data FOLDER --size 48 --epochs 15``. There, ``plain`` in place of ``q1_shallow`` takes steps 1 and 2, ``--augment``
-# is step 3, ``--rate`` belongs to step 4, ``fast`` has steps 6 and 7, and ``--size 64`` is step 8; ``ensemble`` trains several that vote.
+# The first steps, on generated scenes of five classes, one run each. One run decides nothing, and what helps on photos need not help on scenes.
+# For your own photos put ``cnnhw.data.load("FOLDER", size=48)`` in place of the scenes, or type ``cnnhw train q1_shallow --data FOLDER --size 48
+# --epochs 15``. There, ``plain`` takes steps 1 and 2, ``--augment`` is step 3, ``--rate`` belongs to step 4, ``fast`` has steps 6 and 7, and
+# ``--size 64`` is step 8; ``ensemble`` trains several that vote.
 
 photos = scenes.load(size=32, train=1500, test=500, progress=False)
 plan = {"kernels": "3-3-3", "widths": "16-32-64", "head": "flatten-64"}
