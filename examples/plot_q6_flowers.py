@@ -85,7 +85,7 @@ for name, rate in rates.items():
 # What the runs say
 # -----------------
 #
-# .. question:: q6-pays
+# .. question:: q6-transfer
 #    :verdict: not run
 #
 # .. question:: q6-few

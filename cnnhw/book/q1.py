@@ -118,6 +118,10 @@ SEARCH = (
         arm={"size": 64},
         kept=True,
     ),
+    Step(
+        "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
+        arm={"protocols": ("own_cut",)},
+    ),
 )  # fmt: skip
 
 

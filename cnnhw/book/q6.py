@@ -220,7 +220,7 @@ _PAYS = Study(
     sources=(SOURCE,),
     questions=(
         base.question(
-            "q6-pays", ("transfer", "scratch"),
+            "q6-transfer", ("transfer", "scratch"),
             "At equal computing in all, a transfer from our own network and training from scratch are as accurate.",
             asked="the accuracy of a transfer, compared with training from scratch, at equal computing in all",
             chapter="q6", study="q6_pays", role="primary", prediction="no difference that matters", delta=2.5,
