@@ -29,7 +29,7 @@ q2.gains()
 plt.show()
 
 # %%
-# Bars, and brackets behind an effect, are 95 % intervals; differences about which nothing was asked are grey.
+# Bars, and brackets behind an effect, are 95 % intervals; what decides no question is grey.
 #
 # The idea and the argument
 # -------------------------

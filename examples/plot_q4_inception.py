@@ -36,7 +36,7 @@ q4.gains()
 plt.show()
 
 # %%
-# Bars, and brackets behind an effect, are 95 % intervals; differences about which nothing was asked are grey.
+# Bars, and brackets behind an effect, are 95 % intervals, wider for the two secondary questions, so that both hold together. Exploratory: grey.
 #
 # The idea and the argument
 # -------------------------

@@ -73,7 +73,7 @@ def effects(
     """Draw effects on accuracy with their intervals, on a figure for phones.
 
     Each row, by the words that name it, is a question of the chapter's studies, with the interval that decides it; or
-    study and two arms of which nothing is asked, the difference of which is grey.
+    study and two arms of which nothing is asked. What decides nothing is grey.
     """
     found = studies.records()
     asked = [question for study in chapter for question in study.questions]
@@ -91,7 +91,11 @@ def effects(
             between = of_arms([record for record in found if record.study == study], first, second)
             low, high = between.interval()
             drawn[words] = (100 * between.effect, 100 * low, 100 * high)
-    grey = [words for words, what in rows.items() if not isinstance(what, str)]
+    grey = [
+        words
+        for words, what in rows.items()
+        if not isinstance(what, str) or answers[what].question.role == "exploratory"
+    ]
     return narrow(plots.forest(drawn, axis_label, title, grey=grey))
 
 

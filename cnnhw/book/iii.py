@@ -128,12 +128,12 @@ _TOGETHER = Study(
         ),
         _exploratory(
             "iii-together-flatten", "threes_flatten",
-            "At as many parameters, a flattened map with a hidden layer is less accurate than an average.",
+            "At as many parameters, a flattened map with 64 hidden units is less accurate than an average.",
             "lower", _HEAD,
         ),
         _exploratory(
             "iii-together-hidden", "threes_hidden",
-            "At as many parameters, a hidden layer behind the average changes less than matters.",
+            "At as many parameters, 256 hidden units behind the average change less than matters.",
             "no difference that matters", _HEAD,
         ),
     ),

@@ -232,7 +232,7 @@ _PAYS = Study(
             "q6-imagenet-head", ("imagenet_head", "transfer"),
             "A head on frozen features from ImageNet is more accurate than the transfer from our own network.",
             chapter="q6", study="q6_pays", role="exploratory", prediction="higher", delta=5.0, known="in part",
-            held="photos", measure=OVER_SPLITS, varied=("model", "pretrained", "source", "size", "recipe"),
+            held="photos", pooled=True, varied=("model", "pretrained", "source", "size", "recipe"),
         ),
         base.question(
             "q6-imagenet-tuned", ("imagenet_tuned", "imagenet_head"),
@@ -289,19 +289,19 @@ _FROZEN = Study(
             "q6-hidden-few", ("hidden256_10", "linear_10"),
             "With a tenth of the photos, a hidden layer of 256 changes less than matters.",
             chapter="q6", study="q6_frozen", role="exploratory", prediction="no difference that matters", delta=2.5,
-            held="photos, source, features and recipe", measure=OVER_SPLITS,
+            held="photos, source, features and recipe", pooled=True,
         ),
         base.question(
             "q6-flattened", ("flatten256_100", "hidden256_100"),
             "A hidden layer that sees all cells of the map is more accurate than one that sees their mean.",
             chapter="q6", study="q6_frozen", role="exploratory", prediction="higher", delta=2.5, known="in part",
-            held="photos, source, features and recipe", measure=OVER_SPLITS,
+            held="photos, source, features and recipe", pooled=True,
         ),
         base.question(
             "q6-dropout", ("dropout256_10", "hidden256_10"),
             "With a tenth of the photos, dropout before the last layer changes less than matters.",
             chapter="q6", study="q6_frozen", role="exploratory", prediction="no difference that matters", delta=2.5,
-            known="in part", held="photos, source, features and recipe", measure=OVER_SPLITS,
+            known="in part", held="photos, source, features and recipe", pooled=True,
         ),
     ),
 )  # fmt: skip
