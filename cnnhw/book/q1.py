@@ -188,9 +188,9 @@ _FINAL = Study(
 )  # fmt: skip
 STUDIES = (_Q1, _SEARCH, _FINAL)
 ANSWER = (
-    "Trial and error, a change at a time, leads to a small residual network with batch norm, augmented photos and a "
-    "falling rate. Against the report's network it :finding:`q1-final gains {effect}/loses {effect}/changes the "
-    "accuracy by less than {delta}: {effect}/may gain or lose: {effect}`."
+    "Trial and error leads to a small residual network with batch norm, on augmented photos, with a learning rate that "
+    "rises and falls. Compared with the report's network its accuracy :finding:`q1-final is higher by {effect}/is lower "
+    "by {effect}/differs by less than {delta}: {effect}/may be higher or lower: {effect}`."
 )
 """What the landing page says."""
 
