@@ -121,6 +121,7 @@ SEARCH = (
     Step(
         "more_photos", "All training photos, not every second one: no change of the network should gain as much.",
         arm={"protocols": ("own_cut",)},
+        kept=True,
     ),
 )  # fmt: skip
 

@@ -112,7 +112,7 @@ _Q3 = Study(
 
 # So long, and with such weight decay, that a filter keeps little of its start: after the run some exp(-1.3) of it, at
 # a peak rate of 0.002, if the loss has no use for it.
-_LONG = replace(base.RECIPE, epochs=60, optimizer="adamw", weight_decay=0.5, shift=3)
+_LONG = replace(base.RECIPE, epochs=60, optimizer="adamw", weight_decay=0.5)
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {"learnt_7": 2e-3, "bank_7": 2e-3, "random_7": 2e-3}
 _EDGES_AT_START = next(measure for measure in MEASURES if measure.name == "edge correlation at start")
@@ -121,7 +121,7 @@ _EDGE = Study(
     name="q3_edges",
     question="Does a first layer become an edge detector where it is trained for long, and does that pay?",
     data="tiny5",
-    size=48,
+    size=32,
     arms=tuple(
         base.arm(name, "first_layer", rate, {"side": int(name[-1]), "first": name[:-2]}, recipe=_LONG)
         for name, rate in _TUNED.items()
