@@ -192,6 +192,7 @@ print(f"{extractor + 5 * (64 + 1):,} are left: the last layer has 64 inputs")
 # .. solution::
 
 low, high = cnnhw.evaluation.wilson_interval(1242, 2000)
+assert abs(100 * (high - low) - 4.2) < 0.1
 records = cnnhw.studies.records("q1")
 found = [record.accuracy() for record in records if record.arm == "q1_shallow"]
 print(f"photos {low:.3f} to {high:.3f}, seeds {min(found):.3f} to {max(found):.3f}")
