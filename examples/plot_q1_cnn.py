@@ -211,6 +211,7 @@ for record in records:
     epochs = range(1, 1 + len(record.history["loss"]))
     gain = max(record.accuracy(epoch) for epoch in epochs) - record.accuracy()
     print(f"{record.arm:12} {100 * gain:.1f} points")
+    assert gain >= 0
 
 # %%
 # It cannot: the chosen epoch is one of those that the maximum is taken over. Other test photos would prefer other epochs.
