@@ -78,8 +78,6 @@ plt.show()
 # **The test.** The validation accuracy is too high, as epochs and steps are chosen by it. So the network that is left and the two of the report
 # will be trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.
 #
-# .. soundness:: q1_final
-#
 # What the runs say
 # -----------------
 #

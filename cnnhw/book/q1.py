@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -222,22 +223,24 @@ def gains() -> Figure:
 
 
 def log() -> figures.Html:
-    """Return the search as a table: each step and its reason, the validation accuracy, its gain, and the decision."""
+    """Return the search as a table: each step with its reason, the accuracy on validation photos, and the decision."""
     found = studies.records(_SEARCH.name)
     first = f"model={_FIRST.model!r}, size={_SEARCH.size}, epochs={_REPORTED.epochs}"
-    rows = [("the start", figures.code(first), "The report's first network.", _mean(found, _FIRST.name), "", "")]
+    rows = [("the start", _reason("The report's first network.", first), _mean(found, _FIRST.name), "")]
     for number, (step, _, gain) in enumerate(tried(), start=1):
         low, high = gain.interval()
         said = f"{100 * gain.effect:+z.1f} ({100 * low:+z.1f} to {100 * high:+z.1f})"
         decided = {True: "kept", False: "given up", None: "to be decided"}[step.kept]
         name = f"{number}. {step.name.replace('_', ' ')}"
-        rows.append((name, figures.code(_change(step)), step.why, _mean(found, step.name), said, decided))
-    votes = [
-        (f"{count} {'runs vote' if count > 1 else 'run alone'}", "", "", f"{mean:.3f}", "", "")
-        for count, mean in voted()
-    ]
+        rows.append((name, _reason(step.why, _change(step)), _mean(found, step.name), f"{said}, {decided}"))
+    votes = [(f"{count} {'runs vote' if count > 1 else 'run alone'}", "", f"{mean:.3f}", "") for count, mean in voted()]
     parts = [("On validation photos",), *rows, *([("The final network, on test photos",), *votes] if votes else [])]
-    return figures.table(("Step", "What changes", "Why", "Accuracy", "Difference, points", "Decision"), parts)
+    return figures.table(("Step", "Why, and what changes", "Accuracy", "Difference, points"), parts)
+
+
+def _reason(why: str, change: str) -> figures.Html:
+    """Return why a step was tried, and what it changes."""
+    return figures.Html(f"{html.escape(why)}<br>{figures.code(change)}")
 
 
 def _mean(records: Sequence[Record], arm: str) -> str:
