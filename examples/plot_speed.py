@@ -108,19 +108,16 @@ plt.show()
 # What each part brings
 # ---------------------
 #
-# Eight passes, six seeds, one thread a run. The claims were written down after the runs, as their badges say: they describe, and do not
-# predict. Grey: no claim was made. The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be
-# its best.
+# Eight passes, six seeds, one thread a run. The questions were written down after the runs, so that their answers describe, and do not
+# decide. The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be its best.
 
 speed.parts(cnnhw.studies.records("fast"))
 plt.show()
 
 # %%
-# Whitening and :term:`Muon` :cite:p:`jordan2024muon` are there for accuracy (:claim:`speed-whitening supported`,
-# :claim:`speed-muon supported`), rising resolution and bfloat16 for time (:claim:`speed-resolutions-time supported`,
-# :claim:`speed-bfloat16-time supported`). Each of these two costs less than 2.5 points: :claim:`speed-resolutions supported`,
-# :claim:`speed-bfloat16 supported`. A covered square (:term:`cutout`) :cite:p:`devries2017cutout` is not in this recipe:
-# :claim:`speed-cutout not resolved`. It is in :meth:`cnnhw.Recipe.best`, with :term:`mixup` :cite:p:`zhang2018mixup`.
+# Whitening and :term:`Muon` :cite:p:`jordan2024muon` are there for accuracy, rising resolution and bfloat16 for time; they change the accuracy
+# by :effect:`speed-resolutions` and :effect:`speed-bfloat16`. A covered square (:term:`cutout`) :cite:p:`devries2017cutout` is not in
+# this recipe (:effect:`speed-cutout`). It is in :meth:`cnnhw.Recipe.best`, with :term:`mixup` :cite:p:`zhang2018mixup`.
 #
 # How time grows, and what to do with it
 # --------------------------------------

@@ -214,7 +214,6 @@ def make(
         faults.append(f"seeds {', '.join(map(str, reused))} are those of pilots: take others")
     measured = {arm: statistics.fmean(run.content["seconds"] for run in runs) for arm, runs in found.items() if runs}
     costs = {**(seconds or {}), **measured}
-    known = wanted.keys() <= costs.keys()
     spent = sum(r.content["seconds"] for r in records if r.study == f"{study.name}{tuning.SUFFIX}")
     spent += sum(
         tuning.expected(study, arm) * costs.get(arm, 0.0) for arm, choice in chosen.items() if not choice.tried
@@ -222,11 +221,12 @@ def make(
     done = Counter(record.arm for record in records if record.study == study.name)
     took = sum(record.content["seconds"] for record in records if record.study == study.name)
     left = {arm: max(0, count - done[arm]) for arm, count in wanted.items()}
+    known = {arm for arm, count in left.items() if count} <= costs.keys()
     return Plan(
         study,
         tuple(outlooks),
         {arm: count + done[arm] for arm, count in left.items()},
-        (took + sum(count * costs[arm] for arm, count in left.items())) * study.threads / _MINUTE if known else None,
+        (took + sum(count * costs.get(arm, 0.0) for arm, count in left.items())) * study.threads / _MINUTE if known else None,
         spent * study.threads / _MINUTE,
         tuple(dict.fromkeys(faults)),
     )
