@@ -221,12 +221,13 @@ def make(
     done = Counter(record.arm for record in records if record.study == study.name)
     took = sum(record.content["seconds"] for record in records if record.study == study.name)
     left = {arm: max(0, count - done[arm]) for arm, count in wanted.items()}
+    seconds_in_all = took + sum(count * costs.get(arm, 0.0) for arm, count in left.items())
     known = {arm for arm, count in left.items() if count} <= costs.keys()
     return Plan(
         study,
         tuple(outlooks),
         {arm: count + done[arm] for arm, count in left.items()},
-        (took + sum(count * costs.get(arm, 0.0) for arm, count in left.items())) * study.threads / _MINUTE if known else None,
+        seconds_in_all * study.threads / _MINUTE if known else None,
         spent * study.threads / _MINUTE,
         tuple(dict.fromkeys(faults)),
     )
