@@ -150,7 +150,7 @@ _SEARCH = Study(
 )
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_RATES = {"shallow": 1e-3, "deep": 1e-3, "final": 0.02}
+_RATES = {"shallow": 1e-3, "deep": 5e-4, "final": 5e-3}
 
 
 def _finally(name: str, model: str, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
