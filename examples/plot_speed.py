@@ -108,19 +108,16 @@ plt.show()
 # What each part brings
 # ---------------------
 #
-# Eight passes, six seeds, one thread a run. The claims were written down after the runs, as their badges say: they describe, and do not
-# predict. Grey: no claim was made. The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be
-# its best.
+# Eight passes, six seeds, one thread a run. The questions were written down after the runs, so that their answers describe, and do not
+# decide. The recipe had been chosen on held-out photos; AdamW kept the rate of a first sketch, which may not be its best.
 
 speed.parts(cnnhw.studies.records("fast"))
 plt.show()
 
 # %%
-# Whitening and :term:`Muon` :cite:p:`jordan2024muon` are there for accuracy (:claim:`speed-whitening supported`,
-# :claim:`speed-muon supported`), rising resolution and bfloat16 for time (:claim:`speed-resolutions-time supported`,
-# :claim:`speed-bfloat16-time supported`). Each of these two costs less than 2.5 points: :claim:`speed-resolutions supported`,
-# :claim:`speed-bfloat16 supported`. A covered square (:term:`cutout`) :cite:p:`devries2017cutout` is not in this recipe:
-# :claim:`speed-cutout not resolved`. It is in :meth:`cnnhw.Recipe.best`, with :term:`mixup` :cite:p:`zhang2018mixup`.
+# Whitening and :term:`Muon` :cite:p:`jordan2024muon` are there for accuracy, rising resolution and bfloat16 for time: these two change the
+# accuracy by :effect:`speed-resolutions` and :effect:`speed-bfloat16`. A covered square (:term:`cutout`) :cite:p:`devries2017cutout` is only in
+# :meth:`cnnhw.Recipe.best` (here, :effect:`speed-cutout`), with :term:`mixup` :cite:p:`zhang2018mixup`.
 #
 # How time grows, and what to do with it
 # --------------------------------------
@@ -169,14 +166,12 @@ speed.beside_table(benchmarks.peers())
 # .. admonition:: Three misconceptions
 #
 #    * *"A quicker library trains quicker."* Not where both call the same convolutions, and those run near the peak.
-#    * *"A quarter of the pixels, a quarter of the time."* Of the arithmetic, yes. But some of a step's time does not depend on pixels, such as
-#      the optimiser's. The figure above shows how much is left.
+#    * *"A quarter of the pixels, a quarter of the time."* Of the arithmetic, yes. But the optimiser's time does not depend on pixels.
 #    * *"Twice the threads, half the time."* Threads wait for each other, and some of a step cannot be divided.
 #
 # .. dropdown:: Check yourself: what would save more of q1_deep's time, halving that of its convolutions, or removing that of its optimiser?
 #
-#    Convolutions take :bench:`share q1_deep convolution` of it, the optimiser :bench:`share q1_deep optimiser`. Halve the first figure, and
-#    compare.
+#    Convolutions take :bench:`share q1_deep convolution` of it, the optimiser :bench:`share q1_deep optimiser`. Halve the first, and compare.
 #
 # .. dropdown:: Check yourself: two processors, two networks to train. Both at once with a thread each, or in turns with two threads?
 #
@@ -200,7 +195,7 @@ speed.beside_table(benchmarks.peers())
 # Exercises
 # ---------
 #
-# How to work on them, and what the stars mean: :ref:`the page for students <exercises>`.
+# :ref:`How to work on them, and what the stars mean <exercises>`.
 #
 # **1. Operations by hand** ★ The second convolution of ``q1_deep`` has 5x5 kernels from 16 channels to 32. At 128 pixels, one pooling comes
 # before it. How many multiply-adds does it take for a photo, and what share of a training step's operations is that?

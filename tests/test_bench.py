@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from matplotlib import pyplot as plt
 
 from cnnhw import Recipe, studies, system
-from cnnhw.book import benchmarks, speed
+from cnnhw.book import benchmarks, registry, speed
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError
 from cnnhw.training import throughput
@@ -307,10 +307,11 @@ def test_figures_of_the_chapter_tell_what_they_draw():
     assert '<pre tabindex="0">a &lt; b</pre>' in speed.folded("All", "a < b")
 
 
-def test_parts_are_drawn_with_the_intervals_of_their_claims():
+def test_parts_are_drawn_with_the_intervals_of_their_questions():
     told = speed.parts(studies.records("fast")).get_label()
-    for verdict in studies.claims.judge(speed.FAST.claims, studies.records("fast")):
-        low, high = (verdict.claim.measure.scale * end for end in verdict.effect.interval())
+    found = [one for one in registry.answers(studies.records("fast")) if one.question.study == "fast"]
+    assert len(found) == 7
+    for low, high in (one.interval for one in found):
         assert f"({low:+z.1f} to {high:+z.1f})" in told
     plt.close("all")
 

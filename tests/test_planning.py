@@ -122,6 +122,16 @@ def test_tuning_tries_five_rates_then_two_in_full_then_twice_the_epochs():
     assert (epochs["third"], epochs["double"]) == (2, 12)
 
 
+def test_arms_that_decide_nothing_are_not_run_with_twice_the_epochs():
+    which = study(asked(role="exploratory"))
+    records, rounds = tuned(which, {"wide": peak(1.1e-3), "narrow": peak(1.1e-3)})
+    assert [len(names) for names in rounds] == [10, 12]
+    choice = tuning.choices(which, records)["wide"]
+    assert (choice.rate, choice.double) == (1e-3, None)
+    checks = {one.what: one for one in soundness.check(which, records) if one.of == "wide"}
+    assert (checks["learnt"].good, checks["learnt"].decides, checks["tuned alike"].good) == (None, False, True)
+
+
 def test_a_best_rate_at_the_edge_widens_the_grid_on_its_side():
     which = study(asked())
     records, rounds = tuned(which, {"wide": peak(1.7e-2), "narrow": peak(1e-3)})

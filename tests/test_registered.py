@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import statistics
 
@@ -22,6 +23,8 @@ from cnnhw.training import Recipe, presets
 ASKED = [study for study in map(registry.get, registry.names()) if study.questions]
 CHAPTERS = ("q1", "q2", "q3", "q4", "q5", "q6", "i", "ii", "iii")
 every_study = pytest.mark.parametrize("study", ASKED, ids=lambda study: study.name)
+TUNED = [study for study in ASKED if any(question.known != "yes" for question in study.questions)]  # not asked after it
+every_tuned = pytest.mark.parametrize("study", TUNED, ids=lambda study: study.name)
 
 
 @every_study
@@ -40,7 +43,7 @@ def test_nothing_but_the_pilot_keeps_a_study_from_being_planned(study):
     assert all(arm_runs >= EXPLORATORY for arm_runs in made.runs.values())
 
 
-@every_study
+@every_tuned
 def test_arms_can_be_tuned_and_run(study):
     """Each network can be built, each transfer has its source with all seeds, and each rate lies on its grid."""
     for arm in study.arms:
@@ -55,7 +58,7 @@ def test_arms_can_be_tuned_and_run(study):
             assert source is None or (source.is_source and source.seed == seed // arm.folds)
 
 
-@every_study
+@every_tuned
 def test_a_study_has_one_number_format_and_its_folds_are_compared_fold_by_fold(study):
     formats = {stage.recipe.precision for arm in study.arms for stage in arm.stages}
     assert len(formats) == 1
@@ -74,15 +77,17 @@ def test_each_chapter_has_one_primary_question():
     assert {question.id: question.chapter for question in registry.QUESTIONS} == owners
 
 
-def test_the_table_of_all_plans_has_every_question_and_what_is_left_without_one():
+def test_the_table_of_all_plans_has_every_question_and_every_study_of_this_edition():
     result = CliRunner().invoke(cli, ["study", "plan", "--all", "--sd", "1.5"])
     assert result.exit_code == 0, result.output
     rows = [line.split()[:2] for line in result.output.splitlines()]
     for question in registry.QUESTIONS:
         assert rows.count([question.study, question.id]) == 1
     asking = {study.name for study in ASKED}
-    left = {name for name in registry.names() if name not in asking and queue.pending(registry.get(name).jobs())}
-    assert {row[0] for row in rows[:-1]} == asking | left
+    own = {one.name for one in map(registry.get, registry.names()) if {"own_cut", "fold"} & {*one.arms[0].protocols}}
+    assert {"q1_search", "source"} < own
+    assert "q1" not in own
+    assert {row[0] for row in rows[:-1]} == asking | own
 
 
 def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeypatch):
@@ -99,7 +104,8 @@ def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeyp
     made = [plan.make(study, registry.QUESTIONS, [], 1.5, costs[study.name]) for study in ASKED]
     for one in made:
         assert one.minutes == sum(one.runs.values())
-        assert one.tuning == pytest.approx(tuning.RUNS * len(one.study.arms))
+        runs = [5 / 3 + 2 * 3 + (3 * 2 if tuning.decisive(one.study, arm.name) else 0) for arm in one.study.arms]
+        assert one.tuning == pytest.approx(sum(runs))
     text = sound.planned(made).astext()
     for question in registry.QUESTIONS:
         assert question.id in text
@@ -108,21 +114,23 @@ def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeyp
     both = [registry.get("source"), registry.get("q1")]
     left = plan.account(both, registry.QUESTIONS, studies.records("q1"), None, costs)
     assert [one.study.name for one in left] == ["source"]
-    assert "13 runs to come" in sound.planned(left).astext()
+    assert "13 runs" in sound.planned(left).astext()
     (tmp_path / "records" / "plans" / "costs.json").write_text("[]")
     result = CliRunner().invoke(cli, call)
     assert "costs.json cannot be read" in str(result.exception)
 
 
-def test_what_is_left_of_a_study_without_questions_is_counted():
+def test_a_study_without_questions_is_counted():
     study = dataclasses.replace(registry.get("source"), name="s")
-    made = plan.rest(study, [], {"fast": 30.0})
+    made = plan.unasked(study, [], {"fast": 30.0})
     assert made.runs == {"fast": len(study.jobs())}
     assert made.minutes == pytest.approx(len(study.jobs()) / 2)
     assert made.lines() == [f"{'s':16} {len(study.jobs())} runs, {made.minutes:.0f} core-minutes"]
-    assert plan.rest(study, []).lines()[0].endswith("runs, not known before the first")
-    done = studies.records("q1")
-    assert plan.rest(registry.get("q1"), done).runs == {}
+    assert plan.unasked(study, []).lines()[0].endswith("runs, not known before the first")
+    done = studies.records("q1_search")
+    search = plan.unasked(registry.get("q1_search"), done)
+    assert search.runs == collections.Counter(one.arm for one in done)
+    assert search.minutes == pytest.approx(sum(one.content["seconds"] for one in done) / 60)
 
 
 def test_scratch_is_given_the_computing_of_the_source():

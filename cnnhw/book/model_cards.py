@@ -47,7 +47,7 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_speed",
     ),
     "residual": Shipped(
-        "residual", "length", "d24_span2", 0,
+        "residual", "i_span", "span2", 200,
         "A residual network of 24 convolutions in two stages, each connection of which skips two, from theory i.",
         _HALF,
         "auto_examples/plot_i_residual_length",

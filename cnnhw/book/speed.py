@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,34 +19,38 @@ from torch import Tensor
 from cnnhw import plots
 from cnnhw.book import benchmarks, figures
 from cnnhw.book.i import SIX
-from cnnhw.studies.claims import Claim, alike, higher
 from cnnhw.studies.measures import ACCURACY, SECONDS
+from cnnhw.studies.questions import Question
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 
 RECIPE = Recipe.fast()
 
-_claim, _higher, _alike = (partial(made, study="fast", registered="2026-11-24") for made in (Claim, higher, alike))
-
-# the study had been run before: all post hoc
-_CLAIMS = (
-    _higher("speed-whitening", "fast", "no_whitening",
-        "A whitened first layer raises the accuracy of the fast recipe."),
-    _higher("speed-muon", "fast", "adamw",
-        "Orthogonalised updates raise the accuracy of the fast recipe, compared with AdamW."),
-    _alike("speed-resolutions", "fast", "one_resolution",
-        "Rising resolution costs less than 2.5 points."),
-    _claim("speed-resolutions-time", "fast", "one_resolution",
-        "Rising resolution saves training time.",
-        "as much time, or more", measure=SECONDS, direction="less"),
-    _alike("speed-bfloat16", "fast", "float32",
-        "Computing in bfloat16 costs less than 2.5 points."),
-    _claim("speed-bfloat16-time", "fast", "float32",
-        "Computing in bfloat16 saves training time.",
-        "as much time, or more", measure=SECONDS, direction="less"),
-    _alike("speed-cutout", "cutout", "fast",
-        "In so few epochs, cutout changes less than 2.5 points."),
+_LIKE = "no difference that matters"
+# the study had been run before: all post hoc, so that none has a verdict
+_QUESTIONS = tuple(
+    Question(
+        identifier, arms, statement, chapter="speed", study="fast", role="exploratory", prediction=prediction,
+        delta=delta, known="yes", registered="2026-11-24", held="photos, passes and network", measure=measure,
+        varied=("recipe",),
+    )
+    for identifier, arms, prediction, delta, measure, statement in (
+        ("speed-whitening", ("fast", "no_whitening"), "higher", 2.5, ACCURACY,
+         "A whitened first layer raises the accuracy of the fast recipe."),
+        ("speed-muon", ("fast", "adamw"), "higher", 2.5, ACCURACY,
+         "Orthogonalised updates raise the accuracy of the fast recipe, compared with AdamW."),
+        ("speed-resolutions", ("fast", "one_resolution"), _LIKE, 2.5, ACCURACY,
+         "Rising resolution changes the accuracy less than matters."),
+        ("speed-resolutions-time", ("fast", "one_resolution"), "lower", 1.0, SECONDS,
+         "Rising resolution saves training time."),
+        ("speed-bfloat16", ("fast", "float32"), _LIKE, 2.5, ACCURACY,
+         "Computing in bfloat16 changes the accuracy less than matters."),
+        ("speed-bfloat16-time", ("fast", "float32"), "lower", 1.0, SECONDS,
+         "Computing in bfloat16 saves training time."),
+        ("speed-cutout", ("cutout", "fast"), _LIKE, 2.5, ACCURACY,
+         "In so few epochs, cutout changes the accuracy less than matters."),
+    )
 )  # fmt: skip
 
 # Each arm leaves one part out, changes one, or adds one. The recipe was chosen on validation photos beforehand; AdamW
@@ -68,7 +71,7 @@ FAST = Study(
             "cutout": replace(RECIPE, cutout=0.375),
         }.items()
     ),
-    claims=_CLAIMS,
+    questions=_QUESTIONS,
     kept=("fast",),
 )
 
@@ -179,12 +182,8 @@ def places(result: dict[str, Any]) -> Figure:
 
 
 def parts(records: Sequence[Record]) -> Figure:
-    """Draw what each part of the fast recipe changes: accuracy and time with it, minus those without it.
-
-    What no claim was made of is grey.
-    """
+    """Draw what each part of the fast recipe changes: accuracy and time with it, minus those without it."""
     runs = {(record.arm, record.seed): record for record in records if record.study == FAST.name}
-    claimed = {(claim.first, claim.second, claim.measure.name) for claim in FAST.claims}
     figure, axes = figures.stacked(2, 4.6)
     told = []
     for axis, measure in zip(axes, (ACCURACY, SECONDS), strict=True):
@@ -193,9 +192,8 @@ def parts(records: Sequence[Record]) -> Figure:
             seeds = sorted({seed for arm, seed in runs if arm == first} & {seed for arm, seed in runs if arm == second})
             effect = measure.compare([runs[first, seed] for seed in seeds], [runs[second, seed] for seed in seeds])
             middle, low, high = (measure.scale * value for value in (effect.effect, *effect.interval()))
-            colour = plots.COLOURS[0] if (first, second, measure.name) in claimed else _PALE
-            axis.plot((low, high), (height, height), color=colour, lw=2)
-            axis.plot(middle, height, "o", color=colour)
+            axis.plot((low, high), (height, height), color=_GREY, lw=2)
+            axis.plot(middle, height, "o", color=_GREY)
             listed.append(f"{name} {middle:+z.1f} ({low:+z.1f} to {high:+z.1f})")
         axis.axvline(0, color=_GREY, lw=1, zorder=0)
         axis.set_yticks(range(len(_PARTS)), [name for name, _, _ in reversed(_PARTS)])

@@ -251,7 +251,9 @@ def study_tune(names: Sequence[str], processes: int | None, where: Path | None) 
 
 @study.command("plan")
 @click.argument("names", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All studies with questions, as one table; no plan is written.")
+@click.option(
+    "--all", "every", is_flag=True, help="All studies of this edition, searches too, as one table; no plan is written."
+)
 @click.option("--sd", type=_FloatRange(0.001), help="Without a pilot: the SD of an effect between seeds, in points.")
 @click.option(
     "--measure", is_flag=True,

@@ -456,12 +456,17 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     figure = _figure(9, 4.6, title)
     axis = figure.subplots()
     front: list[tuple[float, float]] = []
+    smallest, largest = (pick(cost for cost, _ in points.values()) for pick in (min, max))
     for name, (cost, values) in sorted(points.items(), key=lambda point: point[1][0]):
         mean = float(np.mean(values))
         axis.plot([cost, cost], [min(values), max(values)], color=COLOURS[0], alpha=0.5)
         axis.plot(cost, mean, "o", color=COLOURS[0], markersize=5)
+        early = cost**2 < smallest * largest  # in the left half, on this scale
+        axis.annotate(
+            name, (cost, mean), xytext=(6 if early else -6, 4), textcoords="offset points", fontsize="small",
+            ha="left" if early else "right",
+        )  # fmt: skip
         if not front or mean > front[-1][1]:
-            axis.annotate(name, (cost, mean), xytext=(-5, 5), textcoords="offset points", fontsize="small", ha="right")
             front.append((cost, mean))
     axis.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1, label="nothing cheaper is better")
     axis.set_xscale("log")

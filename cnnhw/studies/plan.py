@@ -31,12 +31,13 @@ from cnnhw.studies.store import Record
 from cnnhw.studies.study import Job, Study
 
 __all__ = [
-    "Outlook", "Plan", "Spread", "account", "check_planned", "costs", "following", "make", "rest", "run", "spread",
+    "Outlook", "Plan", "Spread", "account", "check_planned", "costs", "following", "make", "run", "spread", "unasked",
     "widths", "write", "write_costs",
 ]  # fmt: skip
 
 # Of the variance between photos, what every seed shares: in the first edition half of the effects had 0.05 or less.
 _PHOTO_SHARE = 0.1
+_OWN = {"own_cut", "fold"}  # protocols of this edition; the first one's studies had one cut for all seeds
 _MINUTE = 60.0
 
 
@@ -86,8 +87,8 @@ class Plan:
 
     - ``study`` (Study): which.
     - ``outlooks`` (tuple of Outlook): one a question.
-    - ``runs`` (dict of str to int): planned runs by arm.
-    - ``minutes`` (float or None): core-minutes of training for them; None if no run of an arm is known.
+    - ``runs`` (dict of str to int): runs by arm, those that were made and those to come.
+    - ``minutes`` (float or None): core-minutes of training that they took and will take; None if an arm's are unknown.
     - ``tuning`` (float): core-minutes of tuning and pilot: what they took, and what those of other arms will take.
     - ``faults`` (tuple of str): why it cannot be run as it is.
     """
@@ -213,14 +214,20 @@ def make(
         faults.append(f"seeds {', '.join(map(str, reused))} are those of pilots: take others")
     measured = {arm: statistics.fmean(run.content["seconds"] for run in runs) for arm, runs in found.items() if runs}
     costs = {**(seconds or {}), **measured}
-    known = wanted.keys() <= costs.keys()
     spent = sum(r.content["seconds"] for r in records if r.study == f"{study.name}{tuning.SUFFIX}")
-    spent += sum(tuning.RUNS * costs.get(arm, 0.0) for arm, choice in chosen.items() if not choice.tried)
+    spent += sum(
+        tuning.expected(study, arm) * costs.get(arm, 0.0) for arm, choice in chosen.items() if not choice.tried
+    )
+    done = Counter(record.arm for record in records if record.study == study.name)
+    took = sum(record.content["seconds"] for record in records if record.study == study.name)
+    left = {arm: max(0, count - done[arm]) for arm, count in wanted.items()}
+    seconds_in_all = took + sum(count * costs.get(arm, 0.0) for arm, count in left.items())
+    known = {arm for arm, count in left.items() if count} <= costs.keys()
     return Plan(
         study,
         tuple(outlooks),
-        wanted,
-        sum(count * costs[arm] for arm, count in wanted.items()) * study.threads / _MINUTE if known else None,
+        {arm: count + done[arm] for arm, count in left.items()},
+        seconds_in_all * study.threads / _MINUTE if known else None,
         spent * study.threads / _MINUTE,
         tuple(dict.fromkeys(faults)),
     )
@@ -247,16 +254,18 @@ def _try(model: str, size: int, options: tuple[tuple[str, Any], ...]) -> None:
         models.create(model, size=size, **dict(options))
 
 
-def rest(study: Study, records: Sequence[Record], seconds: Mapping[str, float] | None = None) -> Plan:
-    """Say what is left to run of a study that asks nothing, and so is neither tuned nor planned."""
+def unasked(study: Study, records: Sequence[Record], seconds: Mapping[str, float] | None = None) -> Plan:
+    """Say what a study that asks nothing, and so is neither tuned nor planned, took and will take."""
     own = [record for record in records if record.study == study.name]
     done = {record.key for record in own}
-    runs = Counter(job.arm.name for job in study.jobs() if job.key not in done)
-    took = {arm: statistics.fmean(r.content["seconds"] for r in own if r.arm == arm) for arm in {r.arm for r in own}}
-    costs = {**(seconds or {}), **took}
-    known = runs.keys() <= costs.keys()
-    minutes = sum(count * costs[arm] for arm, count in runs.items()) * study.threads / _MINUTE if known else None
-    return Plan(study, (), runs, minutes, 0.0, ())
+    left = Counter(job.arm.name for job in study.jobs() if job.key not in done)
+    mean = {arm: statistics.fmean(r.content["seconds"] for r in own if r.arm == arm) for arm in {r.arm for r in own}}
+    costs = {**(seconds or {}), **mean}
+    seconds_in_all = sum(record.content["seconds"] for record in own)
+    if known := left.keys() <= costs.keys():
+        seconds_in_all += sum(count * costs[arm] for arm, count in left.items())
+    runs = left + Counter(record.arm for record in own)
+    return Plan(study, (), runs, seconds_in_all * study.threads / _MINUTE if known else None, 0.0, ())
 
 
 def account(
@@ -266,13 +275,15 @@ def account(
     sd: float | None = None,
     seconds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[Plan]:
-    """Plan all studies that ask something or have runs left, from `seconds` of a run by study and arm: see `make`."""
+    """Plan all studies that ask something, or each of whose seeds has a cut of its own: see `make` and `unasked`."""
     costs = seconds or {}
-    made = (
-        make(one, asked, records, sd, costs.get(one.name)) if one.questions else rest(one, records, costs.get(one.name))
+    return [
+        make(one, asked, records, sd, costs.get(one.name))
+        if one.questions
+        else unasked(one, records, costs.get(one.name))
         for one in studies
-    )
-    return [one for one in made if one.runs]
+        if one.questions or any(_OWN & {*arm.protocols} for arm in one.arms)
+    ]
 
 
 def _outlook(question: Question, asked: Sequence[Question], basis: str, found: Spread | None) -> Outlook:

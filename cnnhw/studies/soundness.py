@@ -60,11 +60,10 @@ def check(study: Study, records: Sequence[Record]) -> list[Check]:
         differ.
     """
     deciding = [question for question in study.questions if question.role != "exploratory"]
-    decisive = {arm for question in deciding for arm in question.arms}
     chosen = tuning.choices(study, records)
     found = []
     for arm in study.arms:
-        choice, decides = chosen[arm.name], arm.name in decisive
+        choice, decides = chosen[arm.name], tuning.decisive(study, arm.name)
         margin = min((q.delta for q in deciding if q.measure.by_photo and arm.name in q.arms), default=_DELTA) / 2
         own = [r for r in records if r.study in (study.name, f"{study.name}{tuning.SUFFIX}")]
         pilot = tuning.pilots(study, records, arm.name)

@@ -21,13 +21,13 @@ from cnnhw.studies.study import Arm, Job, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
 
-__all__ = ["PILOTS", "RUNS", "SUFFIX", "Choice", "choices", "missing", "of", "pilots", "rate", "rates", "tune"]
+__all__ = [
+    "PILOTS", "SUFFIX", "Choice", "choices", "decisive", "expected", "missing", "of", "pilots", "rate", "rates", "tune",
+]  # fmt: skip
 
 PILOTS = (100, 101, 102)
 """The seeds of the pilot: the study itself never uses them."""
 SUFFIX = "-tune"
-RUNS = 5 / 3 + 2 * 3 + 3 * 2
-"""What tuning an arm costs, in runs of it at full length, if the grid is not widened."""
 _GRID = 5
 _CENTRES = {"adam": 1e-3, "adamw": 2e-3, "muon": 0.02, "sgd": 0.05}
 _REACH = 5  # doublings, either way
@@ -118,6 +118,17 @@ def _at(study: Study, arm: Arm, rate: float, length: str) -> Arm:
     )
 
 
+def decisive(study: Study, arm: str) -> bool:
+    """Return whether a verdict depends on an arm, which then has to be shown to have learnt, with twice the epochs."""
+    return any(arm in question.arms and question.role != "exploratory" for question in study.questions)
+
+
+def expected(study: Study, arm: str) -> float:
+    """Return as how many whole runs tuning an arm counts, if no best rate lies at an edge of the grid."""
+    pilots_of_two = 2 * len(PILOTS)  # which one rate takes with twice the epochs, too
+    return _GRID / 3 + pilots_of_two * (2 if decisive(study, arm) else 1)
+
+
 def _accuracies(tuning: Study, records: Sequence[Record]) -> dict[str, list[float]]:
     """Return the accuracy on held-out photos at the best epoch of each run that the study still has, by arm."""
     own = [record for record in records if record.study == tuning.name]
@@ -154,7 +165,7 @@ def _state(study: Study, arm: Arm, seen: dict[str, list[float]]) -> tuple[Choice
                 place = grid.index(rate)
                 wanted = [(one, "whole") for one in grid[max(0, place - 1) : place + 2] if one not in whole]
                 rate = None if wanted else rate
-        if not wanted and rate is not None and rate not in double:
+        if not wanted and rate is not None and rate not in double and decisive(study, arm.name):
             wanted = [(rate, "double")]
     return Choice(arm.name, rate, tried, whole, double.get(rate) if rate is not None else None), wanted
 

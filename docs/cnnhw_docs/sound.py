@@ -88,7 +88,7 @@ def planned(made: list[plan.Plan]) -> nodes.table:
             rows.append((one.study.name, asked.id, asked.role, wanted, f"{half} {count}{guess}", cost))
             cost = ""
         if not one.outlooks:
-            rows.append((one.study.name, "", "", "", f"{sum(one.runs.values())} runs to come", cost))
+            rows.append((one.study.name, "", "", "", f"{sum(one.runs.values())} runs", cost))
     tuned, runs = sum(one.tuning for one in made), sum(one.minutes or 0.0 for one in made)
     rows.append(("all", "", "", "", "", f"{tuned:.0f}, {runs:.0f}"))
     return _table(_PLANNED, rows, (14, 22, 12, 14, 22, 16))
