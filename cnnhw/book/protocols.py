@@ -16,7 +16,7 @@ _TRAINED = {
     "q1_deep": ("q1/q1_deep", "q1/q1_deep_30", "q4/base", "q2_deep/plain", "q1_final/deep"),
     "q1_deep_residual": ("q2_deep/residual",),
     "inception": ("q4/channels",),
-    "fast": ("fast/fast", "q4_modules/threes", "source/fast"),
+    "fast": ("fast/fast", "q1_final/final", "q4_modules/threes", "source/fast"),
     "fast_inception": ("q4_modules/channels",),
 }
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}

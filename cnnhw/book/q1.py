@@ -191,8 +191,8 @@ _FINAL = Study(
 STUDIES = (_Q1, _SEARCH, _FINAL)
 ANSWER = (
     "Trial and error leads to a small residual network with batch norm, on augmented photos, with a learning rate that "
-    "rises and falls: from :record:`q1_search/reported validation` of the validation photos, as reported, "
-    "to :record:`q1_search/more_photos validation`."
+    "rises and falls. Compared with the network that the report chose, its test accuracy :finding:`q1-final is higher "
+    "by {effect}/is lower by {effect}/differs by less than {delta}: {effect}/may be higher or lower: {effect}`."
 )
 """What the landing page says."""
 
