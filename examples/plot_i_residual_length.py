@@ -9,8 +9,8 @@ i. How long should a residual connection be?
 **The answer.** Keep it short, about two convolutions: a long block is a deep plain network again, and hard to train. In a network of 24 convolutions with
 batch norm, connections over two, compared with none,
 :finding:`i-span raise the accuracy by {effect}/lower the accuracy by {effect}/change the accuracy by less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
-Do harder problems deserve longer ones, as the original report (a student's homework) has it? Only explored, in runs that are too short to decide: the
-gain of connections over six, against two, on harder scenes less that on easier ones is :effect:`i-harder`.
+Do harder problems deserve longer ones, as the original report (a student's homework) has it? Only explored, in runs that are too short to decide: what
+connections over six change, compared with two, on harder scenes minus that on easier ones: :effect:`i-harder`.
 
 * *Over six against two,* explored on scenes (generated pictures of an object in clutter): :paired:`i_harder/75_span6 75_span2` on the harder ones,
   :paired:`i_harder/58_span6 58_span2` on the easier ones.

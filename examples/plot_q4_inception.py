@@ -77,8 +77,8 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 # --------------
 #
 # **Which comparison is fair?** More than one: a module can have as many channels as the convolution that it replaces, or cost as many
-# multiply-adds. The assignment's "most accurate network so far" was Q1's. This book has gone on since, to ``fast``, a residual network of a
-# later chapter, :doc:`plot_speed`. Each of its 3x3 convolutions becomes a module. Its first layer is left, as its 4x4 kernels are computed
+# multiply-adds. The assignment's "most accurate network so far" is the one that Q1's search ends with: ``fast``, a residual network, which
+# :doc:`plot_speed` describes. Each of its 3x3 convolutions becomes a module. Its first layer is left, as its 4x4 kernels are computed
 # from the photos and not learnt; pooling stays, and batch norm and head only take on the new widths:
 
 print(f"{'':32}{'parameters':>11}{'million multiply-adds':>23}")
@@ -94,11 +94,11 @@ for words, network in q4.networks().items():
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the two
 #   comparisons with 3x3 convolutions.
 #
-# The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If
-# several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds
-# of modules are trained on both, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels. (These trainings are so
-# short that, tried for a third of their epochs, learning rates were chosen badly. So whole trainings chose them, each rate against both
-# of its neighbours.)
+# The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If several
+# kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds of modules
+# are trained on both, on a tenth of the scenes, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels. (These
+# trainings are so short that, tried for a third of their epochs, learning rates were chosen badly. So whole trainings chose them, each rate
+# against both of its neighbours.)
 
 q4.mixtures()
 plt.show()
@@ -149,11 +149,11 @@ plt.show()
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that
-# Inception is less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules,
-# where Q1's has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer; its pixels were
-# not divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The parameters
-# that it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
+# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that Inception is
+# less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules, where the
+# report's second network for Q1 has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer;
+# its pixels were not divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The
+# parameters that it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
 #
 # .. admonition:: Three misconceptions
 #
@@ -167,7 +167,7 @@ plt.show()
 #    module. Only a network with the same branches and one kernel size tells what the sizes do.
 #
 # **Remember three things.** A module is a cheap factorisation and several scales in one. Say what you hold equal before you compare. And a
-# plain network with pooling sees several scales, too. **What these runs cannot tell:** networks of a few layers on 64 pixels say little of
+# plain network with pooling sees several scales, too. **What these runs cannot tell:** networks of a few layers on 48 pixels say little of
 # networks of twenty modules.
 #
 # Exercises
