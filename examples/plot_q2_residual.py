@@ -7,15 +7,15 @@ converges?
 
 *Fifteen minutes. You need the chain rule and Q1. Then you can say what such a connection does to a gradient, and where it matters.*
 
-**The answer.** In the report's second network for Q1, of four convolutions, they :finding:`q2-deep add {effect} to the accuracy/cost {effect}/make no difference
-that matters: {effect}/make a difference that these runs cannot tell from none: {effect}`. What they add to the accuracy :finding:`q2-depth
-grows with depth: at depth 20 it is larger than at depth 8 by {effect}/shrinks with depth: at depth 20 it is smaller than at depth 8 by
+**The answer.** In the report's second network for Q1, of four plain convolutions, they :finding:`q2-deep add {effect} to the
+accuracy/cost {effect}/make no difference that matters: {effect}/make a difference that these runs cannot tell from none: {effect}`. What they add to the accuracy :finding:`q2-depth
+grows with depth: at depth 20 they add more than at depth 8, by {effect}/shrinks with depth: at depth 20 they add less than at depth 8, by
 {effect}/differs by less than {delta} between depth 8 and depth 20: {effect}/may grow or shrink with depth: {effect}`.
 
 * *By depth,* in small ResNets on photos of 32 pixels: :record:`q2_depth/d8_plain accuracy` without and :record:`q2_depth/d8_residual
   accuracy` with connections at depth 8, :record:`q2_depth/d20_plain accuracy` and :record:`q2_depth/d20_residual accuracy` at depth 20.
-* *Convergence,* as the training loss, averaged over all epochs: at depth 20 connections change it by :effect:`q2-depth-loss`. In Q1's
-  network it is :record:`q2_deep/plain loss area` without and :record:`q2_deep/residual loss area` with them.
+* *Convergence,* as the training loss, averaged over all epochs (less is sooner): at depth 20 connections change it by :effect:`q2-depth-loss`.
+  In the report's network that loss is :record:`q2_deep/plain loss area` without and :record:`q2_deep/residual loss area` with them.
 """
 
 import torch

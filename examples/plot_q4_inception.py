@@ -8,19 +8,18 @@ side by side. "Take the most accurate network so far", replace *every* convoluti
 *Fifteen minutes. You need to know how a convolution counts its weights (Q1). Then you can work out what a module costs, and say which
 comparison with it is fair.*
 
-**The answer.** First say what is held equal, channels or cost. Every 3x3 convolution of ``fast``, the network that this book has arrived
-at, was replaced. With modules of as many channels its accuracy :finding:`q4-modules rises by {effect}/falls by {effect}/changes by
-less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it :finding:`q4-modules-macs rises by {effect}/falls by
-{effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
+**The answer.** It depends on what is held equal, channels or cost. Every 3x3 convolution of ``fast``, the network that Q1 arrives at, was
+replaced (its first layer is not learnt, and stays). With modules of as many channels its accuracy :finding:`q4-modules rises by
+{effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it
+:finding:`q4-modules-macs rises by {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
 
-* *In accuracies:* :record:`q4_modules/threes accuracy` with 3x3 convolutions, :record:`q4_modules/channels accuracy` with modules of as many
-  channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
-* *Are several sizes the reason?* On scenes whose objects are of many sizes, kernels of several sizes :finding:`q4-mixture gain more over 3x3
-  kernels than on scenes with objects of one size, by {effect}/gain less over 3x3 kernels than on scenes with objects of one size, by
-  {effect}/gain as much over 3x3 kernels as on scenes with objects of one size, within {delta}: {effect}/may gain more or less over 3x3
-  kernels than on scenes with objects of one size: {effect}`.
-* *In seconds:* with as many multiply-adds, a photo takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time
-  with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
+* *In accuracies,* at 48 pixels and with a quarter of Q1's photos: :record:`q4_modules/threes accuracy` with 3x3 convolutions,
+  :record:`q4_modules/channels accuracy` with modules of as many channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
+* *Scales.* What kernels of several sizes gain over 3x3 kernels on scenes whose objects have many sizes, compared with scenes whose objects
+  have one size, :finding:`q4-mixture is larger by {effect}/is smaller by {effect}/differs by less than {delta}:
+  {effect}/may be larger or smaller: {effect}`.
+* *In time:* with as many multiply-adds, it takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time to
+  classify a photo with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
 """
 
 import torch
