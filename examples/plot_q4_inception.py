@@ -8,7 +8,7 @@ side by side. "Take the most accurate network so far", replace *every* convoluti
 *Fifteen minutes. You need to know how a convolution counts its weights (Q1). Then you can work out what a module costs, and say which
 comparison with it is fair.*
 
-**The answer.** It depends on what is held equal, channels or cost. Every 3x3 convolution of ``fast``, the network that Q1 arrives at, was
+**The answer.** Two comparisons are fair: at equal channels, and at equal cost. Every 3x3 convolution of ``fast``, the network that Q1 arrives at, was
 replaced (its first layer is not learnt, and stays). With modules of as many channels its accuracy :finding:`q4-modules rises by
 {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it
 :finding:`q4-modules-macs rises by {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
