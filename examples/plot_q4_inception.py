@@ -131,8 +131,8 @@ plt.show()
 # ------------------------
 #
 # Trained here and now on easy scenes, in a few seconds; then the four branches of its first module, on a new scene, in one scale of colours
-# for all maps. (The branches of a network with 7x7 kernels, trained on photos, are in
-# :explore:`the explorer <network=inception&layer=module2.branches.3.2&photo=flower.jpg&relu>`.)
+# for all maps. (Branches of the study's network, trained on photos, are in
+# :explore:`the explorer <network=inception&layer=stage1.0.branches.2.2&photo=flower.jpg&relu>`.)
 
 controls = scenes.EASY
 photos = scenes.load(size=32, train=2000, test=500, controls=controls, progress=False)
