@@ -7,15 +7,15 @@ converges?
 
 *Fifteen minutes. You need the chain rule and Q1. Then you can say what such a connection does to a gradient, and where it matters.*
 
-**The answer.** In Q1's network of four convolutions they :finding:`q2-deep add {effect} to the accuracy/cost {effect}/make no difference
-that matters: {effect}/make a difference that these runs cannot tell from none: {effect}`. What they add to the accuracy :finding:`q2-depth
-grows with depth: at depth 20 it is larger than at depth 8 by {effect}/shrinks with depth: at depth 20 it is smaller than at depth 8 by
+**The answer.** In the report's second network for Q1, of four plain convolutions, they :finding:`q2-deep add {effect} to the
+accuracy/cost {effect}/make no difference that matters: {effect}/make a difference that these runs cannot tell from none: {effect}`. What they add to the accuracy :finding:`q2-depth
+grows with depth: at depth 20 they add more than at depth 8, by {effect}/shrinks with depth: at depth 20 they add less than at depth 8, by
 {effect}/differs by less than {delta} between depth 8 and depth 20: {effect}/may grow or shrink with depth: {effect}`.
 
 * *By depth,* in small ResNets on photos of 32 pixels: :record:`q2_depth/d8_plain accuracy` without and :record:`q2_depth/d8_residual
   accuracy` with connections at depth 8, :record:`q2_depth/d20_plain accuracy` and :record:`q2_depth/d20_residual accuracy` at depth 20.
-* *Convergence,* as the training loss, averaged over all epochs: at depth 20 connections change it by :effect:`q2-depth-loss`. In Q1's
-  network it is :record:`q2_deep/plain loss area` without and :record:`q2_deep/residual loss area` with them.
+* *Convergence,* as the training loss, averaged over all epochs (less is sooner): at depth 20 connections change it by :effect:`q2-depth-loss`.
+  In the report's network that loss is :record:`q2_deep/plain loss area` without and :record:`q2_deep/residual loss area` with them.
 """
 
 import torch
@@ -96,9 +96,10 @@ assert residual[:, -1].mean() > residual[:, 0].mean()
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the gain at depth
 #   20 minus the gain at depth 8.
 #
-# The second study asks about Q1's network itself, ``q1_deep``, at 64 pixels. Each of its four convolutions changes channels and map, so
-# there is no place for an identity: ``q1_deep_residual`` has a projection around the first two and one around the last two. Around a single
-# one it would be pointless: with nothing non-linear between its ends, the sum of two convolutions is a convolution.
+# The second study asks about the report's second network for Q1, ``q1_deep``, at 64 pixels, on a quarter of the training photos. Each of its
+# four convolutions changes channels and map, so there is no place for an identity: ``q1_deep_residual`` has a projection around the first two
+# and one around the last two. Around a single one it would be pointless: with nothing non-linear between its ends, the sum of two convolutions
+# is a convolution.
 #
 # .. soundness:: q2_depth q2_deep
 #
@@ -127,8 +128,8 @@ plt.show()
 #    d8_residual: depth 8, residual
 #    d20_plain: depth 20, plain
 #    d20_residual: depth 20, residual
-#    plain: Q1's network
-#    residual: Q1's network, with connections
+#    plain: q1_deep
+#    residual: q1_deep, with connections
 #
 # A slice of the loss
 # -------------------
@@ -151,7 +152,7 @@ plt.show()
 # :term:`residual connection`. Both of its "connections" resize a map, project it by a 1x1 convolution with a ReLU, and *concatenate* the
 # result: nothing is added, and no path leads through unchanged. Its maps shrink for want of padding, its batches have 128 photos in place
 # of 32, its pixels were not divided by 255, and each network was trained once. So the report compared a smaller network on raw pixels with
-# a larger one; about residual connections its figures say nothing. :doc:`plot_report_faults` takes these differences apart. What the
+# a larger one; about residual connections its figures say nothing. :doc:`plot_report_faults` takes some of these differences apart. What the
 # concatenated copies do by themselves is :paired:`faults/concat no_concat`; trained again as reported, the network reaches
 # :record:`report/q2_concat_skip last`. (Concatenation as such is no mistake: DenseNet :cite:p:`huang2017densely` is built on it.)
 #
@@ -163,11 +164,11 @@ plt.show()
 #
 # .. dropdown:: Check yourself: all weights of a block are zero. What are its output and the gradient of its input?
 #
-#    The output is the input (after the ReLU), and the gradient passes unchanged where the ReLU is open.
+#    The output is the input (after the ReLU), and the gradient passes unchanged where the input is positive.
 #
 # **Remember three things.** A shortcut adds the input back, so the gradient keeps a path of additions. That matters in deep networks. To
-# concatenate a resized copy is something else. **What these runs cannot tell:** photos are of 32 pixels, nothing is deeper than 20, where
-# published gains begin, and all networks have batch norm.
+# concatenate a resized copy is something else. **What these runs cannot tell:** in the study of depth, photos are of 32 pixels, nothing is
+# deeper than 20, where published gains begin, and all networks have batch norm.
 #
 # Exercises
 # ---------

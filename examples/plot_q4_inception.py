@@ -8,19 +8,18 @@ side by side. "Take the most accurate network so far", replace *every* convoluti
 *Fifteen minutes. You need to know how a convolution counts its weights (Q1). Then you can work out what a module costs, and say which
 comparison with it is fair.*
 
-**The answer.** First say what is held equal, channels or cost. Every 3x3 convolution of ``fast``, the network that this book has arrived
-at, was replaced. With modules of as many channels its accuracy :finding:`q4-modules rises by {effect}/falls by {effect}/changes by
-less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it :finding:`q4-modules-macs rises by {effect}/falls by
-{effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
+**The answer.** Two comparisons are fair: at equal channels, and at equal cost. Every 3x3 convolution of ``fast``, the network that Q1 arrives at, was
+replaced (its first layer is not learnt, and stays). With modules of as many channels its accuracy :finding:`q4-modules rises by
+{effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`; with as many multiply-adds it
+:finding:`q4-modules-macs rises by {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: {effect}`.
 
-* *In accuracies:* :record:`q4_modules/threes accuracy` with 3x3 convolutions, :record:`q4_modules/channels accuracy` with modules of as many
-  channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
-* *Are several sizes the reason?* On scenes whose objects are of many sizes, kernels of several sizes :finding:`q4-mixture gain more over 3x3
-  kernels than on scenes with objects of one size, by {effect}/gain less over 3x3 kernels than on scenes with objects of one size, by
-  {effect}/gain as much over 3x3 kernels as on scenes with objects of one size, within {delta}: {effect}/may gain more or less over 3x3
-  kernels than on scenes with objects of one size: {effect}`.
-* *In seconds:* with as many multiply-adds, a photo takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time
-  with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
+* *In accuracies,* at 48 pixels and with a quarter of Q1's photos: :record:`q4_modules/threes accuracy` with 3x3 convolutions,
+  :record:`q4_modules/channels accuracy` with modules of as many channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
+* *Scales.* What kernels of several sizes gain over 3x3 kernels on scenes whose objects have many sizes, compared with scenes whose objects
+  have one size, :finding:`q4-mixture is larger by {effect}/is smaller by {effect}/differs by less than {delta}:
+  {effect}/may be larger or smaller: {effect}`.
+* *In time:* with as many multiply-adds, it takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time to
+  classify a photo with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
 """
 
 import torch
@@ -77,8 +76,8 @@ print(f"{tuple(module(x).shape)!s:18} concatenated")
 # --------------
 #
 # **Which comparison is fair?** More than one: a module can have as many channels as the convolution that it replaces, or cost as many
-# multiply-adds. The assignment's "most accurate network so far" was Q1's. This book has gone on since, to ``fast``, a residual network of a
-# later chapter, :doc:`plot_speed`. Each of its 3x3 convolutions becomes a module. Its first layer is left, as its 4x4 kernels are computed
+# multiply-adds. The assignment's "most accurate network so far" is the one that Q1's search ends with: ``fast``, a residual network, which
+# :doc:`plot_speed` describes. Each of its 3x3 convolutions becomes a module. Its first layer is left, as its 4x4 kernels are computed
 # from the photos and not learnt; pooling stays, and batch norm and head only take on the new widths:
 
 print(f"{'':32}{'parameters':>11}{'million multiply-adds':>23}")
@@ -94,11 +93,11 @@ for words, network in q4.networks().items():
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside. **Asked:** the two
 #   comparisons with 3x3 convolutions.
 #
-# The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If
-# several kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds
-# of modules are trained on both, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels. (These trainings are so
-# short that, tried for a third of their epochs, learning rates were chosen badly. So whole trainings chose them, each rate against both
-# of its neighbours.)
+# The argument about scales gets a test of its own, on generated scenes, where the size of objects can be changed and nothing else. If several
+# kernel sizes serve several sizes of objects, then they must gain more where sizes are mixed than where they are alike. Two kinds of modules
+# are trained on both, on a tenth of the scenes, of as many multiply-adds: of 3x3 kernels only, and of 3x3, 5x5 and 7x7 kernels. (These
+# trainings are so short that, tried for a third of their epochs, learning rates were chosen badly. So whole trainings chose them, each rate
+# against both of its neighbours.)
 
 q4.mixtures()
 plt.show()
@@ -132,8 +131,8 @@ plt.show()
 # ------------------------
 #
 # Trained here and now on easy scenes, in a few seconds; then the four branches of its first module, on a new scene, in one scale of colours
-# for all maps. (The branches of a network with 7x7 kernels, trained on photos, are in
-# :explore:`the explorer <network=inception&layer=module2.branches.3.2&photo=flower.jpg&relu>`.)
+# for all maps. (Branches of the study's network, trained on photos, are in
+# :explore:`the explorer <network=inception&layer=stage1.0.branches.2.2&photo=flower.jpg&relu>`.)
 
 controls = scenes.EASY
 photos = scenes.load(size=32, train=2000, test=500, controls=controls, progress=False)
@@ -149,11 +148,11 @@ plt.show()
 # What the original report said, and why it differed
 # --------------------------------------------------
 #
-# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that
-# Inception is less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules,
-# where Q1's has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer; its pixels were
-# not divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The parameters
-# that it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
+# Its Inception network reached :reported:`q4_inception test_accuracy` against :reported:`q1_deep test_accuracy`; it concluded that Inception is
+# less accurate and slower, and blamed little data and many parameters. But that network replaced nothing: it has two modules, where the
+# report's second network for Q1 has four convolutions. Nearly all of its :reported:`q4_inception parameters` parameters sit in one dense layer;
+# its pixels were not divided by 255; and it was validated on photos of one class. :doc:`plot_report_faults` takes these apart one by one. The
+# parameters that it blamed are the head's. Modules, put in place of convolutions as the assignment asks, lower the number of parameters.
 #
 # .. admonition:: Three misconceptions
 #
@@ -167,7 +166,7 @@ plt.show()
 #    module. Only a network with the same branches and one kernel size tells what the sizes do.
 #
 # **Remember three things.** A module is a cheap factorisation and several scales in one. Say what you hold equal before you compare. And a
-# plain network with pooling sees several scales, too. **What these runs cannot tell:** networks of a few layers on 64 pixels say little of
+# plain network with pooling sees several scales, too. **What these runs cannot tell:** networks of a few layers on 48 pixels say little of
 # networks of twenty modules.
 #
 # Exercises

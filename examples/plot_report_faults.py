@@ -9,11 +9,11 @@ convolutions, a transfer "caught in a local optimum". Why did they come out as t
 
 **The answer.** The numbers say little about residual connections, Inception or transfer, because twelve faults stand in between. They are
 common ones, and could be found because the report, a student's homework, came with its notebooks. For example, a second stage that trains
-nothing changed our accuracy by :paired:`faults/head_only trained`, and raw pixels changed it by :paired:`faults/concat_raw concat` in Q2's
+the last layer only changed our accuracy by :paired:`faults/head_only trained`, and raw pixels changed it by :paired:`faults/concat_raw concat` in Q2's
 network.
 
-* One fault *raises* the accuracy: a dense layer that is nearly the whole network, :paired:`faults/sound averaged` in Q1's, after few
-  epochs. Trained to convergence, the average minus the dense layer: :effect:`faults-averaged`.
+* In a short training one fault *raises* the accuracy: a dense layer that is nearly all of the network, :paired:`faults/sound averaged` in Q1's
+  (``q1_shallow``). Trained to convergence, the other way round, the average minus the dense layer is :effect:`faults-averaged`.
 * Others spoil what is concluded, whatever they do to the accuracy: no control, one seed, photos of one class to validate on.
 * Each leaves a trace in a curve or a printout, and a test of two lines finds it.
 """
@@ -31,8 +31,8 @@ plt.show()
 
 # %%
 # Every row is accuracy *with* the fault minus accuracy *without* it, and nothing else changed: left of zero is what the fault costs.
-# Faults without an interval change what is concluded. All is grey: there are no verdicts, as the runs came before any prediction; but for the
-# row "trained to convergence", a later study on fewer photos.
+# Faults without an interval change what is concluded. All is grey: there are no verdicts, as the runs came before any prediction. The row
+# "trained to convergence" is of a later study, on fewer photos, and only explored.
 #
 # The idea: one change at a time
 # ------------------------------
@@ -64,7 +64,7 @@ plt.show()
 #    32, at equal epochs, :paired:`faults/concat_128 concat`. *Symptom:* "concatenate" in the diagram where a residual network
 #    :cite:p:`he2016deep` has "add", and several changes at once. *Test:* with its weights at zero, a residual block passes its input on; does
 #    yours? *Remedy:* ``Add()([x, y])``, and one change a comparison.
-# 4. **A second stage that trains nothing**: :paired:`faults/head_only trained`. *Symptom:* the loss stays where the first stage left it
+# 4. **A second stage that trains the last layer only**: :paired:`faults/head_only trained`. *Symptom:* the loss stays where the first stage left it
 #    (:reported:`q6_from_inception head_loss`; 40 epochs later :reported:`q6_from_inception last_loss`). Keras decides what to train when
 #    it compiles; ``trainable = True`` alone changes nothing. *Test:* copy the weights of an early layer, train for an
 #    epoch, and compare (in PyTorch, counting the trainable parameters is enough). *Remedy:* ``compile`` again.
@@ -102,7 +102,7 @@ plt.show()
 print(faults.times())
 
 # %%
-# Five of the tests in code, on a sound network before its first step:
+# Five of the tests in code, on Q1's network before its first step:
 
 easy = scenes.load(size=64, train=500, test=100, controls=scenes.EASY, progress=False)
 model = cnnhw.models.create("q1_shallow", size=64)
@@ -123,13 +123,13 @@ print(f"7  dense layers: {dense / sum(sizes):.0%} of all weights")
 # -------------------------------
 #
 # Fault 7's remedy looks bad: without the dense layer Q1's network keeps :record:`faults/averaged parameters` of
-# :record:`faults/sound parameters` parameters, and after 8 epochs it has not learnt its training photos: :record:`faults/averaged training`
-# of them are correct, :record:`faults/sound training` with the dense layer. Chapter iii advises to average the map all the same. Perhaps
-# these networks were trained too little, perhaps the extractor is too small to do without the dense layer. So we asked again, of the same
-# two networks, on a quarter of the photos, with a rate tuned for each and a recipe that converges. The average *minus* the dense layer is
-# :effect:`faults-averaged`. Below zero would mean that the extractor, three convolutions without batch norm, is too small to do without the
-# dense layer; near zero or above, that on so many photos it can do without. Chapter iii sets both :ref:`side by side <iii-averaging>`: its
-# networks have batch norm, and those that average the map hold most of their parameters in convolutions.
+# :record:`faults/sound parameters` parameters, and after 8 epochs it has not learnt its training photos: :record:`faults/averaged training` of
+# them are correct, :record:`faults/sound training` with the dense layer. Chapter iii advises to average the map all the same. Perhaps these
+# networks were trained too little. So we asked again, of the same two networks, on a quarter of the photos, with a rate tuned for each and a
+# recipe that converges. The average *minus* the dense layer (the figure above has it the other way round) is :effect:`faults-averaged`. Below
+# zero would mean that the extractor, three convolutions without batch norm, is too small to do without the dense layer; near zero or above,
+# that on so many photos it can do without. Chapter iii sets both :ref:`side by side <iii-averaging>`: its networks have batch norm, and those
+# that average the map hold most of their parameters in convolutions.
 #
 # .. question:: faults-averaged
 #
@@ -140,23 +140,23 @@ print(f"7  dense layers: {dense / sum(sizes):.0%} of all weights")
 #
 # What the report concluded follows from its numbers: residual connections less accurate, Inception worse and slower, a transfer caught in
 # a local optimum, for want of data. The numbers measured something else, as its own notebooks show, but not everything is explained:
-# :doc:`plot_report_rerun`. Beside the report's :reported:`q6_from_deep test_accuracy` for a transfer, training from scratch gives
+# :doc:`plot_report_rerun`. Beside the report's :reported:`q6_from_deep test_accuracy` for a transfer, training Q1's small network from scratch gives
 # :record:`faults/scratch accuracy` here, on another split.
 #
 # .. trained:: faults
 #
-#    sound: Q1's network, without faults
+#    sound: Q1's network, with fault 7 alone
 #    raw: Q1's network on raw pixels
 #    averaged: Q1's network with an averaged map
-#    concat: Q2's network on rescaled pixels
-#    inception: Q4's network on rescaled pixels
+#    concat: Q2's network on rescaled pixels (with fault 3)
+#    inception: Q4's network on rescaled pixels (with fault 7)
 #    trained: Q1's network, transferred to flowers
 #    scratch: Q1's network, from scratch on flowers
 #
 # .. admonition:: Misconceptions
 #
 #    * *"It learns, so it is set up correctly."* All networks above learnt something, with a fault and without.
-#    * *"A fault lowers the accuracy."* The dense layer in Q1's network: :paired:`faults/sound averaged`.
+#    * *"A fault lowers the accuracy."* The dense layer in Q1's network, after eight epochs: :paired:`faults/sound averaged`.
 #    * *"The interval holds zero, so the fault is harmless."* The runs cannot tell, and the conclusion may be wrong all the same.
 #
 # .. dropdown:: Check yourself: where training accuracy climbs and validation accuracy jumps about, what do you print first?

@@ -26,8 +26,8 @@ plt.show()
 # %%
 # Bars show how far other test photos of the same kind could move the report's accuracy. Triangles are single runs of the same networks in
 # Keras, from the benchmark of the chapter on :doc:`speed <plot_speed>`; why that of Q1's second network lies where it does, we do not know.
-# All are :term:`observations <observation>` of one to six runs. ``tiny5`` stands in for Linnaeus 5; the flowers of Q6 are the report's,
-# split anew. Compare the patterns, not the heights.
+# All are :term:`observations <observation>` of one to six runs. ``tiny5`` stands in for Linnaeus 5; the flowers of Q6 come from the
+# report's set, split anew. Compare the patterns, not the heights.
 #
 # * **First losses.** The mean loss of Q2's first epoch is :record:`report/q2_concat_skip loss@1` here and
 #   :reported:`q2_concat_skip first_epoch_loss` in the report. Guessing among five classes costs :math:`\ln 5 \approx 1.61`.
@@ -71,7 +71,7 @@ plt.show()
 # ------------------------
 #
 # Numbers of faults are those of :doc:`their chapter <plot_report_faults>`: 1 is validation on one class, 2 raw pixels, 3 a skip that is not
-# residual, 4 a second stage that trains nothing new, 5 the old classifier, 11 test photos drawn anew for each run, 12 seconds that cannot be
+# residual, 4 a second stage that trains the last layer only, 5 the old classifier, 11 test photos drawn anew for each run, 12 seconds that cannot be
 # compared.
 
 rerun.traces(runs)
@@ -102,7 +102,7 @@ lowest = {r.arm: min(r.history["loss"]) for r in cnnhw.studies.records("report")
 assert lowest["q6_from_inception_trained"] < lowest["q6_from_inception"]
 
 # %%
-# The report took its flat loss for a local optimum, a fair reading of the curve. It was a second stage that trained nothing new. Test
+# The report took its flat loss for a local optimum, a fair reading of the curve. It was a second stage that trained the last layer only. Test
 # accuracy with the fault: :record:`report/q6_from_inception accuracy`; without: :record:`report/q6_from_inception_trained accuracy`; one run
 # each, on some 660 photos.
 #

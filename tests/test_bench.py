@@ -270,7 +270,7 @@ def test_figures_of_the_benchmark_for_sentences():
         "place fast optimizer.step()": "20 %",
         "peak q1_deep cnnhw": "50 %",
         "rate q1_deep cnnhw": "120 photos a second (110 to 130)",
-        "seconds tiny5 fast, 2 epochs, 48 px": "3.0 s (median of 3 runs, 2.0 to 4.0)",
+        "seconds tiny5 fast, 2 epochs, 48 px": "3.0 s (median of 3 runs, from 2.0 to 4.0)",
         "ratio tiny5 fast, 2 epochs, 48 px": "more than 80",
         "together fast": "1.50 (1.50 to 1.50)",
     }.items():

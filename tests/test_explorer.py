@@ -96,7 +96,7 @@ def held(folder, key):
 def test_untrained_is_what_the_seed_draws(name):
     job, trained, before = model_cards.job(name), cnnhw.load(name), explorer_data.untrained(name)
     fresh = models.create(job.arm.model, trained.num_classes, seed=job.seed, size=job.size, **job.arm.options)
-    whitened = {"features.stem.weight", "features.stem.bias"} if name == "fast" else set()
+    whitened = {"features.stem.weight", "features.stem.bias"} if "fast" in job.arm.model else set()
     now, drawn = trained.state_dict(), fresh.state_dict()
     assert not before.training
     for key, value in before.state_dict().items():
@@ -131,6 +131,9 @@ def test_words():
         "Stem, convolution", "Stage 2, block 1, first convolution", "Stage 2, block 1, second convolution",
     ]  # fmt: skip
     assert explorer_data.in_words(["module3.branches.0.1"]) == ["Module 3, branch 1, convolution"]
+    assert explorer_data.in_words(["stage1.0.branches.3.1", "residual2_1.inner.3.branches.0.0"]) == [
+        "Stage 1, branch 4, convolution", "Stage 2, residual block 1, second module, branch 1, convolution",
+    ]  # fmt: skip
 
 
 class Twice(nn.Module):

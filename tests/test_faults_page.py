@@ -41,7 +41,7 @@ def test_all_twelve_faults_are_drawn_each_with_the_arm_that_has_it_first():
 def test_what_the_short_answer_names_are_the_largest_effects():
     rows = {name: row.effect for name, row in faults.differences().items() if isinstance(row, Comparison)}
     ordered = sorted(rows, key=rows.__getitem__)
-    assert ordered[:2] == ["4  Second stage trains the head only", "2  Raw pixels, Q2's network"]
+    assert ordered[:2] == ["4  Second stage: last layer only", "2  Raw pixels, Q2's network"]
     assert ordered[-1] == "7  Dense layer, Q1's network"
     if PAGE.is_file():
         answer = PAGE.read_text(encoding="utf-8").partition("**The answer.**")[2].partition('"""')[0]

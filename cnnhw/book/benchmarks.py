@@ -164,7 +164,7 @@ def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
             times = times_to(level, [row["curve"] for row in result["accuracy"][of] if row["setting"] == name])
             middle = statistics.median_high(times)
             if kind == "seconds":
-                return f"{middle:.1f} s (median of {len(times)} runs, {times[0]:.1f} to {times[-1]:.1f})"
+                return f"{middle:.1f} s (median of {len(times)} runs, from {times[0]:.1f} to {times[-1]:.1f})"
             keras, bound = _reached(level, keras_curve(dict(result), of))
             return f"{bound}{keras / middle:.0f}"
     except (KeyError, StopIteration, IndexError, statistics.StatisticsError):

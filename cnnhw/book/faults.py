@@ -158,7 +158,7 @@ _PAIRS: dict[str, tuple[str, str] | str] = {
     "2  Raw pixels, Q4's network": ("inception_raw", "inception"),
     "3  Image concatenated": ("concat", "no_concat"),
     "3  Batches of 128 instead of 32": ("concat_128", "concat"),
-    "4  Second stage trains the head only": ("head_only", "trained"),
+    "4  Second stage: last layer only": ("head_only", "trained"),
     "5  Old classifier kept": ("old_classifier", "trained"),
     "6  A layer that nothing reads": "same outputs",
     "7  Dense layer, Q1's network": ("sound", "averaged"),
@@ -256,8 +256,8 @@ def traces() -> Figure:
             "0 to 255": ([run.content["first_losses"] for run in _runs("raw")], _ON),
             "0 to 1": ([run.content["first_losses"] for run in sound], _OFF),
         }),
-        ("4  Second stage trains the head only", "epoch", "training loss, nats", {
-            "head only": ([run.history["loss"] for run in _runs("head_only")], _ON),
+        ("4  Second stage: last layer only", "epoch", "training loss, nats", {
+            "last layer only": ([run.history["loss"] for run in _runs("head_only")], _ON),
             "all layers": ([run.history["loss"] for run in _runs("trained")], _OFF),
         }),
         ("8  Transfer, and its control", "epoch of all layers", "validation accuracy", {

@@ -100,7 +100,7 @@ _TUNED = {
 
 _SPAN = Study(
     name="i_span",
-    question="Over how many convolutions should a residual connection lead?",
+    question="What do connections over two convolutions bring, against none?",
     data="tiny5",
     size=32,
     arms=tuple(
@@ -113,7 +113,7 @@ _SPAN = Study(
             "i-span", ("span2", "span0"),
             "In 24 convolutions with batch norm, connections over two raise the accuracy over none.",
             asked="the accuracy of 24 convolutions with residual connections over two, compared with none",
-            # a large effect is expected: see i-two-over-plain
+            # a large effect is expected
             chapter="i", study="i_span", role="primary", prediction="higher", delta=5.0, known="in part",
             held="photos, recipe, convolutions and parameters",
         ),

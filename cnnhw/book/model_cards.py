@@ -71,9 +71,9 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_q3_feature_maps",
     ),
     "inception": Shipped(
-        "inception", "q4", "seven", 6,
-        "Q1's deeper network with an Inception module, 7x7 branch included, in place of each convolution, from Q4.",
-        f"{_HALF} Five epochs at a constant rate leave it far from finished.",
+        "fast_inception", "q4_modules", "macs", 200,
+        "The fast recipe's network with an Inception module of as many multiply-adds for each convolution, from Q4.",
+        "It saw a quarter of the training photos, as all networks of its study did.",
         "auto_examples/plot_q4_inception",
     ),
     "resnet": Shipped(

@@ -77,10 +77,10 @@ _DEEP = Study(
 )  # fmt: skip
 STUDIES = (_DEPTH, _DEEP)
 ANSWER = (
-    "In Q1's network, residual connections :finding:`q2-deep add {effect} to the accuracy/cost {effect}/make no "
-    "difference that matters: {effect}/make a difference that cannot be told from none: {effect}`; from depth 8 to "
-    "depth 20, what they add :finding:`q2-depth grows by {effect}/shrinks by {effect}/changes by less than {delta}: "
-    "{effect}/may grow or shrink: {effect}`."
+    "In the report's second network for Q1, residual connections :finding:`q2-deep add {effect} to the accuracy/"
+    "cost {effect}/make no difference that matters: {effect}/make a difference that cannot be told from none: "
+    "{effect}`; from depth 8 to depth 20, what they add :finding:`q2-depth grows by {effect}/shrinks by {effect}/"
+    "changes by less than {delta}: {effect}/may grow or shrink: {effect}`."
 )
 """What the landing page says."""
 
@@ -91,15 +91,15 @@ def gains() -> Figure:
         "depth 8": ("q2_depth", "d8_residual", "d8_plain"),
         "depth 20": ("q2_depth", "d20_residual", "d20_plain"),
         "20 minus 8 (asked)": "q2-depth",
-        "Q1's network (asked)": "q2-deep",
+        "q1_deep, of four convolutions (asked)": "q2-deep",
     }
     return figures.effects(rows, STUDIES, "points of test accuracy", "What residual connections add to the accuracy")
 
 
 def losses() -> Figure:
-    """Draw the training loss at both depths and of Q1's network, without and with residual connections."""
+    """Draw the training loss at both depths and of `q1_deep`, without and with residual connections."""
     arms = {f"depth {depth}": {kind: f"d{depth}_{kind}" for kind in _KINDS} for depth in (8, 20)}
-    arms["Q1's network"] = {kind: kind for kind in _KINDS}
+    arms["q1_deep"] = {kind: kind for kind in _KINDS}
     found = studies.records("q2_depth") + studies.records("q2_deep")
     panels = {
         words: {kind: [run.history["loss"] for run in found if run.arm == arm] for kind, arm in kinds.items()}

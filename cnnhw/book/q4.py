@@ -53,7 +53,7 @@ SCALES: dict[str, dict[str, Any]] = {
 SEVEN: dict[str, Any] = {"kernels": "1-3-5-7", "scale": 0.8}
 Q4 = Study(
     name="q4",
-    observation="of the first edition; the feature explorer shows its network",
+    observation="of the first edition; transfers start from its network",
     question="What do the branches of an Inception module with 7x7 kernels answer to?",
     data="tiny5",
     size=64,
@@ -106,7 +106,7 @@ _MODULES = Study(
 )  # fmt: skip
 _MIXTURE = Study(
     name="q4_mixture",
-    question="Do kernels of several sides pay where objects of many sizes are mixed?",
+    question="Do kernels of several sizes pay where objects of many sizes are mixed?",
     data="scenes_wide",
     size=48,
     neighbours=True,
@@ -122,7 +122,7 @@ _MIXTURE = Study(
         base.question(
             "q4-mixture", ("mixed_on_wide", "narrow_on_wide", "mixed_on_narrow", "narrow_on_narrow"),
             "Kernels of several sides gain more over 3x3 where sizes are mixed than where they are alike.",
-            asked="the gain from kernels of several sides where sizes are mixed, compared with where they are alike",
+            asked="the gain from mixed kernel sizes on objects of many sizes, compared with objects of one size",
             # an interaction of four networks on 2,000 photos cannot be had to 1.25 points with the most seeds
             chapter="q4", study="q4_mixture", prediction="higher", delta=5.0, known="in part", registered="2026-11-30",
             held="recipe, topology, multiply-adds and the number of scenes",
@@ -141,7 +141,7 @@ ANSWER = (
 
 
 def gains() -> Figure:
-    """Draw by how much modules change the accuracy, and what kernels of several sides gain by mixture of sizes."""
+    """Draw by how much modules change the accuracy, and what kernels of several sizes gain by mixture of objects."""
     rows: dict[str, str | tuple[str, str, str]] = {
         "as many channels (asked)": "q4-modules",
         "as many multiply-adds (asked)": "q4-modules-macs",

@@ -382,7 +382,7 @@ _START = f"mean loss of the first epoch; odd above {_HIGH:.2f}"
 _BEHIND = "points behind Q1's first network; odd above 10"
 _TRACES = (
     _Trace("q2_concat_skip", _START, _Side.start, lambda loss: loss > _HIGH, ".1f", "raw pixels: fault 2"),
-    _Trace("q2_concat_skip", _BEHIND, _Side.behind, lambda gap: gap > 10, ".1f", "faults 2 and 3"),
+    _Trace("q2_concat_skip", _BEHIND, _Side.behind, lambda gap: gap > 10, ".1f", "raw pixels: fault 2"),
     _Trace("q4_inception", _START, _Side.start, lambda loss: loss > _HIGH, ".1f", "raw pixels: fault 2"),
     _Trace(
         "q4_inception", "lowest validation accuracy; odd below 0.2, which is guessing",

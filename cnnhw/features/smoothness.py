@@ -1,4 +1,4 @@
-"""How smooth and how dense feature maps are: what decides whether their average or their maximum keeps more."""
+"""How smooth and how dense feature maps are, which tells how much average and maximum pooling can differ."""
 
 from __future__ import annotations
 

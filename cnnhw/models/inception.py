@@ -1,6 +1,6 @@
 """Q4: the report's deeper network with each of its convolutions replaced by an Inception module.
 
-The module is the assignment's (Szegedy et al. 2015, fig. 2b): kernels of several sides beside each other, each behind a
+The module is the assignment's (Szegedy et al. 2015, fig. 2b): kernels of several sizes beside each other, each behind a
 1x1 convolution, and a pooled branch; their outputs are concatenated. Its kernels are an option, so that the same
 topology can be had with one scale only, and the network with plain convolutions. `fast_inception` is the network of the
 fast recipe with a module in place of each 3x3 convolution.

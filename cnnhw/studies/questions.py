@@ -245,7 +245,8 @@ def finding(low: float, high: float, delta: float) -> str:
 def verdict(prediction: str, low: float, high: float, delta: float) -> str:
     """Return what an interval says about a prediction: ``"supported"``, ``"refuted"`` or ``"open"``.
 
-    A direction is refuted by every other finding; that no difference matters only by an interval wholly beyond `delta`.
+    A direction is refuted by every other finding but ``"cannot tell"``; that no difference matters only by an interval
+    wholly beyond `delta`.
     """
     found = finding(low, high, delta)
     if found == prediction:

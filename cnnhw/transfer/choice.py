@@ -177,8 +177,8 @@ def adapt(
 
     Notes
     -----
-    Features of the book's networks learn at the rates that chapter Q6 found best: a hidden or flat head at 3e-3, and so
-    do the features in the second stage. Features from ImageNet learn at a tenth of that, as they forget more easily.
+    Features of the book's networks learn at rates that single trials chose: a hidden or flat head at 3e-3, and so do
+    the features in the second stage. Features from ImageNet learn at a tenth of that, as they forget more easily.
 
     Examples
     --------

@@ -79,7 +79,7 @@ const trainChallenges = (() => {
         + "batches of 8, for more steps. Switch on the comparison and give B the shortcuts.",
       met: (runs) => pair(runs, rescued),
       why: "On its way back through many layers the gradient is multiplied by each of them, and little of use arrives. A "
-        + "shortcut passes it on as it is, so the first layers learn from the first step on.",
+        + "shortcut passes it on wherever the sum is positive, so the first layers learn from the first step on.",
     },
   ];
 })();

@@ -81,7 +81,7 @@ def rows(card: dict[str, Any]) -> dict[str, str | Cell]:
         "Accuracy": f"{card['accuracy']:.3f} on {card['photos']['test']:,} test photos (95 % interval for the choice "
         f"of photos {low:.3f} to {high:.3f}); {card['shipped_accuracy']:.3f} in half precision, as it is shipped.",
         "All runs alike": f"{card['mean_accuracy']:.3f} (mean of {len(accuracies)} runs, "
-        f"{card['lowest_accuracy']:.3f} to {card['highest_accuracy']:.3f}); this is seed {card['seed']}.",
+        f"from {card['lowest_accuracy']:.3f} to {card['highest_accuracy']:.3f}); this is seed {card['seed']}.",
         "Size": f"{card['bytes'] / 1000:,.0f} kB, {card['parameters']:,} parameters",
         "Where it comes from": f"Study {card['study']}, arm {card['arm']}; recorded on {card['date'][:10]} with "
         f"{versions}; {card['processor']}, {card['precision']}. The weights are from a second training, which predicts "

@@ -192,14 +192,17 @@ def _unit(name: str) -> str:
         (r"stage(\d)", "stage {}"),
         (r"dense(\d)_(\d+)", "dense block {}, layer {}"),
         (r"transition(\d*)", "transition {}"),
-        (r"module(\d+)\.branches\.(\d+)", "module {}, branch {}"),
+        (r"module(\d+)", "module {}"),
     ):
         if match := re.match(pattern, name):
-            first, *others = (*match.groups(), "")
-            if words.startswith("module"):  # whose branches count from 0
-                others[0] = str(int(others[0]) + 1)
-            return words.format(first, *others).strip()
-    return name
+            unit = words.format(*match.groups()).strip()
+            break
+    else:
+        unit = name
+    if branch := re.search(r"(?:inner\.(\d)\.)?branches\.(\d+)", name):  # both count from 0
+        module = {None: "", "0": ", first module"}.get(branch[1], ", second module")
+        unit += f"{module}, branch {int(branch[2]) + 1}"
+    return unit
 
 
 def layers(shown: Shown, found: Program) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     if len(values) == 1:
         return f"{values[0]:{form}} (one run)", origin
     middle, word = (statistics.median(values), "median") if form == "g" else (statistics.fmean(values), "mean")
-    return f"{middle:{form}} ({word} of {len(values)} runs, {min(values):{form}} to {max(values):{form}})", origin
+    return f"{middle:{form}} ({word} of {len(values)} runs, from {min(values):{form}} to {max(values):{form}})", origin
 
 
 def render_paired(text: str, found: Sequence[Record]) -> tuple[str, str]:
