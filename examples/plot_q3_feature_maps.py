@@ -101,7 +101,7 @@ plt.show()
 # %%
 # * **Varied:** the first layer. One that learns is also compared with *itself, as it was drawn*.
 # * **Held:** half of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 32 pixels; recipe, and sixty epochs with :term:`weight decay`
-#   :cite:p:`loshchilov2019adamw`, which shrinks what the loss has no use for. Each seed draws weights, order, augmentation and its validation photos.
+#   :cite:p:`loshchilov2019adamw`, which shrinks weights that do not lower the loss. Each seed draws weights, order, augmentation and its validation photos.
 # * **Tuned:** the learning rate of each kind of first layer, from five or more, on training photos that the study leaves aside.
 # * **Measured,** each from 0 to 1, averaged over filters: *edge correlation*, the larger of a map's correlations with the slopes to the right and
 #   downwards, signs aside; *orientation selectivity*, 0 if a filter answers stripes of all directions alike, 1/3 for a pure slope, 1 if one only
