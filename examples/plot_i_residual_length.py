@@ -6,8 +6,8 @@ i. How long should a residual connection be?
 
 *Fifteen minutes. You need Q2. Then you can say what a connection's length changes, and what it does not.*
 
-**The answer.** Keep it short, about two convolutions, as far as these runs tell: a long block is a deep plain network again, and hard to train. It depends on
-depth, and on batch norm. Tested was this: in a network of 24 convolutions with batch norm, connections over two, compared with none,
+**The answer.** Keep it short, about two convolutions, as explored runs suggest: a long block is a deep plain network again, and hard to train. What
+connections bring depends on depth, and on batch norm. Tested was this: in 24 convolutions with batch norm, connections over two, compared with none,
 :finding:`i-span raise the accuracy by {effect}/lower the accuracy by {effect}/change the accuracy by less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
 Whether harder problems deserve longer ones, as the original report (a student's homework) has it, stays undecided. What follows is explored only, and
 decides nothing:

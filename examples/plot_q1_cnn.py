@@ -11,10 +11,10 @@ test on? (Those may not be passed on: all runs here are on ``tiny5``, as many ph
 rate that rises and falls. Compared, seed by seed, with the network that the original report (a student's homework) chose, the deeper of its two, its
 accuracy on test photos :finding:`q1-final is higher by {effect}/is lower by {effect}/differs by less than {delta}: {effect}/may be higher or lower: {effect}`.
 
-* **Test accuracy** of ``fast``: :record:`q1_final/final accuracy`. The report's networks, at the same 64 pixels and tuned, too: the first one has :record:`q1_final/shallow accuracy`, the
+* **Test accuracy** of ``fast``: :record:`q1_final/final accuracy`. The report's two, at as many pixels, as it trained them but for a tuned rate: the first one has :record:`q1_final/shallow accuracy`, the
   deeper one :record:`q1_final/deep accuracy`, which
   :finding:`q1-report is ahead, by {effect}/is behind, by {effect}/differs by less than {delta}: {effect}/cannot be told from the other: {effect}`.
-* **Overfitting** comes early: the validation loss is lowest after about epoch :record:`q1/q1_shallow lowest_loss` for the report's first network,
+* **Overfitting** comes early, as reported: the validation loss is lowest after about epoch :record:`q1/q1_shallow lowest_loss` for the report's first network,
   and after about epoch :record:`q1/q1_deep+q1_deep_30 lowest_loss` for its second, and then rises, as the training accuracy goes on rising.
 """
 

@@ -15,9 +15,9 @@ replaced (its first layer is not learnt, and stays). With modules of as many cha
 
 * *In accuracies,* at 48 pixels and with a quarter of Q1's photos: :record:`q4_modules/threes accuracy` with 3x3 convolutions,
   :record:`q4_modules/channels accuracy` with modules of as many channels, :record:`q4_modules/macs accuracy` with as many multiply-adds.
-* *Scales.* What kernels of several sizes gain over 3x3 kernels on scenes whose objects have many sizes, compared with scenes whose objects
-  have one size, :finding:`q4-mixture is larger by {effect}/is smaller by {effect}/differs by less than {delta}:
-  {effect}/may be larger or smaller: {effect}`.
+* *Scales.* What kernels of several sizes gain over 3x3 kernels where objects have many sizes, *minus* what they gain where objects have
+  one size, :finding:`q4-mixture is above zero, by {effect}/is below zero, by {effect}/is less than {delta} either way: {effect}/may be above or
+  below zero: {effect}`.
 * *In time:* with as many multiply-adds, it takes :record:`q4_modules/macs CPU milliseconds a photo` milliseconds of processor time to
   classify a photo with modules, and :record:`q4_modules/threes CPU milliseconds a photo` without.
 """
