@@ -65,7 +65,7 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_iii_extractor_and_classifier",
     ),
     "first_layer": Shipped(
-        "first_layer", "q3", "learnt_7", 6,
+        "first_layer", "q3_edges", "learnt_7", 200,
         "A network of three convolutions, the first with 16 kernels of 7x7 pixels that can be looked at, from Q3.",
         _HALF,
         "auto_examples/plot_q3_feature_maps",
