@@ -30,7 +30,7 @@ PILOTS = (100, 101, 102)
 SUFFIX = "-tune"
 _GRID = 5
 _CENTRES = {"adam": 1e-3, "adamw": 2e-3, "muon": 0.02, "sgd": 0.05}
-_REACH = 5  # doublings, either way
+_REACH = 8  # doublings, either way: linear heads learn best far above the middle
 _LENGTHS = {"third": 1 / 3, "whole": 1.0, "double": 2.0}
 
 
