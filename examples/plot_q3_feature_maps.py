@@ -113,13 +113,13 @@ plt.show()
 # -----------------
 #
 # .. question:: q3-training
-#    :verdict: not run
+#    :verdict: supported
 #
 # .. question:: q3-random
-#    :verdict: not run
+#    :verdict: supported
 #
 # .. question:: q3-bank
-#    :verdict: not run
+#    :verdict: open
 
 q3.gains()
 q3.measures()
