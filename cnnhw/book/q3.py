@@ -97,9 +97,9 @@ STUDIES = (_EDGE,)
 ANSWER = (
     "An untrained network shows edges, too. Training :finding:`q3-training brings its maps closer to the edges, by "
     "{effect} in correlation/takes its maps away from the edges, by {effect} in correlation/brings its maps no closer "
-    "to the edges/may or may not bring its maps closer to the edges`; filters set by hand :finding:`q3-bank are more accurate than learnt ones, by {effect}/are less accurate "
-    "than learnt ones, by {effect}/do as well as learnt ones, within {delta}: {effect}/may do better or worse than "
-    "learnt ones: {effect}`."
+    "to the edges/may or may not bring its maps closer to the edges`; filters set by hand :finding:`q3-bank are more "
+    "accurate than learnt ones, by {effect}/are less accurate than learnt ones, by {effect}/do as well as learnt "
+    "ones, within {delta}: {effect}/may do better or worse than learnt ones: {effect}`."
 )
 """What the landing page says."""
 
