@@ -107,15 +107,15 @@ def test_swapped_scenes_are_found_by_a_shipped_network():
     """Of two kinds of easy scenes, which the network tells well enough although it has learnt from photographs."""
     photos = scenes.load(size=64, train=500, test=250, controls=scenes.EASY, progress=False)
     splits = (photos.train, photos.validation, photos.test)
-    vectors = torch.cat([features.embeddings(cnnhw.load("fast"), split) for split in splits])
+    vectors = torch.cat([features.embeddings(cnnhw.load("resnet"), split) for split in splits])
     labels = torch.cat([split.labels for split in splits])
-    dog, flower = (scenes.CLASSES.index(name) for name in ("dog", "flower"))
-    rows = ((labels == dog) | (labels == flower)).nonzero().flatten()
-    given = (labels[rows] == flower).long()
+    berry, other = (scenes.CLASSES.index(name) for name in ("berry", "other"))
+    rows = ((labels == berry) | (labels == other)).nonzero().flatten()
+    given = (labels[rows] == other).long()
     swapped = torch.randperm(len(given), generator=torch.Generator().manual_seed(0))[:10]
     given[swapped] = 1 - given[swapped]
     first = audit.suspicious_labels(vectors[rows], given).order[:20].tolist()
-    assert len(set(first) & set(swapped.tolist())) >= 6  # by chance it would be one
+    assert len(set(first) & set(swapped.tolist())) >= 8  # by chance it would be one
 
 
 # -------------------------------------------------------------------------------------------------- duplicates

@@ -12,12 +12,11 @@ from cnnhw.studies.store import Record
 
 # studies and arms in which a network is trained as it is, from scratch, on tiny5
 _TRAINED = {
-    "q1_shallow": ("q1/q1_shallow", "faults/sound", "q1_final/shallow"),
-    "q1_deep": ("q1/q1_deep", "q1/q1_deep_30", "q4/base", "q2_deep/plain", "q1_final/deep"),
+    "q1_shallow": ("q1/q1_shallow", "faults/sound", "faults_averaged/flattened", "q1_final/shallow"),
+    "q1_deep": ("q1/q1_deep", "q1/q1_deep_30", "q2_deep/plain", "q1_final/deep"),
     "q1_deep_residual": ("q2_deep/residual",),
-    "inception": ("q4/channels",),
     "fast": ("fast/fast", "q1_final/final", "q4_modules/threes", "source/fast"),
-    "fast_inception": ("q4_modules/channels",),
+    "fast_inception": ("q4_modules/channels", "q4_modules/macs"),
 }
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "muon": "Muon", "sgd": "SGD"}
 _PILOTS = (tuning.PILOTS[0] // FOLDS,)  # the source of pilots
