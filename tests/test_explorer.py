@@ -41,6 +41,7 @@ from cnnhw_docs import explorer, explorer_data
 from cnnhw_docs.explorer_data import Shown
 
 SHOWN = ("first_layer", "fast")  # on the page of the tests
+SIDE = 32  # pixels, of the photos that first_layer sees
 pytestmark = pytest.mark.xdist_group("explorer")  # one page for all, and one browser
 in_browser = [
     pytest.mark.browser,
@@ -174,7 +175,7 @@ def outputs(model, x, names):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("first_layer", 48),
+        ("first_layer", SIDE),
         ("fast", 64),
         *(pytest.param(name, 32, marks=pytest.mark.slow) for name in ("dense", "resnet")),
     ],
@@ -488,7 +489,7 @@ class TestInTheBrowser:
         assert page.locator("#explorer-channel").input_value() == "7"
         states.append((pixels(page), said(page)))
         box = page.locator("[data-version=untrained] canvas.explorer-map").bounding_box()
-        page.mouse.click(box["x"] + box["width"] * 4.5 / 24, box["y"] + box["height"] * 10.5 / 24)
+        page.mouse.click(box["x"] + box["width"] * 4.5 / (SIDE / 2), box["y"] + box["height"] * 10.5 / (SIDE / 2))
         settle(page)
         states.append((pixels(page), said(page)))
         assert len({one for one, _ in states}) == len({text for _, text in states}) == len(states)
@@ -500,7 +501,7 @@ class TestInTheBrowser:
         for version, text in zip(("trained", "untrained"), found.groups(), strict=True):
             model = halved("first_layer", version)
             with torch.no_grad():
-                maps = outputs(model, seen("china.jpg", 48), ["features.conv2"])["features.conv2"]
+                maps = outputs(model, seen("china.jpg", SIDE), ["features.conv2"])["features.conv2"]
             assert float(text) == pytest.approx(float(maps[0, 7, 10, 4]), abs=2e-3)  # resized within 1 of 255
         assert page.locator(".explorer-whose").inner_text() == "Untrained, channel 7, row 10, column 4"
 
@@ -508,7 +509,7 @@ class TestInTheBrowser:
         settle(page)
         assert page.locator("#explorer-layer option").count() == 8
         assert page.locator(".explorer-frozen").is_visible()
-        assert re.match(r"Channel 0, row 14, column 6: trained (\S+), untrained \1\.", said(page))
+        assert re.match(r"Channel 0, row 21, column 9: trained (\S+), untrained \1\.", said(page))
         page.select_option("#explorer-layer", "stage1.0")
         settle(page)
         assert not page.locator(".explorer-frozen").is_visible()
@@ -576,10 +577,10 @@ class TestInTheBrowser:
         page = visit(local)
         kept = said(page)
         box = page.locator("[data-version=untrained] canvas.explorer-map").bounding_box()
-        page.mouse.move(box["x"] + box["width"] * 5.5 / 48, box["y"] + box["height"] * 40.5 / 48)
+        page.mouse.move(box["x"] + box["width"] * 5.5 / SIDE, box["y"] + box["height"] * 27.5 / SIDE)
         settle(page)
-        assert "row 40, column 5:" in said(page)
-        assert page.locator(".explorer-whose").inner_text().startswith("Untrained, channel 10, row 40, column 5")
+        assert "row 27, column 5:" in said(page)
+        assert page.locator(".explorer-whose").inner_text().startswith("Untrained, channel 10, row 27, column 5")
         page.mouse.move(2, 2)
         settle(page)
         assert said(page) == kept
@@ -590,13 +591,13 @@ class TestInTheBrowser:
         page.mouse.click(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.9)
         found = re.search(r"pixels (\d+) to (\d+) across and (\d+) to (\d+) down", said(page))
         left, right, top, bottom = map(int, found.groups())
-        assert left < 0.3 * 48 < right
-        assert top < 0.9 * 48 < bottom
+        assert left < 0.3 * SIDE < right
+        assert top < 0.9 * SIDE < bottom
 
     def test_all_channels_share_one_scale_of_colours(self, local, visit):
         page, model = visit(local), halved("first_layer")
         with torch.no_grad():
-            maps = model.features.conv1(seen("flower.jpg", 48))[0]
+            maps = model.features.conv1(seen("flower.jpg", SIDE))[0]
         limit = float(maps.abs().flatten().sort().values[int(np.ceil(0.995 * maps.numel())) - 1])
         ends = page.locator("[data-version=trained] .explorer-ends > span").all_inner_texts()
         assert ends == [f"≤ −{limit:.2f}", "0", f"≥ {limit:.2f}"]
@@ -635,11 +636,14 @@ class TestInTheBrowser:
         settle(page)
         assert page.locator("input[value=own]").is_checked()
         assert "photo" not in page.url  # nobody else has it
-        x = of_file(data, 48)
+        x = of_file(data, SIDE)
         for version in ("trained", "untrained"):
             with torch.no_grad():
                 model = halved("first_layer", version)
-                cell, likely = float(model.features.conv1(x)[0, 3, 24, 24]), model(x).softmax(1)[0].tolist()
+                cell, likely = (
+                    float(model.features.conv1(x)[0, 3, SIDE // 2, SIDE // 2]),
+                    model(x).softmax(1)[0].tolist(),
+                )
             assert float(re.search(rf"\b{version} (-?[\d.]+\d|0)", said(page))[1]) == pytest.approx(cell, abs=0.01)
             column = 0 if version == "trained" else 1
             assert probabilities(page)[column] == pytest.approx(likely, abs=0.01)
@@ -768,10 +772,10 @@ class TestInTheBrowser:
         tab_to("explorer-cover")
         page.keyboard.press("Enter")
         settle(page)
-        assert focused().startswith("Grey square of 12 pixels, at row 18, column 18;")
+        assert focused().startswith("Grey square of 8 pixels, at row 12, column 12;")
         page.keyboard.press("ArrowUp")
         settle(page)
-        assert focused().startswith("Grey square of 12 pixels, at row 17, column 18;")
+        assert focused().startswith("Grey square of 8 pixels, at row 11, column 12;")
         tab_to("explorer-map")
         before = said(page)
         assert before.startswith("Channel 10, row 4, column 6:")
