@@ -344,6 +344,7 @@ def test_parts_run_and_give_a_table():
     assert "one-thread processes" in text
 
 
+@pytest.mark.slow
 def test_script_runs_from_a_checkout(tmp_path):
     script = [sys.executable, bench.__file__]
     done = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -481,6 +481,10 @@ def test_a_survey_counts_the_files_and_tells_their_side(place):
         write(place / "b" / f"{k}.png", encoded(picture(k, size)))
     write(place / "b" / "broken.png", b"")
     assert cnnhw.data.survey(place) == (7, 24)
+
+
+@pytest.mark.slow
+def test_a_survey_counts_the_scenes_without_drawing_them():
     photos = cnnhw.data.load("scenes", size=16, progress=False)
     assert cnnhw.data.survey("scenes") == (sum(map(len, photos.splits)), 1024)
 

@@ -167,6 +167,7 @@ PEERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_stamp")
 def test_figures_of_benchmarks_on_a_page(tmp_path, monkeypatch):
     bench = benchmarks.record()
@@ -455,6 +456,7 @@ def test_roles_and_directives_on_a_page(tmp_path):
     assert "What was computed for this page" in html
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_stamp")
 def test_soundness_of_a_study_is_a_table(tmp_path):
     html, warnings = build(tmp_path / "table", "T\n=\n\n.. soundness:: length\n")
@@ -467,6 +469,7 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
     assert "soundness: unknown study 'lenght'. Did you mean 'length'" in warnings
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_stamp")
 def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
     text = "T\n=\n\n.. trained:: q2_depth\n\n   d8_plain: depth 8, without shortcuts\n   d8_residual: with shortcuts\n"
@@ -832,6 +835,7 @@ def test_a_drawing_stays_within_its_frame():
         assert all(second - first > 20 for first, second in pairwise(axis))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_stamp")
 def test_model_cards(tmp_path, monkeypatch):
     network = dataclasses.replace(model_cards.NETWORKS["plain"], chapter="index")

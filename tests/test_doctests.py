@@ -39,6 +39,8 @@ EXAMPLES = {
     if (found := [one for one in FINDER.find(importlib.import_module(name)) if one.examples])
 }  # fmt: skip
 
+SLOW = {"cnnhw.training.ensembles", "cnnhw.transfer.best"}
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
@@ -47,7 +49,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("pets")
-@pytest.mark.parametrize("module", EXAMPLES)
+@pytest.mark.parametrize("module", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXAMPLES])
 def test_examples(module, cache, monkeypatch):
     monkeypatch.setenv("CNNHW_CACHE", str(cache))
     said: list[str] = []

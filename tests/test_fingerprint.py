@@ -158,8 +158,8 @@ RUNS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "fast_inception",
         "transfer",
+        pytest.param("fast_inception", marks=pytest.mark.slow),
         pytest.param("resnet", marks=pytest.mark.slow),
         pytest.param("q1_deep_residual", marks=pytest.mark.slow),
     ],
@@ -243,6 +243,7 @@ def pythons():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minor", range(11, 15))
 def test_it_is_the_same_under_every_python(minor):
     python = pythons().get(minor)

@@ -77,6 +77,7 @@ def test_each_chapter_has_one_primary_question():
     assert {question.id: question.chapter for question in registry.QUESTIONS} == owners
 
 
+@pytest.mark.slow
 def test_the_table_of_all_plans_has_every_question_and_every_study_of_this_edition():
     result = CliRunner().invoke(cli, ["study", "plan", "--all", "--sd", "1.5"])
     assert result.exit_code == 0, result.output
@@ -90,6 +91,7 @@ def test_the_table_of_all_plans_has_every_question_and_every_study_of_this_editi
     assert {row[0] for row in rows[:-1]} == asking | own
 
 
+@pytest.mark.slow
 def test_all_costs_are_measured_at_once_and_kept_for_the_table(tmp_path, monkeypatch):
     sound = pytest.importorskip("cnnhw_docs.sound", reason="needs the repository")
     monkeypatch.setattr(queue, "estimate", lambda jobs, seconds=20.0: dict.fromkeys(jobs, 60.0))

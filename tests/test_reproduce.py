@@ -134,6 +134,7 @@ def few_scenes(monkeypatch):
     monkeypatch.setattr(scenes, "load", lambda **wanted: load(**wanted | {"train": 300, "test": 100}))
 
 
+@pytest.mark.slow
 def test_command_runs_offline_and_goes_on(few_scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.cpu_count", lambda: 1)

@@ -210,6 +210,7 @@ def test_studies_of_time_may_use_several_threads(folder, tmp_path, monkeypatch):
     assert [what for what, study in started if study == "tiny"][:2] == ["start", "start"]
 
 
+@pytest.mark.slow
 def test_a_failing_job_is_named_and_the_others_are_finished(tiny_study, tmp_path, monkeypatch, capfd):
     jobs = tiny_study.jobs()[:2]
     (files.cache_folder() / "studies" / jobs[0].key).mkdir(parents=True)

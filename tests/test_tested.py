@@ -197,6 +197,7 @@ def test_three():
 """
 
 
+@pytest.mark.slow
 def test_figures_of_a_run_are_noted(tmp_path):
     folder = tmp_path / "suite"
     folder.mkdir()
