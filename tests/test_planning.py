@@ -16,9 +16,9 @@ from scipy import stats
 from cnnhw import files
 from cnnhw.book import registry
 from cnnhw.cli.command import cli
-from cnnhw.errors import CnnhwError
+from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import plan, questions, queue, soundness, store, tuning
-from cnnhw.studies.measures import LOSS_AREA
+from cnnhw.studies.measures import LOSS_AREA, measured
 from cnnhw.studies.plan import Spread
 from cnnhw.studies.questions import Question
 from cnnhw.studies.store import Record
@@ -254,6 +254,17 @@ def test_a_plan_says_seeds_runs_and_minutes_and_no_effect():
     assert "16 runs, 8 core-minutes; tuning and pilot 14" in text
     effect = 100 * np.mean([1, -1])
     assert f"{effect:+.2f}" not in text
+
+
+def test_what_pilots_do_not_measure_can_be_explored_but_not_planned():
+    drift = measured("weight distance")
+    which, records = ready(asked(), asked(id="t-drift", role="exploratory", measure=drift))
+    made = plan.make(which, which.questions, records)
+    assert made.faults == ()
+    assert "not measured in pilots, 6 seeds or more" in made.lines()[1]
+    which, records = ready(asked(), asked(id="t-drift", role="secondary", measure=drift))
+    with pytest.raises(UnknownNameError, match="weight distance"):
+        plan.make(which, which.questions, records)
 
 
 def test_before_the_pilot_a_plan_says_so_or_estimates():

@@ -22,7 +22,7 @@ import torch
 from cnnhw import files, models, system
 from cnnhw.data import subsets
 from cnnhw.data.subsets import FOLDS
-from cnnhw.errors import CnnhwError
+from cnnhw.errors import CnnhwError, UnknownNameError
 from cnnhw.studies import questions, queue, soundness, store, tuning
 from cnnhw.studies.measures import Measure
 from cnnhw.studies.questions import EXPLORATORY, Question
@@ -107,7 +107,8 @@ class Plan:
             asked, unit = one.question, one.question.measure.unit
             kind = "repeats" if asked.pooled else "seeds"
             if one.half_width is None:
-                said = f"no pilot yet, {one.seeds} {kind} or more"
+                what = "not measured in pilots" if one.basis == "pilot" else "no pilot yet"
+                said = f"{what}, {one.seeds} {kind} or more"
             elif one.seeds is None:
                 said = f"half-width {one.half_width:.3g} {unit} even with {asked.blocks.most} {kind}: out of reach"
             else:
@@ -146,6 +147,16 @@ def spread(question: Question, runs: Sequence[Sequence[Record]]) -> Spread:
     return Spread(math.sqrt(between / size), math.sqrt(photos * ratio / size))
 
 
+def _piloted(question: Question, runs: Sequence[Sequence[Record]]) -> Spread | None:
+    """Return the spread over pilot runs; None of an exploratory question about something that they do not note."""
+    try:
+        return spread(question, runs)
+    except UnknownNameError:
+        if question.role != "exploratory":
+            raise
+        return None
+
+
 def make(
     study: Study,
     asked: Sequence[Question],
@@ -180,7 +191,7 @@ def make(
     for question in study.questions:
         runs = [found[arm] for arm in question.arms]
         if all(len(arm) == len(tuning.PILOTS) for arm in runs):
-            outlooks.append(_outlook(question, asked, "pilot", spread(question, runs)))
+            outlooks.append(_outlook(question, asked, "pilot", _piloted(question, runs)))
         else:
             guess = None if sd is None or question.measure.unit != "points" else Spread(sd)
             outlooks.append(_outlook(question, asked, "estimate", guess))
