@@ -2,38 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from cnnhw import features, plots, studies
-from cnnhw.book import base, figures
-from cnnhw.book.q5 import (
-    EPOCHS,
-    FROM_Q4,
-    GROUPS,
-    IMAGENET,
-    OVER_SPLITS,
-    Q4_NETWORK,
-    SOURCE,
-    SOURCES,
-    flowers,
-    folded,
-    probe,
-    probe_then,
-    tune,
-    tune_fast,
-)  # fmt: skip
-from cnnhw.book.rates import RATES
+from cnnhw import features, plots, studies, transfer
+from cnnhw.book import base, figures, q4, speed
+from cnnhw.book.i import SIX
+from cnnhw.book.q5 import IMAGENET, OVER_SPLITS, SOURCE, folded
+from cnnhw.book.rates import RATES, SEEDS
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
 from cnnhw.studies.claims import alike, higher
-from cnnhw.studies.study import Study
+from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 from cnnhw.transfer.stages import Stage
+
+EPOCHS = {5: 40, 10: 24, 25: 8, 50: 8, 100: 4}
+SOURCES = (speed.FAST, q4.Q4)
+
+TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
+    "scratch": 1e-3,
+    "tuned": 3e-3,
+    "linear": 0.27,
+    "hidden": 9e-3,
+    "fast": 2e-2,
+    "imagenet": 1e-2,
+    "inception_linear": 0.3,
+    "inception_tuned": 4.5e-3,
+}
+
+
+def tune(epochs: int, kind: str = "tuned", **change: Any) -> Recipe:
+    """Return the recipe by which features that have learnt go on learning, or new ones learn."""
+    return transfer.recipe(epochs, **{"batch_size": 64, "learning_rate": TRANSFER_RATES[kind], **change})
+
+
+def tune_fast(epochs: int, **change: Any) -> Recipe:
+    """Return the fast recipe for features that have learnt: what is whitened stays as it is."""
+    return replace(Recipe.fast(epochs), **{"whiten": False, "learning_rate": TRANSFER_RATES["fast"], **change})
+
+
+def probe(epochs: int, kind: str = "linear", **change: Any) -> Stage:
+    """Return the stage in which a head learns; on photos that are not mirrored, so that features are computed once."""
+    return Stage("head", tune(epochs, kind, flip=False, **change))
+
+
+def flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
+    """Return an arm on a share of the flowers' training photos; with stages, it is a transfer."""
+    settings: dict[str, Any] = {"model": "fast", "seeds": SIX, "data": "flowers", **change}
+    if not isinstance(recipe, Recipe):
+        settings = {"head": Head(), **({} if settings.get("pretrained") else {"source": "fast/fast"}), **settings}
+    if percent != 100:
+        settings = {"protocols": (f"train_{percent}",), **settings}
+    return Arm(f"{name}_{percent}", recipe=recipe, **settings)
+
+
+Q4_NETWORK: dict[str, Any] = {"model": "inception", "options": q4.SEVEN, "seeds": SEEDS}
+FROM_Q4 = Q4_NETWORK | {"source": "q4/seven"}
+
+
+def _rate_arms() -> tuple[Arm, ...]:
+    epochs = EPOCHS[100]
+
+    def all_at_once(rate: float) -> tuple[Stage, ...]:
+        return (Stage("all", tune(epochs, learning_rate=rate)),)
+
+    def head_alone(rate: float) -> tuple[Stage, ...]:
+        return (probe(epochs, learning_rate=rate),)
+
+    kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]], dict[str, Any]]] = {
+        "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: tune(epochs, learning_rate=rate), {}),
+        "tuned": ((1e-3, 3e-3, 9e-3), all_at_once, {}),
+        "linear": ((0.09, 0.27, 0.8), head_alone, {}),
+        "hidden": ((1e-3, 3e-3, 9e-3), head_alone, {"head": Head(hidden=256)}),
+        "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", tune_fast(epochs, learning_rate=rate)),), {}),
+        "imagenet": ((1e-3, 1e-2, 0.1), head_alone, IMAGENET),
+        "inception_linear": ((3e-3, 3e-2, 0.3), head_alone, FROM_Q4),
+        "inception_tuned": ((5e-4, 1.5e-3, 4.5e-3), all_at_once, FROM_Q4),
+    }
+    return tuple(
+        replace(flowers(kind, 100, recipe(rate), **(more | {"seeds": (8,)})), name=f"{kind}_{rate:g}")
+        for kind, (rates, recipe, more) in kinds.items()
+        for rate in rates
+    )
+
+
+_TRANSFER_RATES = Study(
+    name="transfer_rates",
+    observation="it chooses learning rates, by validation photos",
+    question="Which of three rates suits training from scratch, features that go on learning, and a new head alone?",
+    data="flowers",
+    size=64,
+    arms=_rate_arms(),
+    sources=SOURCES,
+)
+
+
+def probe_then(epochs: int, head: str = "linear", rest: str = "tuned") -> tuple[Stage, Stage]:
+    """Return the two stages of a transfer: a quarter of the epochs for the head, the rest for all."""
+    first = max(1, epochs // 4)
+    recipe = tune_fast(epochs - first) if rest == "fast" else tune(epochs - first, rest)
+    return probe(first, head), Stage("all", recipe)
+
+
+# The features of the fast network in three groups, from the end; then in the other order; then all three times.
+GROUPS = {
+    "end": (("stage3", ""), ("stage2", ""), ("all", "")),
+    "start": (("all", "stage1"), ("all", "residual2_1"), ("all", "")),
+    "at_once": (("all", ""), ("all", ""), ("all", "")),
+}
 
 
 def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -305,7 +387,7 @@ _FROZEN = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (_Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
+STUDIES = (_TRANSFER_RATES, _Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
 ANSWER = (
     "Begin with a linear head, and compare with training from scratch: by the fast recipe, at equal computation in "
     "all, our transfer :finding:`q6-compute gained/lost`."
