@@ -15,9 +15,11 @@ from scipy import stats
 
 pytest.importorskip("sphinx_gallery", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
+PLACES = ("cnnhw", "examples", "docs/cnnhw_docs")
 if not DOCS.is_dir():
     pytest.skip("needs the repository", allow_module_level=True)
 
+from pybtex.database import parse_file
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
@@ -920,3 +922,20 @@ def test_inventories_are_what_sphinx_reads(tmp_path):
         found = InventoryFile.load(stream, address, "/".join)
     assert "torch.Tensor" in found["py:class"]
     assert inventories.aliases()["PhotoSet"] == "cnnhw.data.PhotoSet"
+
+
+def test_every_reference_is_cited():
+    """On a page by its key, or in the package by its first author and the year."""
+    root = DOCS.parent
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for part in (DOCS.glob("*.rst"), DOCS.glob("*/*.rst"), *(root.glob(f"{one}/**/*.py") for one in PLACES))
+        for path in part
+    )
+    keys = {key.strip() for found in re.findall(r":cite:\w+:?\w*`([^`]+)`", text) for key in found.split(",")}
+    unused = []
+    for key, entry in parse_file(DOCS / "references.bib").entries.items():
+        author = re.escape(" ".join(entry.persons["author"][0].last_names).strip("{}"))
+        if key not in keys and not re.search(rf"{author}\b[\w .,-]*\(?{entry.fields['year']}", text):
+            unused.append(key)
+    assert not unused
