@@ -8,8 +8,8 @@ from its end towards its beginning. Why is the extractor :term:`frozen <freezing
 *Fifteen minutes. You need cross-entropy and Q1. Then you can say what a new head sends back, and what freezing protects.*
 
 **The answer.** A new head has random weights, so the gradient that it sends back at first points in an arbitrary direction and would disturb good
-features for nothing. So the head learns first. The layers follow from the end, because the last ones are the most specific to the old classes. In
-our transfers, with a tenth of the photos and as many steps for all layers, a head that learns first
+features for nothing. So the head learns first. The layers follow from the end, because the last ones are the most specific to the old classes. What
+that does to the accuracy is another matter: in our transfers, with a tenth of the photos and as many steps for all layers, a head that learns first
 :finding:`q5-head-first raises the accuracy by {effect}/lowers the accuracy by {effect}/changes the accuracy by less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
 
 * *The features:* how far the extractor's weights move in the first epoch in which they learn, head first minus all at once: :effect:`q5-shield`.

@@ -360,6 +360,7 @@ def test_precision_is_what_the_hardware_computes_in(monkeypatch, recipe, device,
     assert training.precision(Recipe(precision=recipe), torch.device(device)) == expected
 
 
+@pytest.mark.slow
 def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
     recipe = Recipe(epochs=2, precision="float16", optimizer="muon", learning_rate=0.01, weight_decay=0.1)
 

@@ -70,6 +70,7 @@ def test_an_ensemble_of_nothing_or_of_others_is_refused(options, words):
         models.create("ensemble", size=32, **options)
 
 
+@pytest.mark.slow
 def test_members_are_trained_apart_and_the_same_each_time(tmp_path):
     photos = make_photos(size=16)
     run = fit_ensemble(photos, RECIPE, members=3, seed=4, folder=tmp_path, progress=False)

@@ -155,15 +155,8 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "transfer",
-        pytest.param("fast_inception", marks=pytest.mark.slow),
-        pytest.param("resnet", marks=pytest.mark.slow),
-        pytest.param("q1_deep_residual", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fast_inception", "transfer", "resnet", "q1_deep_residual"])
 def test_a_change_in_any_function_that_a_run_calls_changes_it(name):
     few = make_photos(64, 32, 5)
     if name == "transfer":

