@@ -121,10 +121,10 @@ plt.show()
 # -----------------
 #
 # .. question:: q5-head-first
-#    :verdict: not run
+#    :verdict: supported
 #
 # .. question:: q5-in-turn
-#    :verdict: not run
+#    :verdict: open
 #
 # **How far do the features move?** Two measures, after each epoch in which all layers learn: how far the extractor's weights are from where they began,
 # relative to their norm (their length as one vector); and how alike the features of validation photos are to those before tuning, by linear centred
