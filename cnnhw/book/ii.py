@@ -95,7 +95,7 @@ _TRANSITION = Study(
 )
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_TUNED = {"average": 0.02, "max": 0.02}
+_TUNED = {"average": 0.02, "max": 0.04}
 _SMOOTH, _DENSE = (
     next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")
     for what in ("pooled autocorrelation", "active share")
