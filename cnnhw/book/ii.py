@@ -61,7 +61,7 @@ _AT_TRANSITIONS = tuple(
 MEASURES = (_CONSISTENCY, *_AT_TRANSITIONS)
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
-_TUNED = {"average": 0.02, "max": 0.02}
+_TUNED = {"average": 0.02, "max": 0.04}
 _SMOOTH, _DENSE = (
     next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")
     for what in ("pooled autocorrelation", "active share")
