@@ -111,10 +111,10 @@ plt.show()
 # -----------------
 #
 # .. question:: ii-average
-#    :verdict: not run
+#    :verdict: supported
 #
 # .. question:: ii-shifts
-#    :verdict: not run
+#    :verdict: supported
 
 ii.shifted()
 plt.show()
