@@ -216,7 +216,7 @@ def test_it_covers_what_a_run_uses():
     assert half != fingerprint(models.create, subsets.prepare, subsets.function("train_10"))
     models_of = {arm.model: prints("q4_modules", arm.name) for arm in registry.get("q4_modules").arms}
     assert len(set(models_of.values())) == len(models_of)
-    measured = registry.get("transition").jobs()[0]
+    measured = registry.get("ii_pooling").jobs()[0]
     assert measured.code != fingerprint(*[begin for begin in measured.begins if begin.__module__ != "cnnhw.book.ii"])
 
 

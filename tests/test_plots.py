@@ -284,7 +284,7 @@ def test_maps_show_each_photo_once_in_the_colour_of_its_class():
     before, after = figure.axes
     assert [list(line.get_xdata()) for line in before.get_lines()] == [[0], [1, 2]]
     assert [list(line.get_ydata()) for line in after.get_lines()] == [[1], [1, 1]]
-    assert [text.get_text() for text in before.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_names_are_drawn_as_they_are_and_never_read_as_formulas(tmp_path):

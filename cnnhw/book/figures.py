@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnhw import plots, studies
 from cnnhw.errors import CnnhwError
+from cnnhw.plots.figures import _names_below
 from cnnhw.studies import questions
 from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
@@ -102,6 +103,8 @@ def effects(
 def narrow(figure: Figure, height: float | None = None) -> Figure:
     """Make a figure as narrow as a phone can show, and as high as told, in inches."""
     figure.set_size_inches(PHONE, height or figure.get_figheight())
+    if figure.legends:
+        _names_below(figure)
     return figure
 
 

@@ -32,6 +32,7 @@ class Shipped:
 
 
 _HALF = "It saw half of the training photos, as all networks of its study did."
+_QUARTER = "It saw a quarter of the training photos, as all networks of its study did."
 
 NETWORKS: dict[str, Shipped] = {
     "q1_shallow": Shipped(
@@ -53,9 +54,9 @@ NETWORKS: dict[str, Shipped] = {
         "auto_examples/plot_i_residual_length",
     ),
     "dense": Shipped(
-        "dense", "transition", "average", 0,
+        "dense", "ii_pooling", "average", 200,
         "A small DenseNet whose transition layers average, from theory ii.",
-        _HALF,
+        _QUARTER,
         "auto_examples/plot_ii_transition_pooling",
     ),
     "plain": Shipped(
@@ -73,7 +74,7 @@ NETWORKS: dict[str, Shipped] = {
     "inception": Shipped(
         "fast_inception", "q4_modules", "macs", 200,
         "The fast recipe's network with an Inception module of as many multiply-adds for each convolution, from Q4.",
-        "It saw a quarter of the training photos, as all networks of its study did.",
+        _QUARTER,
         "auto_examples/plot_q4_inception",
     ),
     "resnet": Shipped(

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cnnhw.evaluation.calibration import Bin
-from cnnhw.plots.figures import COLOURS, _figure, _names, _own_settings, _text
+from cnnhw.plots.figures import COLOURS, _figure, _names, _names_below, _own_settings, _text
 from cnnhw.theory.loss_landscape import Plane
 
 __all__ = [
@@ -83,7 +83,7 @@ def curves(
             if reported and name in reported:
                 _reported(axis, reported[name], measure, colour, name)
         _epoch_axis(axis, measure, best_epoch)
-    axes[0].legend(fontsize="small", frameon=False)
+    _names_below(figure)
     told = [
         _told([given] if isinstance(given, Mapping) else list(given), name)
         + (". " + _told([reported[name]], f"{name}, reported") if reported and name in reported else "")
@@ -149,7 +149,7 @@ def trained(
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=False):
         _history(axis, histories, measure, COLOURS[0])
         _epoch_axis(axis, measure, best_epoch)
-    axes[0].legend(fontsize="small", frameon=False)
+    _names_below(figure)
     matrix = np.mean([matrix.numpy() for matrix in confusions], axis=0)
     _matrix(axes[2], matrix, classes)
     axes[2].set_title("test photos" if one else "test photos, mean of the runs", fontsize="medium")
@@ -182,7 +182,7 @@ def per_class(shares: Mapping[str, Sequence[Sequence[float]]], classes: Sequence
     axis.set_ylim(0, 1)
     axis.set_ylabel("share found (recall)")
     axis.grid(axis="y", alpha=0.25)
-    axis.legend(frameon=False, ncols=len(shares))
+    _names_below(figure)
     told = []
     for name, rows in shares.items():
         columns = zip(classes, zip(*rows, strict=True), strict=True)
@@ -240,7 +240,8 @@ def accuracy_by_epoch(runs: Mapping[str, Sequence[tuple[Sequence[float], int]]],
             axis.plot(chosen, values[chosen - 1], "o", color=colour, markerfacecolor="none", markersize=10)
     axis.plot([], [], "o", color="0.3", markerfacecolor="none", markersize=10, label="best by validation")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    _finish(axis, "epoch", "test accuracy", loc="lower right")
+    _finish(axis, "epoch", "test accuracy")
+    _names_below(figure)
     told = []
     for name, curves in runs.items():
         epochs, kept = [epoch for _, epoch in curves], [values[epoch - 1] for values, epoch in curves]
@@ -289,7 +290,8 @@ def lines(
     if log:
         _logarithmic(axis)
     _places(axis, start, ticks)
-    _finish(axis, across, axis_label, fontsize="small")
+    _finish(axis, across, axis_label)
+    _names_below(figure)
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", _ends(series))
 
 
@@ -349,15 +351,7 @@ def panels(
     for axis in axes[-1]:
         axis.set_xlabel(across)
     figure.supylabel(axis_label, fontsize="medium")
-    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_legend_handles_labels()[0]}
-    figure.legend(
-        [lines[name] for name in named],
-        list(named),
-        frameon=False,
-        ncols=3,
-        fontsize="small",
-        loc="outside lower center",
-    )
+    _names_below(figure)
     told = [f"{panel}: {_ends(series)}" for panel, series in panels.items()]
     return _label(figure, title, f"{axis_label} by {across}, means at the first and the last", *told)
 
@@ -404,7 +398,8 @@ def against(
         for number, run in enumerate(runs):
             x, y = zip(*run, strict=True)
             axis.plot(x, y, ".-", color=colour, linewidth=1, markersize=5, label=name if number == 0 else None)
-    _finish(axis, across, axis_label, fontsize="small")
+    _finish(axis, across, axis_label)
+    _names_below(figure)
     told = []
     for name, runs in series.items():
         points = sorted(point for run in runs for point in run)
@@ -473,7 +468,8 @@ def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(ticker.FormatStrFormatter("%g"))
     axis.margins(x=0.2)
-    _finish(axis, across, axis_label, loc="lower right")
+    _finish(axis, across, axis_label)
+    _names_below(figure)
     told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
     best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
     return _label(
@@ -508,7 +504,8 @@ def time_to_accuracy(
         )
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    _finish(axis, "seconds of training", "test accuracy", loc="lower right", fontsize="small")
+    _finish(axis, "seconds of training", "test accuracy")
+    _names_below(figure)
     told = []
     for name, curves in runs.items():
         seconds, accuracy = np.mean([curve[-1] for curve in curves], axis=0)
@@ -579,7 +576,7 @@ def shares(rows: Mapping[str, Mapping[str, float]], title: str = "") -> Figure:
     axis.set_yticks(range(len(rows)), list(reversed(list(rows))))
     axis.xaxis.set_major_formatter(ticker.PercentFormatter(1))
     axis.set_xlim(0, 1)
-    figure.legend(frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    _names_below(figure)
     told = [f"{name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in rows.items()]
     return _label(figure, title, "shares", "; ".join(told))
 
@@ -607,7 +604,8 @@ def scaling(
         axis.set_xticks(ticks, [f"{value:,g}" for value in ticks])
         axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
-        _finish(axis, varied, axis_label, fontsize="small")
+        _finish(axis, varied, axis_label)
+    _names_below(figure)
     told = [
         f"by {across}: "
         + ", ".join(
@@ -648,17 +646,15 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
     figure.colorbar(
         drawn, ax=list(axes), label="loss (nats), logarithmic", format=ticker.FormatStrFormatter("%.2g"), shrink=0.8
     )
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, ncols=3, fontsize="small", loc="outside lower center")
+    _names_below(figure)
     return figure
 
 
-def _finish(axis: Axes, across: str, up: str, **legend: Any) -> None:
-    """Name both axes, and add a grid and the legend."""
+def _finish(axis: Axes, across: str, up: str) -> None:
+    """Name both axes, and add a grid."""
     axis.set_xlabel(across)
     axis.set_ylabel(up)
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, **legend)
 
 
 def _places(axis: Axes, start: int, ticks: Sequence[str], most: int = 9) -> None:

@@ -123,3 +123,15 @@ def _letters(path: str) -> Collection[int]:
         return frozenset(FT2Font(path).get_charmap())
     except (OSError, RuntimeError):
         return frozenset()
+
+
+def _names_below(figure: Figure) -> None:
+    """Put one legend for all panels below them, where it hides nothing, in as many columns as fit."""
+    for legend in list(figure.legends):
+        legend.remove()
+    named = {name: drawn for axis in figure.axes for drawn, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    columns = int(figure.get_figwidth() / (0.45 + 0.07 * max(map(len, named), default=1)))  # a mark, and small letters
+    figure.legend(
+        list(named.values()), list(named), frameon=False, ncols=min(3, max(1, columns)), fontsize="small",
+        loc="outside lower center",
+    )  # fmt: skip

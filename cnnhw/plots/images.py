@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cnnhw import features
 from cnnhw.errors import DataError
-from cnnhw.plots.figures import COLOURS, _figure, _names, _own_settings, _text
+from cnnhw.plots.figures import COLOURS, _figure, _names, _names_below, _own_settings, _text
 
 __all__ = ["contact_sheet", "feature_maps", "filters", "maps", "receptive_fields"]
 
@@ -54,7 +54,7 @@ def maps(
         axis.set_title(title, fontsize="medium")
         axis.set_xticks([])
         axis.set_yticks([])
-    figure.axes[0].legend(frameon=False, fontsize="small")
+    _names_below(figure)
     return figure
 
 

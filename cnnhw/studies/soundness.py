@@ -5,7 +5,9 @@ It is checked before verdicts are given: a study that fails gives none.
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ _DELTA = 2.5  # points of accuracy, of studies whose questions are about somethi
 _RATES = 5
 _SURE = 1.96  # standard errors
 _RATE = "learning_rate"
+_STAGE = re.compile(r"recipe\.-\d+\.")
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _varied(study: Study, question: Question) -> tuple[str, bool | None]:
         found = differences(jobs[a], jobs[b])
         kept = {name: both for name, both in found.items() if _named(name, question) or not name.endswith(_RATE)}
         changed.append({*kept})
-        text = ", ".join(f"{name} {_short(one)} or {_short(two)}" for name, (one, two) in kept.items()) or "nothing"
+        text = ", ".join(_in_words(kept)) or "nothing"
         rate = " (and the tuned rate)" if len(kept) < len(found) else ""
         said.append(f"{question.arms[a]} and {question.arms[b]}: {text}{rate}")
     if not pairs:
@@ -162,6 +165,17 @@ def _varied(study: Study, question: Question) -> tuple[str, bool | None]:
     ]
     # both pairs of an interaction differ in the same
     return "; ".join(said), all(named) and (len(changed) == 1 or changed[0] == changed[1])
+
+
+def _in_words(found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    """Say each difference; one line for a stage that only one of the runs has."""
+    for stage, names in itertools.groupby(found, lambda name: (_STAGE.match(name) or [""])[0]):
+        both = {name: found[name] for name in names}
+        if stage and any(all(value is None for value in side) for side in zip(*both.values(), strict=True)):
+            trained = next(value for value in both[f"{stage}train"] if value)
+            yield f"a stage that trains {trained}, or none"
+        else:
+            yield from (f"{name} {_short(one)} or {_short(two)}" for name, (one, two) in both.items())
 
 
 def _named(name: str, question: Question) -> bool:
