@@ -406,6 +406,8 @@ def test_stages_are_told_apart_from_the_last_and_varied_names_all_below_it():
     said, good = soundness._varied(which, which.questions[0])
     assert said == "wide and narrow: a stage that trains head, or none"
     assert not good
+    found = {"recipe.-1.until": ("stage2", None)}  # of a stage that both have
+    assert list(soundness._in_words(found)) == ["recipe.-1.until stage2 or unset"]
     for varied, allowed in (("recipe.-2", True), ("recipe", True), ("recipe.-1", False), ("recipe.-2.train", False)):
         assert soundness._varied(which, asked(varied=(varied,)))[1] is allowed
 

@@ -365,7 +365,9 @@ def test_drift_is_noted_by_epoch_and_survives_an_interruption(folder, tmp_path):
 
 def test_a_plane_has_a_point_a_photo():
     photos = make_photos(train=120)
-    found = q6._map(models.create("q1_shallow", 3, size=16), photos, {})
+    model = models.create("q1_shallow", 3, size=16)
+    found = q6._map(model, photos, {})
+    assert q6._map(model, photos, {}) == found
     assert list(found) == ["map across", "map up"]
     assert len(found["map across"]) == len(found["map up"]) == len(photos.test)
 

@@ -110,14 +110,6 @@ def probe_then(epochs: int, head: str = "linear", rest: str = "tuned") -> tuple[
     return probe(first, head), Stage("all", recipe)
 
 
-# The features of the fast network in three groups, from the end; then in the other order; then all three times.
-GROUPS = {
-    "end": (("stage3", ""), ("stage2", ""), ("all", "")),
-    "start": (("all", "stage1"), ("all", "residual2_1"), ("all", "")),
-    "at_once": (("all", ""), ("all", ""), ("all", "")),
-}
-
-
 def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, list[float]]:
     """Return a plane through the features of the test photos: t-SNE coordinates (van der Maaten and Hinton 2008)."""
     from sklearn.manifold import TSNE
@@ -225,7 +217,7 @@ def _ways(epochs: int, head: str) -> dict[str, tuple[Stage, ...]]:
     return {
         "frozen": (probe(epochs, head),),
         "full": probe_then(epochs, head),
-        "gradual": (probe(step, head), *(Stage(train, tune(step)) for train, _ in GROUPS["end"])),
+        "gradual": (probe(step, head), *(Stage(train, tune(step)) for train in ("stage3", "stage2", "all"))),
     }
 
 

@@ -171,9 +171,9 @@ def _in_words(found: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
     """Say each difference; one line for a stage that only one of the runs has."""
     for stage, names in itertools.groupby(found, lambda name: (_STAGE.match(name) or [""])[0]):
         both = {name: found[name] for name in names}
-        if stage and any(all(value is None for value in side) for side in zip(*both.values(), strict=True)):
-            trained = next(value for value in both[f"{stage}train"] if value)
-            yield f"a stage that trains {trained}, or none"
+        trained = both.get(f"{stage}train", ())
+        if stage and None in trained:
+            yield f"a stage that trains {next(filter(None, trained))}, or none"
         else:
             yield from (f"{name} {_short(one)} or {_short(two)}" for name, (one, two) in both.items())
 
