@@ -328,3 +328,12 @@ def test_figures_of_classes_and_epochs_say_what_they_show():
     assert shown.endswith("m: cat 0.50 to 0.60, dog 0.70 to 0.90.")
     shown = plots.accuracy_by_epoch({"m": [([0.2, 0.6], 2), ([0.3, 0.5], 1)]}).get_label()
     assert shown.endswith("Chosen: m after 1 to 2 epochs, with 0.30 to 0.60.")
+
+
+def test_each_panel_of_a_scaling_has_its_own_names():
+    """As one colour may stand for another name in the next panel."""
+    by_count = {"fast, power 1.0": ([1000, 5000], [1, 4])}
+    by_side = {"plain, power 1.9": ([32, 64], [0.1, 0.5]), "fast, power 1.5": ([32, 64], [0.4, 0.8])}
+    figure = plots.scaling({"photos": by_count, "pixels": by_side}, "seconds")
+    named = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
+    assert named == [[*by_count], [*by_side]]

@@ -605,7 +605,7 @@ def scaling(
         axis.xaxis.set_minor_locator(ticker.NullLocator())
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
         _finish(axis, varied, axis_label)
-    _names_below(figure)
+        axis.legend(frameon=False, fontsize="small")  # of its own: a colour may stand for another name in each panel
     told = [
         f"by {across}: "
         + ", ".join(
