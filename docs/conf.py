@@ -31,7 +31,7 @@ extensions = [
     "cnnhw_docs.records",
     "cnnhw_docs.sound",
     "cnnhw_docs.provenance",
-    "cnnhw_docs.claim_pages",
+    "cnnhw_docs.question_pages",
     "cnnhw_docs.guess",
     "cnnhw_docs.prose",
     "cnnhw_docs.live",

@@ -25,11 +25,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from cnnhw import studies
 from cnnhw.book import benchmarks, model_cards, registry
-from cnnhw.book.registry import CLAIMS, QUESTIONS
 from cnnhw.models import weights
-from cnnhw.studies import claims
-from cnnhw.studies.claims import Claim
-from cnnhw.studies.measures import SECONDS
 from cnnhw.studies.questions import PREDICTIONS, Answer, Question
 from cnnhw.studies.statistics import Comparison
 from cnnhw.studies.store import Record
@@ -37,7 +33,6 @@ from cnnhw.studies.study import Study
 from cnnhw_docs import (
     answers,
     cards,
-    claim_pages,
     forest,
     inventories,
     live,
@@ -236,7 +231,7 @@ LEGITIMATE_IN_PROSE = (
     "See ``0.62`` and :record:`s/a accuracy` and :reported:`q1_deep parameters`.",
     "Adam at 0.1, 128x128 pixels, 1,200 photos.",
     "A is ahead\nby :effect:`a-b`.",
-    "A is ahead of B (:claim:`a-b supported`), by :paired:`s/a b`.",
+    "A is ahead of B (:finding:`a-b gains/loses`), by :paired:`s/a b`.",
     "A gains two points on B: :effect:`a-open`.",
     "A is as accurate as B: :finding:`a-open no difference that matters`.",
     "A is ahead of B: it :finding:`a-b\ngains/loses/hardly gains`.",
@@ -307,7 +302,7 @@ def test_prose_check_gives_lines():
         ("print('A is ahead')", ["ahead"]),
         ("print(f'A {a:.2f}, B {b:.2f}')", []),
         ("def f():\n    'Return the best, which is ahead.'\n    raise ValueError('A is ahead')", []),
-        ("CLAIMS = (_higher('a', 'b', 'A is more accurate than B.'),)", []),
+        ("QUESTIONS = (base.question('a', ('b', 'c'), 'A is more accurate than B.'),)", []),
         ("plots.filters(x, 'Components, the strongest first')", []),
     ],
 )
@@ -397,7 +392,7 @@ def test_stamp_changes_with_the_package_and_the_records(tmp_path, monkeypatch):
     assert len(set(stamps)) == 3
 
 
-EXTENSIONS = ("records", "provenance", "live", "prose", "claim_pages", "cards", "sound", "trained")
+EXTENSIONS = ("records", "provenance", "live", "prose", "question_pages", "cards", "sound", "trained")
 SITE = """\
 T
 =
@@ -473,7 +468,7 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_stamp")
-def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
+def test_each_network_of_a_study_is_in_one_folded_place(tmp_path, monkeypatch):
     text = "T\n=\n\n.. trained:: q2_depth\n\n   d8_plain: depth 8, without shortcuts\n   d8_residual: with shortcuts\n"
     html, warnings = build(tmp_path / "fine", text)
     assert not warnings
@@ -484,49 +479,19 @@ def test_each_network_of_a_study_is_in_one_folded_place(tmp_path):
     assert f"Test accuracy {mean:.3f} ({low:.3f} to {high:.3f}), {len(runs)} runs; " in html
     assert re.search('alt="[^"]*epth 8, without shortcuts[^"]*confusion matrix', html)
     assert len(list((tmp_path / "fine" / "docs" / "_static" / "generated" / "trained").iterdir())) == 2
-    html, warnings = build(tmp_path / "new", "T\n=\n\n.. trained:: iii_together\n\n   threes_average: 3x3\n")
-    assert not warnings
-    assert "Not run yet." in html
     _, warnings = build(tmp_path / "none", "T\n=\n\n.. trained:: q2_depth\n\n   dance: dance\n")
     assert "study q2_depth has no arm dance; it has d20_residual, d20_plain," in warnings
-
-
-CLAIMING = """\
-T
-=
-
-They differ: :claim:`a-b {role}`.
-
-.. claim:: a-b
-   :verdict: {directive}
-
-.. claims-index::
-"""
-
-
-@pytest.fixture
-def one_claim(monkeypatch):
-    """Let the book claim one thing, which its records support."""
-    claim = Claim(
-        "a-b", "a", "b", "A is better than B.", "a slower A",
-        study="s", registered="2026-11-24", measure=SECONDS, direction="less", margin=1.0,
-    )  # fmt: skip
-    found = [
-        Record(record(arm, seed).content | {"seconds": value + seed % 3}, Path("x.json"))
-        for arm, value in (("a", 60.0), ("b", 90.0))
-        for seed in range(6)
-    ]
-    for name in ("a", "b"):
-        assert len([r for r in found if r.arm == name]) == 6
-    book_of(monkeypatch, claims=(claim,), found=found)
-    yield claim
+    monkeypatch.setattr(studies, "records", lambda study=None: [])
     forget()
-
-
-def book_of(monkeypatch, claims=(), answers=(), found=()):
-    """Let the book hold these claims, answers and records, and nothing else."""
+    html, warnings = build(tmp_path / "new", text)
     forget()
-    monkeypatch.setattr(registry, "CLAIMS", claims)
+    assert not warnings
+    assert html.count("Not run yet.") == 2
+
+
+def book_of(monkeypatch, answers=(), found=()):
+    """Let the book hold these answers and records, and nothing else."""
+    forget()
     monkeypatch.setattr(registry, "answers", lambda records: list(answers))
     monkeypatch.setattr(studies, "records", lambda study=None: list(found))
     monkeypatch.setattr(registry, "file", lambda name: f"cnnhw/book/{name}.py")
@@ -538,64 +503,10 @@ def forget():
     records.every.cache_clear()
 
 
-@pytest.mark.usefixtures("no_stamp", "one_claim")
-def test_a_claim_shows_all_that_belongs_to_it(tmp_path):
-    html, warnings = build(tmp_path, CLAIMING.format(role="supported", directive="supported"))
-    assert not warnings.replace("index.rst: WARNING: document isn't included in any toctree", "").strip()
-    for expected in (
-        "A is better than B.",
-        "verdict-supported",
-        "-30.00 s, 95 % interval -30.00 to -30.00, 6 seeds",
-        "below -1 s; a slower A would refute it",
-        'id="claim-a-b"',
-        "post hoc",
-        '<svg class="forest verdict-supported"',
-        "1 claim: 1 supported, 0 refuted, 0 not resolved",
-    ):
-        assert expected in html
-    assert "claims.html#claim-a-b" in html
-    assert 'aria-label="supported (post hoc): show the claim">supported (post hoc)</button>' in html
-
-
-@pytest.mark.usefixtures("no_stamp", "one_claim")
-@pytest.mark.parametrize(("role", "directive"), [("refuted", "supported"), ("supported", "not resolved")])
-def test_a_verdict_that_the_records_do_not_give_breaks_the_build(tmp_path, role, directive):
-    _, warnings = build(tmp_path, CLAIMING.format(role=role, directive=directive))
-    assert "the records say 'supported'" in warnings
-    assert not (tmp_path / "stamp").exists()
-
-
-@pytest.mark.usefixtures("no_stamp", "one_claim")
-def test_a_finding_is_put_into_words_by_the_records(tmp_path):
-    text = "T\n=\n\nA :finding:`a-b\ncosts/saves`.\n\n.. claims-index::\n"
-    html, _ = build(tmp_path / "fine", text)
-    assert "A saves 30.0 s (30.0 to 30.0) ." in words_of(html)
-    for role, message in (("a-b saves", "is no finding"), ("b-a costs/saves", "no question or claim 'b-a'")):
-        _, warnings = build(tmp_path / message[:3], f"T\n=\n\nA :finding:`{role}`.\n")
-        assert message in warnings
-
-
 def words_of(html):
     """Return the text of a page without its cards."""
     shown = re.sub(r'<span class="said-card".*?</a></span></span>', "", html, flags=re.DOTALL)
     return " ".join(re.sub("<[^>]+>", " ", shown).split())
-
-
-def test_a_finding_that_the_interval_leaves_open_is_refused():
-    study = [dataclasses.replace(one, known_in_part=True) for one in CLAIMS if one.study == "design"]
-    found = {one.claim.id: verdicts.of_verdict(one) for one in claims.judge(study, studies.records("design"))}
-    assert re.match(r"gain \d+\.\d points \(", verdicts.in_words(found["iii-widening-narrowing"], "gain/lose"))
-    box = claim_pages.box(found["iii-widening-narrowing"], "q", target=True)
-    assert "known in part, from an earlier set of runs" in box.astext()
-    assert "known in part" in marks.lines(found["iii-widening-narrowing"])["Registered"]
-    with pytest.raises(ValueError, match="is 'cannot tell', for which 'gain/lose' has no words"):
-        verdicts.in_words(found["iii-pairs-fives"], "gain/lose")
-
-
-@pytest.mark.usefixtures("no_stamp", "one_claim")
-def test_an_unknown_claim_breaks_the_build(tmp_path):
-    _, warnings = build(tmp_path, ":claim:`b-a supported`\n")
-    assert "there is no question or claim 'b-a'; there are a-b" in warnings
 
 
 NONE = PREDICTIONS[2]
@@ -673,7 +584,8 @@ ASKING = """\
 T
 =
 
-They :finding:`q2-deep gain/lose/hardly change it`; :effect:`q2-deep`; :verdict:`q2-deep`, :verdict:`q2-deep supported`.
+They :finding:`q2-deep
+gain/lose/hardly change it`; :effect:`q2-deep`; :verdict:`q2-deep`, :verdict:`q2-deep supported`.
 
 .. question:: q2-deep
    :verdict: supported
@@ -776,12 +688,12 @@ def test_a_question_is_answered_in_a_sentence(tmp_path, asked, answer, expected)
 @pytest.mark.usefixtures("no_stamp")
 def test_a_page_that_says_otherwise_of_a_question_breaks_the_build(tmp_path, asked):
     asked(answered(0.4, 1.2))
-    _, warnings = build(tmp_path, f"{ASKING}\n.. claim:: q2-deep\n\n.. question:: q2\n")
+    _, warnings = build(tmp_path, f"{ASKING}\n.. question:: q2\n\n:finding:`q2 gain/lose`\n")
     for expected in (
         ":verdict: the page says q2-deep is 'supported', the records say 'refuted'",
         "question: the page says q2-deep is 'supported', the records say 'refuted'",
-        "claim: q2-deep is a question: write `.. question:: q2-deep`",
-        "question: there is no question or claim 'q2'; there are q2-deep",
+        "question: there is no question 'q2'; there are q2-deep",
+        ":finding: there is no question 'q2'; there are q2-deep",
     ):
         assert expected in warnings
     assert not (tmp_path / "stamp").exists()
@@ -817,10 +729,6 @@ def test_a_card_says_why_there_is_no_verdict_and_what_was_known():
     ]
     assert ["hollow" in marks.sign(one) for one in said] == [False, True, False]
     assert verdicts.of_answer(answered(None, known="in part")).badge == "not run"
-
-
-def test_questions_and_claims_have_different_names():
-    assert not {one.id for one in QUESTIONS} & {one.id for one in CLAIMS}
 
 
 def test_a_drawing_stays_within_its_frame():

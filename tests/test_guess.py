@@ -21,7 +21,7 @@ from cnnhw.book.registry import QUESTIONS
 from cnnhw_docs import guess, verdicts
 
 KEY = "cnnhw-guess"
-Q2, Q3, CLAIMS = "auto_examples/plot_q2_residual", "auto_examples/plot_q3_feature_maps", "claims"
+Q2, Q3, INDEX = "auto_examples/plot_q2_residual", "auto_examples/plot_q3_feature_maps", "claims"
 pytestmark = pytest.mark.xdist_group("guess")  # one site for all, and one browser
 
 
@@ -60,7 +60,7 @@ What came out
 """
 PAGES = {
     "index": "T\n=\n\nThey :finding:`q2-depth gain/lose`.\n\n.. toctree::\n   :glob:\n\n   */*\n   claims\n",
-    CLAIMS: "What we claim\n=============\n\nQuestions\n---------\n\n.. questions-index::\n",
+    INDEX: "What we claim\n=============\n\nQuestions\n---------\n\n.. questions-index::\n",
     Q2: CHAPTER.format(
         title="Q2", line="==", first=":finding:`q2-depth gain/lose`", second=":effect:`q2-deep`",
         primary="q2-depth", secondary="q2-deep",
@@ -85,7 +85,7 @@ def site(tmp_path_factory):
         str(DOCS / "_static" / name) for name in ("custom.css", "guess.css", "site.js", "guess.js", "favicon.svg")
     ]
     settings = {
-        "extensions": ["cnnhw_docs.claim_pages", "cnnhw_docs.guess"],
+        "extensions": ["cnnhw_docs.question_pages", "cnnhw_docs.guess"],
         "language": "en",
         "templates_path": [str(DOCS / "_templates")],
         "html_theme": "pydata_sphinx_theme",
@@ -129,7 +129,7 @@ def test_each_question_that_is_decided_has_words_that_give_nothing_away():
 
 
 def test_a_place_holds_what_the_records_say(site):
-    found = places(site, CLAIMS)
+    found = places(site, INDEX)
     assert set(found) == {"q2-deep", "q2-depth", "q3-training", "q3-random", "q9-other"}
     assert found["q2-depth"] == {
         "question": "q2-depth",
@@ -152,10 +152,9 @@ def test_what_is_asked_of_a_question_is_escaped():
     assert 'data-asked="A &quot;b&quot; &lt;i&gt;."' in guess.place(odd)[0].astext()
 
 
-def test_exploratory_and_unsound_ones_and_claims_are_not_guessed():
+def test_exploratory_and_unsound_ones_are_not_guessed():
     said = [verdicts.of_answer(one) for one in ANSWERS]
     assert [one.id for one in said if not guess.place(one)] == ["q2-time", "q3-bank"]
-    assert not guess.place(dataclasses.replace(said[0], kind="claim", role=""))
     assert guess.board([one for one in said if not one.decides]) == []
 
 
@@ -165,13 +164,13 @@ def test_a_chapter_offers_its_questions_before_its_short_answer(site):
         html.index(text)
         for text in (
             "The question.", 'class="guess-offer"', 'data-question="q2-depth"', 'data-question="q2-deep"',
-            "The answer.", 'class="claim-statement"',
+            "The answer.", 'class="question-statement"',
         )
     )  # fmt: skip
     assert question < offer < depth < deep < answer < box
     assert 'href="../claims.html#guess-first"' in html
     assert html.count("guess-offer") == 1
-    for name, count in ((CLAIMS, 1), ("auto_examples/plot_speed", 0)):
+    for name, count in ((INDEX, 1), ("auto_examples/plot_speed", 0)):
         assert (site / f"{name}.html").read_text(encoding="utf-8").count("guess-offer") == count
 
 
@@ -243,7 +242,7 @@ def offered(page, name):
 
 def whole(page, name):
     """Return the box of a question."""
-    return page.locator(f".claim:has(.guess[data-question={name}])")
+    return page.locator(f".question-box:has(.guess[data-question={name}])")
 
 
 def seen(page):
@@ -273,13 +272,14 @@ def test_nothing_is_covered_before_it_is_switched_on(visit):
 
 
 @in_browser
-@pytest.mark.parametrize("name", [Q2, Q3, CLAIMS])
+@pytest.mark.parametrize("name", [Q2, Q3, INDEX])
 def test_without_scripts_a_page_is_as_it_would_be_without_guessing(visit, name):
     page, other = visit(name, java_script_enabled=False), visit(name)
     assert not page.locator(".guess-offer:visible, .guess:visible").count()
     other.evaluate("for (const one of document.querySelectorAll('.guess, .guess-offer')) one.remove()")
     assert seen(page) == seen(other)
-    assert page.locator(".claim svg.forest:visible").count() == other.locator(".claim svg.forest:visible").count() > 0
+    drawn, expected = (one.locator(".question-box svg.forest:visible").count() for one in (page, other))
+    assert drawn == expected > 0
 
 
 @in_browser
@@ -372,7 +372,7 @@ def test_a_page_that_tells_a_finding_of_another_covers_it_and_can_be_opened(visi
 
 @in_browser
 def test_the_score_is_of_the_records_and_of_the_authors(visit):
-    page = visit(CLAIMS, kept=ON)
+    page = visit(INDEX, kept=ON)
     score = page.locator(".guess-score")
     assert score.inner_text() == "You have guessed 0 of 5 questions."
     assert seen(page).count("Predicted:") == 2  # of those that cannot be guessed
@@ -458,7 +458,7 @@ def test_a_browser_that_keeps_nothing_can_guess(visit, site):
 def test_another_tab_follows(visit, site):
     page = visit()
     other = page.context.new_page()
-    other.goto((site / f"{CLAIMS}.html").as_uri())
+    other.goto((site / f"{INDEX}.html").as_uri())
     switch(other).click()
     page.wait_for_function("document.documentElement.dataset.guess === 'on'")
     assert switch(page).get_attribute("aria-checked") == "true"
@@ -471,13 +471,13 @@ def test_findings_are_hidden_from_the_first_picture_on(visit, site):
     page.add_init_script(
         "document.addEventListener('readystatechange', () => {"
         "  if (document.readyState !== 'interactive') return;"  # before DOMContentLoaded, and before what is deferred
-        "  const shown = [...document.querySelectorAll('.claim, .effect, .mark')];"
+        "  const shown = [...document.querySelectorAll('.question-box, .effect, .mark')];"
         "  window.early = shown.map(one => getComputedStyle(one).visibility);"
         "})"
     )
     page.goto((site / f"{Q2}.html").as_uri())
     assert set(page.evaluate("early")) == {"hidden"}
-    assert page.locator(".claim").first.evaluate("one => getComputedStyle(one).visibility") == "visible"
+    assert page.locator(".question-box").first.evaluate("one => getComputedStyle(one).visibility") == "visible"
 
 
 @in_browser
@@ -494,7 +494,7 @@ def test_paper_shows_all_and_asks_nothing(visit):
 @in_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("name", [Q2, CLAIMS])
+@pytest.mark.parametrize("name", [Q2, INDEX])
 def test_axe_finds_nothing_and_all_fits(visit, name, width, theme):
     package = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     axe = Path(package.__file__).parent / "axe.min.js"

@@ -209,11 +209,11 @@ def test_roles_and_directives_become_words():
     assert notebooks.text("So says :cite:p:`he2016deep,veit2016residual`: :math:`x + 1`.") == (
         "So says (He 2016; Veit 2016): :math:`x + 1`.\n"  # sphinx-gallery knows formulas
     )
-    assert notebooks.text(":reported:`q1_shallow parameters` and :claim:`q2-depth supported`") == (
-        "1,072,549 and *supported* (+4.4 points, 3.5 to 5.4)\n"
+    assert notebooks.text(":reported:`q1_shallow parameters` and :effect:`q2-depth`") == (
+        "1,072,549 and +4.4 points (3.5 to 5.4)\n"
     )
-    claim = notebooks.text("Text.\n\n.. question:: q2-depth\n   :verdict: supported\n\nMore.")
-    assert re.match(r"Text\.\n\n> \*\*supported\*\*: .+ seeds\)\n\nMore\.\n", claim)
+    asked = notebooks.text("Text.\n\n.. question:: q2-depth\n   :verdict: supported\n\nMore.")
+    assert re.match(r"Text\.\n\n> \*\*supported\*\*: .+ seeds\)\n\nMore\.\n", asked)
     assert notebooks.text("The table says:\n\n.. soundness:: q2_depth\n\nMore.") == "The table says:\n\nMore.\n"
     assert notebooks.text("So.\n\n.. trained:: report\n\n   q4_inception: Q4\n\nMore.") == "So.\n\nMore.\n"
     box = ".. admonition:: Misconceptions\n\n   * One :term:`arm`.\n\n   * Two.\n\nEnd."

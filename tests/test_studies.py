@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cnnhw.book.rates import RATES
 from conftest import make_photos
 from filelock import FileLock
 from PIL import Image
@@ -24,7 +25,6 @@ from PIL import Image
 import cnnhw
 from cnnhw import files, models, studies
 from cnnhw.book import ii, q3, q6, registry
-from cnnhw.book.rates import RATES
 from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError, UnknownNameError
 from cnnhw.models.dense import TRANSITIONS

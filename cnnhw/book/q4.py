@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cnnhw import features, models, plots
 from cnnhw.book import base, figures, speed
-from cnnhw.book.rates import RATES, deep
 from cnnhw.data import scenes
 from cnnhw.data.augment import to_float
 from cnnhw.data.photoset import PhotoSet
@@ -50,16 +49,6 @@ SCALES: dict[str, dict[str, Any]] = {
     "narrow": {"kernels": "3-3-3", "widths": "48-100-196"},
     "mixed": {"kernels": "3-5-7", "widths": "32-68-136"},
 }
-SEVEN: dict[str, Any] = {"kernels": "1-3-5-7", "scale": 0.8}
-Q4 = Study(
-    name="q4",
-    observation="of the first edition; transfers start from its network",
-    question="What do the branches of an Inception module with 7x7 kernels answer to?",
-    data="tiny5",
-    size=64,
-    arms=(deep("seven", "inception", RATES["inception"], 5, SEVEN),),
-    kept=("seven",),
-)
 
 # Rates that `cnnhw study tune` chose or, before it has run, from its grid.
 _TUNED = {
@@ -130,7 +119,7 @@ _MIXTURE = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (Q4, _MODULES, _MIXTURE)
+STUDIES = (_MODULES, _MIXTURE)
 ANSWER = (
     "Where each 3x3 convolution of this book's fast network becomes an Inception module, its accuracy "
     ":finding:`q4-modules rises by {effect}/falls by {effect}/changes by less than {delta}: {effect}/may rise or fall: "

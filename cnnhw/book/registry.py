@@ -1,4 +1,4 @@
-"""All that the chapters have, by name: studies, questions, claims and measures."""
+"""All that the chapters have, by name: studies, questions and measures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from types import ModuleType
 
 from cnnhw import book
 from cnnhw.errors import UnknownNameError
-from cnnhw.studies import claims, measures, questions, soundness, store, tuning
-from cnnhw.studies.claims import Claim
+from cnnhw.studies import measures, questions, soundness, store, tuning
 from cnnhw.studies.measures import Measure
 from cnnhw.studies.questions import Answer, Question
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["CLAIMS", "MEASURES", "QUESTIONS", "answers", "chapter", "chapters", "file", "get", "names", "stated"]
+__all__ = ["MEASURES", "QUESTIONS", "answers", "chapter", "chapters", "file", "get", "names", "stated"]
 
 
 def chapters() -> list[ModuleType]:
@@ -30,11 +29,6 @@ def chapters() -> list[ModuleType]:
 
 _CHAPTERS = chapters()
 _STUDIES: dict[str, Study] = {study.name: study for chapter in _CHAPTERS for study in chapter.STUDIES}
-
-CLAIMS: tuple[Claim, ...] = tuple(
-    sorted((claim for study in _STUDIES.values() for claim in study.claims), key=lambda claim: claim.registered)
-)
-"""All claims, those that were registered earlier first."""
 
 QUESTIONS: tuple[Question, ...] = tuple(question for study in _STUDIES.values() for question in study.questions)
 """All questions, chapter by chapter."""
@@ -54,12 +48,9 @@ def answers(records: Sequence[Record]) -> list[Answer]:
 
 
 def stated(identifier: str) -> str:
-    """Return the effect of a question or a claim in a few words, from the book's records."""
-    study = next(one.study for one in QUESTIONS + CLAIMS if one.id == identifier)
-    records = store.read(study)
-    found = [answer.summary() for answer in answers(records)]
-    found += [one.summary("") for one in claims.judge([one for one in CLAIMS if one.study == study], records)]
-    one = next(one for one in found if one["id"] == identifier)
+    """Return the effect of a question in a few words, from the book's records."""
+    study = next(one.study for one in QUESTIONS if one.id == identifier)
+    one = next(one.summary() for one in answers(store.read(study)) if one.question.id == identifier)
     if one["effect"] is None:
         return f"{identifier}, not run yet"
     return f"{identifier}, {one['effect']:+z.1f} {one['unit']} ({one['low']:+z.1f} to {one['high']:+z.1f})"

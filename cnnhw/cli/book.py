@@ -128,10 +128,10 @@ def reproduce(
 
 
 @cli.command("claims")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of questions and claims.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of questions.")
 @_folder("Judge by the records in this folder [default: the book's].", "--records", "where", exists=True)
 def claims_command(as_json: bool, where: Path | None) -> None:
-    """Say what the book asks and claims, and what its records say about it.
+    """Say what the book asks, and what its records say about it.
 
     Of a question that is in the making nothing is said before its last run.
     """
@@ -139,11 +139,9 @@ def claims_command(as_json: bool, where: Path | None) -> None:
 
     from cnnhw import studies
     from cnnhw.book import registry
-    from cnnhw.studies import claims
 
     records = studies.records(where=where)
     found = [answer.summary() for answer in registry.answers(records)]
-    found += [one.summary(registry.chapter(one.claim.study)) for one in claims.judge(registry.CLAIMS, records)]
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return

@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of one run, which pages show and claims are made about.
+    """A figure of one run, which pages show and questions are asked about.
 
     - ``name`` (str): what it is called.
     - ``unit`` (str): the unit of its differences on a page.

@@ -27,7 +27,7 @@ from cnnhw.data import subsets
 from cnnhw.errors import CnnhwError, TrainingError
 from cnnhw.models import pretrained
 from cnnhw.models.weights import load, save_weights
-from cnnhw.studies import claims, drift, folds, questions, store
+from cnnhw.studies import drift, folds, questions, store
 from cnnhw.studies.study import Job
 from cnnhw.training.recipe import Recipe
 from cnnhw.training.run import Run
@@ -67,7 +67,7 @@ def run(
 ) -> list[Job]:
     """Run jobs in so many processes until each has its record; return those left to another process that runs them."""
     for study in dict.fromkeys(job.study for job in jobs):
-        if not (study.observation or study.claims or study.questions):
+        if not (study.observation or study.questions):
             raise CnnhwError(
                 f"study {study.name} has no registered question: write one into its chapter before it is run, or "
                 "say in the study's `observation` why nothing is asked"
@@ -158,8 +158,6 @@ def run_job(
             first = min(sum(stage.recipe.epochs for stage in heads) + 1, job.arm.epochs)
             content["drift"] = moved
             content.setdefault("measures", {}).update(drift.Drift.summary(moved, first))
-        if known := claims.hashes(job.study.claims):
-            content["claims"] = known
         if job.study.questions:
             content["questions"] = questions.hashes(job.study.questions)
         path = done[0].path if done else store.write(content, where)

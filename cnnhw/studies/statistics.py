@@ -43,8 +43,8 @@ class Comparison:
     --------
     >>> found = Comparison(effect=0.03, stderr=0.01, df=5.0, seeds=6)
     >>> low, high = found.interval()
-    >>> round(low, 4), round(high, 4), round(found.p_above(0), 4)
-    (0.0043, 0.0557, 0.015)
+    >>> round(low, 4), round(high, 4)
+    (0.0043, 0.0557)
     """
 
     effect: float
@@ -60,18 +60,6 @@ class Comparison:
 
         half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.stderr
         return self.effect - half, self.effect + half
-
-    def p_above(self, margin: float) -> float:
-        """Return the one-sided p-value of the hypothesis that the effect is at most `margin`."""
-        if self.stderr == 0:
-            return float(self.effect <= margin)
-        from scipy import stats  # slow to import
-
-        return float(stats.t.sf((self.effect - margin) / self.stderr, self.df))
-
-    def p_below(self, margin: float) -> float:
-        """Return the one-sided p-value of the hypothesis that the effect is at least `margin`."""
-        return Comparison(-self.effect, self.stderr, self.df, self.seeds).p_above(-margin)
 
 
 def crossed(*layouts: NDArray[np.float64]) -> Comparison:

@@ -13,7 +13,6 @@ from cnnhw.errors import CnnhwError
 from cnnhw.models import pretrained, weights
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
-from cnnhw.studies.claims import Claim
 from cnnhw.studies.drift import Drift
 from cnnhw.studies.fingerprint import fingerprint
 from cnnhw.studies.questions import Question
@@ -91,7 +90,6 @@ class Study:
     - ``drift`` (bool): whether it is noted after each epoch how far the features have moved: see
       ``cnnhw.studies.drift.Drift``.
     - ``questions`` (tuple of Question): what it is to settle: see ``cnnhw.studies.questions``.
-    - ``claims`` (tuple of Claim): what the first edition claimed beforehand about its outcome.
     - ``observation`` (str): why nothing is asked; a study without a question needs a reason.
     - ``sources`` (tuple of Study): other studies whose weights its transfers start from.
     - ``kept`` (tuple of str): arms whose weights transfers of other studies start from.
@@ -111,7 +109,6 @@ class Study:
     measures: tuple[Measurement, ...] = ()
     drift: bool = False
     questions: tuple[Question, ...] = ()
-    claims: tuple[Claim, ...] = ()
     observation: str = ""
     sources: tuple[Study, ...] = ()
     kept: tuple[str, ...] = ()

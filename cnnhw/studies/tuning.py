@@ -74,7 +74,6 @@ def of(study: Study) -> Study:
         every_epoch=False,
         drift=False,
         questions=(),
-        claims=(),
         sources=(study, *study.sources),
         kept=(),
         test=False,

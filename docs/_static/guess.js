@@ -61,7 +61,7 @@
    */
   function fill(place) {
     const { question, asked, matters, finding } = place.dataset;
-    const stop = /** @type {HTMLElement} */ (place.closest(".claim") ?? place); // takes the focus, as the button that had it goes
+    const stop = /** @type {HTMLElement} */ (place.closest(".question-box") ?? place); // takes the focus, as the button that had it goes
     const choices = make("div", "guess-choices");
     for (const said of [...CHOICES, ""]) {
       const words = said === NONE ? `No difference that matters (less than ${matters})` : said || "Just show it";
@@ -119,7 +119,7 @@
   function draw() {
     const unsaid = (question) => state.said[question] === undefined;
     for (const place of places) {
-      const box = place.closest(".claim"), asks = unsaid(place.dataset.question);
+      const box = place.closest(".question-box"), asks = unsaid(place.dataset.question);
       const [word, text] = outcome(place.dataset, Boolean(box));
       box?.classList.toggle("guess-closed", asks);
       for (const one of all(".guess-asked", place)) one.hidden = !asks && Boolean(box); // there, it is beside it

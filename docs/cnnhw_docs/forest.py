@@ -14,15 +14,15 @@ def draw(one: Said) -> str:
     """Return the drawing, with its name; nothing before there is an effect."""
     if one.effect is None or one.low is None or one.high is None:
         return ""
-    ends = [end for end in one.shaded if abs(end) != float("inf")]
-    left, right = min(one.low, 0, *ends), max(one.high, 0, *ends)
+    ends = (-one.delta, one.delta)
+    left, right = min(one.low, *ends), max(one.high, *ends)
     room = 0.08 * (right - left or 1)
     left, right = left - room, right + room
 
     def x(value: float) -> float:
         return round(min(max(_WIDE * (value - left) / (right - left), 0), _WIDE), 1)
 
-    start, stop = map(x, one.shaded)
+    start, stop = map(x, ends)
     marks = {0.0: "0"} | {end: f"{end:+zg}" for end in ends if abs(x(end) - x(0)) > 36}
     said = short(one).replace(f" {one.measure.unit}", "")
     half = _SIGN * len(said) / 2
@@ -51,6 +51,4 @@ def _text(x: float, y: float, text: str) -> str:
 
 def shaded(one: Said) -> str:
     """Return in words what is shaded."""
-    if one.kind == "claim":
-        return f"shaded: where the claim holds, {one.prediction}"
     return f"shaded: less than {one.delta:g} {one.measure.unit}, which does not matter"

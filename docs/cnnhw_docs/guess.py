@@ -23,7 +23,7 @@ _ANSWER = "The answer."  # before which a chapter offers to guess
 
 
 def place(one: Said) -> list[nodes.Node]:
-    """Return the place where a question may be guessed; none of a claim, or of a question without a finding."""
+    """Return the place where a question may be guessed; none of one without a finding."""
     return [nodes.raw("", _place(one), format="html")] if one.decides else []
 
 

@@ -26,7 +26,7 @@ _OPEN = '<path d="M6 6.4a2 2 0 1 1 2.9 1.8q-.9.5-.9 1.4M8 11.7v.1"/>'
 _EXPLORATORY = '<path d="M4.6 8h6.8"/>'
 
 
-_PAGE = "[claims page]"  # the address of which is known when a page is written
+_PAGE = "[questions page]"  # the address of which is known when a page is written
 
 
 class Mark(nodes.inline):
@@ -34,15 +34,15 @@ class Mark(nodes.inline):
 
 
 def mark(one: Said, env: BuildEnvironment, *, word: bool = False) -> Mark:
-    """Return the mark of a question or a claim, a sign or a word, with its card."""
+    """Return the mark of a question, a sign or a word, with its card."""
     target = f"said-{env.new_serialno('said')}"
     kind, shown = (f"verdict {one.colour}", escape(one.badge)) if word else ("mark", sign(one))
     tells = one.decides and one.effect is not None  # what a reader who guesses is not to see before
     named = f'data-said="{one.id}" ' if tells else ""
     html = (
         f'<button type="button" class="{kind}" popovertarget="{target}" popovertargetaction="show" '
-        f'{named}aria-label="{escape(one.badge)}: show the {one.kind}">{shown}</button>'
-        f'<span class="said-card" popover id="{target}" role="group" aria-label="{one.kind.capitalize()} '
+        f'{named}aria-label="{escape(one.badge)}: show the question">{shown}</button>'
+        f'<span class="said-card" popover id="{target}" role="group" aria-label="Question '
         f'{escape(one.id)}">{card(one)}</span>'
     )
     return Mark("", html=html, tells=tells)
@@ -51,7 +51,7 @@ def mark(one: Said, env: BuildEnvironment, *, word: bool = False) -> Mark:
 def sign(one: Said) -> str:
     """Draw the sign of a verdict, hollow if the outcome was known."""
     hollow = " hollow" if one.badge != one.verdict else ""
-    other = _OPEN if one.verdict in ("open", "not resolved") else _EXPLORATORY
+    other = _OPEN if one.verdict == "open" else _EXPLORATORY
     return (
         f'<svg class="verdict-sign {one.colour}{hollow}" viewBox="0 0 16 16" aria-hidden="true">'
         f'<circle cx="8" cy="8" r="7.2"/>'
@@ -61,14 +61,13 @@ def sign(one: Said) -> str:
 
 def lines(one: Said) -> dict[str, str]:
     """Return the lines of a card."""
-    matters = {"What matters": f"{one.delta:g} {one.measure.unit} or more"} if one.kind == "question" else {}
-    finding = {"Finding": one.finding} if one.finding and one.kind == "question" else {}
+    finding = {"Finding": one.finding} if one.finding else {}
     return {
         "Verdict": one.badge if one.finding else f"none, {one.badge}",
         **finding,
         "Effect": measured(one),
         "Predicted": one.prediction,
-        **matters,
+        "What matters": f"{one.delta:g} {one.measure.unit} or more",
         "Registered": one.registered.removeprefix("Registered ").rstrip("."),
     }
 
@@ -76,7 +75,7 @@ def lines(one: Said) -> dict[str, str]:
 def card(one: Said) -> str:
     """Return the card of a mark."""
     rows = "".join(f"<span><b>{what}:</b> {escape(text)}</span>" for what, text in lines(one).items())
-    more = f'<a href="{_PAGE}#{one.anchor}">All about this {one.kind}</a>'
+    more = f'<a href="{_PAGE}#{one.anchor}">All about this question</a>'
     return f'<span class="said-statement">{escape(one.statement)}</span>{rows}<span>{more}</span>'
 
 

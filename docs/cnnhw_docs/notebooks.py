@@ -30,7 +30,7 @@ torch.manual_seed(0)"""
 _ROLE = re.compile(r":([\w:]+):`([^`]+)`")
 _TITLED = re.compile(r"(.+?)\s*<([^>]+)>$", re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"^\.\. (claim|question|provenance|soundness|trained|list-table|figure|widget|drawing|admonition|dropdown)"
+    r"^\.\. (question|provenance|soundness|trained|list-table|figure|widget|drawing|admonition|dropdown)"
     r":: *(.*)\n((?:(?: +.*)?\n)*?)(?=\S|\Z)",
     re.MULTILINE,
 )
@@ -65,7 +65,6 @@ def _role(name: str, content: str) -> str:
         "paired": lambda what: records.render_paired(what, records.every())[0],
         "reported": records.render_reported,
         "bench": benchmarks.stated,
-        "claim": lambda what: f"*{_said(what).verdict}* ({verdicts.short(_said(what), ', ')})",
         "verdict": lambda what: f"*{_said(what).verdict}*",
         "effect": lambda what: verdicts.short(_said(what)),
         "finding": lambda what: verdicts.in_words(_said(what), what.partition(" ")[2]),
@@ -85,7 +84,7 @@ def _role(name: str, content: str) -> str:
 
 
 def _said(what: str) -> verdicts.Said:
-    """Return the question or claim that a role begins with."""
+    """Return the question that a role begins with."""
     return verdicts.get(what.partition(" ")[0])
 
 
@@ -97,7 +96,7 @@ def _citation(key: str) -> str:
 
 def _directive(name: str, argument: str, body: str) -> str:
     """Return what a directive says."""
-    if name in ("claim", "question"):
+    if name == "question":
         found = verdicts.get(argument)
         return f"> **{found.verdict}**: {found.statement} ({verdicts.figures(found)})\n\n"
     if name in ("provenance", "soundness", "trained"):

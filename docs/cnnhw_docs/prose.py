@@ -105,9 +105,9 @@ _LITERAL = (
 )
 _ROLE = r":(?P<role>[\w:]+):`(?P<words>[^`<]*)(?:<[^`]*>)?`"
 _QUOTED = r"\"[^\"]{1,300}\"|“[^”]{1,300}”"
-_NAMES = r"^\.\. (?:question|claim|soundness|trained|provenance|answer)::[^\n]*$"
+_NAMES = r"^\.\. (?:question|soundness|trained|provenance|answer)::[^\n]*$"
 _LEFT_OUT = re.compile(rf"{_NAMES}|{_LITERAL}|{_ROLE}|{_QUOTED}", re.DOTALL | re.MULTILINE)
-_DIFFERENCES, _FIGURES_OF = ("claim", "effect", "finding", "paired"), ("record", "reported", "bench")
+_DIFFERENCES, _FIGURES_OF = ("effect", "finding", "paired"), ("record", "reported", "bench")
 # what is left of a role: a difference (or a word that code computes), one that is open, a figure, a citation, a formula
 _SHOWN, _OPEN = "\N{BALLOT BOX WITH CHECK}", "\N{BALLOT BOX}"
 _FIGURE, _CITED, _FORMULA = "\N{CURRENCY SIGN}", "\N{SECTION SIGN}", "\N{INTEGRAL}"
@@ -205,11 +205,11 @@ def asserted(code: str) -> list[tuple[int, str]]:
 _DRAWS = re.compile(r"annotate|legend|text|suptitle|set_title|set_label|(?:set_|sup)[xy]label|set_[xy]tick(?:label)?s")
 _COUNTS = ("len(", "round(", "sum(")
 _NAMED = ("title", "xlabel", "ylabel", "label", "labels")
-_REGISTERS = ("Claim", "Question", "Study", "alike", "claim", "higher", "lower", "question")
+_REGISTERS = ("Question", "Study", "again", "question")
 
 
 def _texts(node: ast.AST, shown: bool) -> Iterator[tuple[ast.expr, bool]]:
-    """Yield each text of a syntax tree, and whether a figure shows it; no docstrings, errors, claims, choices."""
+    """Yield each text of a syntax tree, and whether a figure shows it; no docstrings, errors, questions, choices."""
     if isinstance(node, ast.Constant | ast.JoinedStr):
         yield node, shown
     elif isinstance(node, ast.BinOp):

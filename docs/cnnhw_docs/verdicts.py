@@ -1,17 +1,14 @@
-"""What the records say of questions and of claims, worked out once a build, and how a page may put it into words."""
+"""What the records say of questions, worked out once a build, and how a page may put it into words."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnhw.book import registry
-from cnnhw.studies import claims
-from cnnhw.studies.claims import Claim, Verdict
 from cnnhw.studies.measures import Measure
-from cnnhw.studies.questions import PREDICTIONS, Answer, finding
+from cnnhw.studies.questions import PREDICTIONS, Answer
 from cnnhw.studies.store import Record
 from cnnhw_docs import records
 
@@ -22,18 +19,12 @@ _BEFORE = {
     "in part": "before the runs that decide it; the outcome was known in part, from earlier runs",
     "yes": "after runs of its arms: the outcome was known",
 }
-_CLAIMED = {
-    "no": "before the runs",
-    "in part": "before these runs; the outcome was known in part, from an earlier set of runs that is not kept",
-    "post hoc": "or edited, after the runs: post hoc",
-}
 
 
 @dataclass(frozen=True)
 class Said:
-    """What records say of a question, or of a claim of the first edition, in the unit of its measure."""
+    """What records say of a question, in the unit of its measure."""
 
-    kind: str  # "question" or "claim"
     id: str
     study: str
     chapter: str
@@ -47,19 +38,18 @@ class Said:
     finding: str | None  # one of FINDINGS or NOT_RUN; None where none may be stated
     verdict: str  # or why there is none: NOT_RUN, EXPLORATORY, UNSOUND
     prediction: str
-    delta: float  # the margin, of a claim
-    shaded: tuple[float, float]  # of a forest plot
+    delta: float
     rule: tuple[str, ...]  # what is compared and predicted, and what would refute it
     registered: str
-    role: str = ""  # of a question
-    asked: str = ""  # its effect, in words that do not give the prediction away
-    known: str = ""  # what a question's badge says if the outcome was known beforehand
-    note: str = ""  # why there is no verdict; of a claim, why the correction decides
+    role: str
+    asked: str  # its effect, in words that do not give the prediction away
+    known: str  # what its badge says if the outcome was known beforehand
+    note: str  # why there is no verdict
 
     @property
     def anchor(self) -> str:
-        """Where it is on the page of all claims."""
-        return f"{self.kind}-{self.id}"
+        """Where it is on the page of all questions."""
+        return f"question-{self.id}"
 
     @property
     def decides(self) -> bool:
@@ -84,17 +74,15 @@ class Said:
 
 @functools.cache
 def said() -> dict[str, Said]:
-    """Return what there is to say of questions, then of claims, by identifier; worked out once a build."""
+    """Return what there is to say of questions, by identifier; worked out once a build."""
     found = records.every()
-    asked = [of_answer(answer, found) for answer in registry.answers(found)]
-    claimed = map(of_verdict, claims.judge(registry.CLAIMS, found))
-    return {one.id: one for one in (*asked, *claimed)}
+    return {answer.question.id: of_answer(answer, found) for answer in registry.answers(found)}
 
 
 def get(identifier: str) -> Said:
-    """Return what is said of a question or a claim; ValueError if there is none."""
+    """Return what is said of a question; ValueError if there is none."""
     if identifier not in said():
-        raise ValueError(f"there is no question or claim {identifier!r}; there are {', '.join(said())}")
+        raise ValueError(f"there is no question {identifier!r}; there are {', '.join(said())}")
     return said()[identifier]
 
 
@@ -118,7 +106,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
     elif low is not None and answer.unsound:
         note = f"Not sound: {answer.unsound}."
     return Said(
-        "question", asked.id, asked.study, asked.chapter, asked.statement, asked.measure,
+        asked.id, asked.study, asked.chapter, asked.statement, asked.measure,
         effect=None if answer.effect is None else asked.measure.scale * answer.effect.effect,
         low=low, high=high,
         interval=level if answer.confidence <= 0.95 else f"simultaneous {level}",
@@ -127,7 +115,6 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         verdict=answer.verdict or (EXPLORATORY if asked.role == "exploratory" else UNSOUND),
         prediction=asked.prediction,
         delta=asked.delta,
-        shaded=(-asked.delta, asked.delta),
         rule=(
             f"{compared} The same in all: {asked.held}.",
             f"Predicted: {asked.prediction}. Less than {margin} does not matter{'' if low is None else ' (shaded)'}.",
@@ -139,50 +126,6 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         known={"no": "", "in part": "known in part", "yes": "known"}[answer.known],
         note=note,
     )  # fmt: skip
-
-
-def of_verdict(verdict: Verdict) -> Said:
-    """Return what is said of a claim; what a sentence may say of it follows from its interval alone."""
-    claim, scale = verdict.claim, verdict.claim.measure.scale
-    low, high = (scale * end for end in verdict.effect.interval()) if verdict.effect else (None, None)
-    margin, endless = scale * claim.margin, math.inf
-    note = ""
-    if verdict.plain != verdict.verdict:
-        note = (
-            f"The interval alone would say {verdict.plain}; the correction for several claims about one study (Holm) "
-            "decides otherwise."
-        )
-    return Said(
-        "claim", claim.id, claim.study, "", claim.statement, claim.measure,
-        effect=scale * verdict.effect.effect if verdict.effect else None,
-        low=low, high=high,
-        interval="95 % interval",
-        runs=f"{verdict.seeds} seeds",
-        finding=NOT_RUN if low is None or high is None else finding(low, high, 0.0),
-        verdict=verdict.verdict,
-        prediction=wanted(claim),
-        delta=margin,
-        shaded={"greater": (margin, endless), "less": (-endless, -margin), "equivalent": (-margin, margin)}[
-            claim.direction
-        ],
-        rule=(
-            f"{claim.first} minus {claim.second}, {claim.measure.name}",
-            f"It holds if that is {wanted(claim)}; {claim.refuted_by} would refute it.",
-        ),
-        registered=f"Registered {claim.registered}, {_CLAIMED[verdict.known]}.",
-        known={"no": "", "in part": "known in part", "post hoc": "post hoc"}[verdict.known],
-        note=note,
-    )  # fmt: skip
-
-
-def wanted(claim: Claim) -> str:
-    """Return in words what the effect has to be for the claim to hold."""
-    margin = f"{claim.measure.scale * claim.margin:g} {claim.measure.unit}"
-    return {
-        "greater": f"above {margin}",
-        "less": f"below -{margin}" if claim.margin else f"below {margin}",
-        "equivalent": f"between -{margin} and {margin}",
-    }[claim.direction]
 
 
 def figures(one: Said) -> str:

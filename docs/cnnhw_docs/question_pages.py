@@ -1,10 +1,9 @@
-"""Questions and claims on pages: roles and directives that fail the build if the records say something else.
+"""Questions on pages: roles and directives that fail the build if the records say something else.
 
 In a sentence, ``:effect:`ID``` prints effect and interval; ``:finding:`ID gain/lose/hardly change it``` says it in
 words, of which the records choose, and ``:finding:`ID no difference that matters``` states it; ``:verdict:`ID``` prints
-the verdict, ``:verdict:`ID supported``` states it, too, and ``:claim:`ID supported``` adds the effect. Each has a mark
-with a card. ``.. question:: ID`` and ``.. claim:: ID``, with ``:verdict: supported``, show one whole;
-``.. questions-index::`` and ``.. claims-index::`` show all.
+the verdict, and ``:verdict:`ID supported``` states it, too. Each has a mark with a card. ``.. question:: ID``, with
+``:verdict: supported``, shows one whole; ``.. questions-index::`` shows all.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from cnnhw_docs.verdicts import (
     UNSOUND,
     Said,
     checked,
-    figures,
     get,
     in_words,
     measured,
@@ -36,33 +34,24 @@ from cnnhw_docs.verdicts import (
     short,
 )
 
-_VERDICTS = {
-    "question": ("supported", "refuted", "open", UNSOUND, EXPLORATORY, NOT_RUN),
-    "claim": ("supported", "refuted", "not resolved"),
-}
+_VERDICTS = ("supported", "refuted", "open", UNSOUND, EXPLORATORY, NOT_RUN)
 
 
 def box(one: Said, docname: str, *, target: bool) -> nodes.Node:
-    """Return a question or a claim with all that belongs to it."""
-    shown = nodes.container(classes=["claim", one.colour])
+    """Return a question with all that belongs to it."""
+    shown = nodes.container(classes=["question-box", one.colour])
     if target:
         shown["ids"].append(one.anchor)
-    head = nodes.paragraph(classes=["claim-statement"])
+    head = nodes.paragraph(classes=["question-statement"])
     head += [nodes.inline("", one.badge, classes=["verdict", one.colour]), nodes.Text(" ")]
     head += nodes.strong("", one.statement)
     shown += head
     drawn = nodes.raw("", forest.draw(one), format="html")
+    shown += [*guess.place(one), nodes.paragraph("", answer(one), classes=["question-answer"]), drawn]
+    notes = [note for note in (*one.rule, one.note, one.registered) if note]
+    lines = [nodes.line("", note) for note in notes[:-1]]
     study = _study_link(one.study, docname)
-    if one.kind == "question":
-        shown += [*guess.place(one), nodes.paragraph("", answer(one), classes=["claim-answer"]), drawn]
-        notes = [note for note in (*one.rule, one.note, one.registered) if note]
-        lines = [nodes.line("", note) for note in notes[:-1]]
-        shown += nodes.line_block("", *lines, nodes.line("", f"{notes[-1]} ", study), classes=["claim-notes"])
-    else:
-        compared, holds = one.rule
-        notes = [f"{compared}: {figures(one)}.", holds, one.registered, one.note]
-        text = " ".join(note for note in notes if note)
-        shown += [drawn, nodes.paragraph("", f"{text} ", study, classes=["claim-notes"])]
+    shown += nodes.line_block("", *lines, nodes.line("", f"{notes[-1]} ", study), classes=["question-notes"])
     return shown
 
 
@@ -77,7 +66,7 @@ def answer(one: Said) -> str:
 def _study_link(study: str, docname: str) -> addnodes.pending_xref:
     """Return a link to a study's section of the index: records, command and definition."""
     link = addnodes.pending_xref(
-        "", nodes.inline("", f"Study {study}"), reftype="claim", refdomain="", reftarget=f"study-{study}",
+        "", nodes.inline("", f"Study {study}"), reftype="study", refdomain="", reftarget=f"study-{study}",
         refdoc=docname, refwarn=True,
     )  # fmt: skip
     link["reftitle"] = f"Records and definition of the study {study}"
@@ -105,7 +94,7 @@ def _sources(study: str, docname: str) -> nodes.paragraph:
 
 
 class _Whole(SphinxDirective):
-    """``.. question:: ID`` or ``.. claim:: ID``, with the verdict that the page goes by."""
+    """``.. question:: ID``, with the verdict that the page goes by."""
 
     required_arguments = 1
     option_spec = {"verdict": directives.unchanged_required}  # noqa: RUF012
@@ -113,17 +102,15 @@ class _Whole(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         try:
             one = get(self.arguments[0])
-            if one.kind != self.name:
-                raise ValueError(f"{one.id} is a {one.kind}: write `.. {one.kind}:: {one.id}`")
-            if one.kind == "claim" or "verdict" in self.options:
-                checked(one, self.options.get("verdict", ""))
+            if "verdict" in self.options:
+                checked(one, self.options["verdict"])
         except ValueError as error:
             return [self.state.document.reporter.warning(f"{self.name}: {error}", line=self.lineno)]
         return [box(one, self.env.docname, target=False)]
 
 
 class _Role(SphinxRole, abc.ABC):
-    """A question or a claim in a sentence: an identifier, and what the page says of it."""
+    """A question in a sentence: an identifier, and what the page says of it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         identifier, _, words = " ".join(self.text.split()).partition(" ")
@@ -155,14 +142,6 @@ class VerdictRole(_Role):
         return [mark(one, self.env, word=True)]
 
 
-class ClaimRole(_Role):
-    """``:claim:`ID VERDICT```: the verdict and the effect."""
-
-    def shown(self, one: Said, words: str) -> list[nodes.Node]:
-        checked(one, words)
-        return [mark(one, self.env, word=True), nodes.inline("", f" ({short(one, ', ')})", classes=["effect"])]
-
-
 class EffectRole(_Role):
     """``:effect:`ID```: effect and interval."""
 
@@ -178,17 +157,14 @@ class FindingRole(_Role):
 
 
 class _Index(SphinxDirective):
-    """``.. questions-index::`` or ``.. claims-index::``: all that there are, in sections."""
+    """``.. questions-index::``: all that there are, in sections."""
 
     def run(self) -> list[nodes.Node]:
-        kind = self.name.removesuffix("s-index")
-        found = [one for one in said().values() if one.kind == kind]
-        counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in _VERDICTS[kind]}
-        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or kind == "claim")
-        number = f"{len(found)} {kind}{'' if len(found) == 1 else 's'}"
+        found = list(said().values())
+        counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in _VERDICTS}
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        number = f"{len(found)} question{'' if len(found) == 1 else 's'}"
         out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.")] if found else []
-        if kind == "claim":
-            return out + self.by_study(found)
         return [*out, *guess.board(found), *self.by_chapter(found)]
 
     def by_chapter(self, found: Sequence[Said]) -> list[nodes.Node]:
@@ -216,26 +192,14 @@ class _Index(SphinxDirective):
             out.append(section)
         return out
 
-    def by_study(self, found: Sequence[Said]) -> list[nodes.Node]:
-        """Return a section for each study."""
-        out: list[nodes.Node] = []
-        for study in dict.fromkeys(one.study for one in found):
-            section = nodes.section(ids=[f"study-{study}"])
-            section += nodes.title("", study)
-            section += nodes.paragraph("", registry.get(study).question)
-            section += _sources(study, self.env.docname)
-            section += self.boxes(one for one in found if one.study == study)
-            out.append(section)
-        return out
-
     def boxes(self, found: Iterable[Said]) -> list[nodes.Node]:
         """Return each of them whole."""
         return [box(one, self.env.docname, target=True) for one in found]
 
 
 def resolve(app: Sphinx, env: object, node: addnodes.pending_xref, contnode: nodes.Node) -> nodes.Node | None:
-    """Point to a study on the page of all claims."""
-    if node["reftype"] != "claim":
+    """Point to a study on the page of all questions."""
+    if node["reftype"] != "study":
         return None
     uri = app.builder.get_relative_uri(node["refdoc"], INDEX)
     reference = nodes.reference("", "", contnode, internal=True, refuri=f"{uri}#{node['reftarget']}")
@@ -252,11 +216,9 @@ def judge_first(app: Sphinx, env: object, pages: list[str]) -> None:
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register roles and directives."""
     app.setup_extension("cnnhw_docs.marks")
-    for kind in ("claim", "question"):
-        app.add_directive(kind, _Whole)
-        app.add_directive(f"{kind}s-index", _Index)
+    app.add_directive("question", _Whole)
+    app.add_directive("questions-index", _Index)
     for name, role in {
-        "claim": ClaimRole,
         "effect": EffectRole,
         "finding": FindingRole,
         "verdict": VerdictRole,
