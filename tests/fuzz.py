@@ -438,7 +438,7 @@ def read_record(data: bytes, folder: Path) -> None:
     from cnnhw.studies import store
 
     (folder / "x").mkdir(exist_ok=True)
-    (folder / "x" / "a.json").write_bytes(data)
+    (folder / "x" / "a.json.gz").write_bytes(gzip.compress(data))
     store.read(where=folder)
     store.read("x", folder)
 
@@ -483,7 +483,7 @@ def command_place(folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "checkpoint.safetensors").write_bytes(checkpoint_seeds()[0])
     (folder / "records" / "x").mkdir(parents=True)
-    (folder / "records" / "x" / "a.json").write_bytes(record_seeds()[0])
+    (folder / "records" / "x" / "a.json.gz").write_bytes(gzip.compress(record_seeds()[0]))
 
 
 def no_work() -> None:

@@ -135,7 +135,7 @@ def test_pickles_and_code_are_refused_and_not_run(tmp_path, canary, kind):
     for name in ("weights.safetensors", "weights.pt", training.CHECKPOINT, "photo.png", "x.zip", "x.tgz", "x.rar"):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "a.json").write_bytes(data)
+    (tmp_path / "study" / "a.json.gz").write_bytes(data)
     for path in (tmp_path, tmp_path / "weights.pt"):
         with pytest.raises(WeightsError, match="Pickled weights"):
             cnnhw.load(path)
@@ -438,8 +438,8 @@ def test_the_bound_on_parameters_holds_for_its_own_thread_only():
 )  # fmt: skip
 def test_records_that_are_none(tmp_path, text):
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "a.json").write_text(text)
-    with within(100), pytest.raises(CnnhwError, match=r"a\.json is not a usable record"):
+    (tmp_path / "x" / "a.json.gz").write_bytes(gzip.compress(text.encode()))
+    with within(100), pytest.raises(CnnhwError, match=r"a\.json\.gz is not a usable record"):
         store.read(where=tmp_path)
 
 
@@ -452,7 +452,7 @@ def test_records_that_lack_their_place(tmp_path, lacking):
         configuration["seed"] = {"a": []}
     content["key"] = store.configuration_key(configuration)
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "a.json").write_text(json.dumps(content))
+    (tmp_path / "x" / "a.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
     with pytest.raises(CnnhwError, match="is not a usable record"):
         store.read(where=tmp_path)
 

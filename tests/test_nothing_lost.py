@@ -148,7 +148,7 @@ OCCUPIED = {
         ".cnnhw-stages/head/stage1/checkpoint.safetensors",
     ],
     FOLDER: ["evaluation.json", "errors.csv", "run.json", ".hidden", "sub/mine.txt"],
-    RECORDS: ["mine.txt", "reproduce/mine.txt", "reproduce/mine.json", "a/b/q1_deep-1-0123abcd.json", ".hidden"],
+    RECORDS: ["mine.txt", "reproduce/mine.txt", "reproduce/mine.json", "a/b/q1_deep-1-0123abcd.json.gz", ".hidden"],
     ONE: ["fast.safetensors"],
     FILE: [""],
 }  # fmt: skip

@@ -1,9 +1,11 @@
-"""Records: one JSON file a finished run of a study, and where they lie."""
+"""Records: one packed JSON file a finished run of a study, and where they lie."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +24,8 @@ from cnnhw.training.run import Run
 __all__ = ["PLANS", "Record", "blind", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
-_SIZE_LIMIT = 16 * 2**20  # bytes; a record has less than a hundred thousand
+_SUFFIX = ".json.gz"  # a third of the size, of which others would be most of the repository
+_SIZE_LIMIT = 16 * 2**20  # bytes unpacked; a record has less than a hundred thousand
 _ONE_DIGIT = 10  # classes
 PLANS = "plans"
 """The folder of plans, among those of records."""
@@ -122,13 +125,9 @@ def folder() -> Path:
 def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     """Return the records of all studies or of one, by study, arm and seed; CnnhwError names a file of no use."""
     found = []
-    for path in sorted((where or folder()).glob(f"{study or '*'}/*.json")):
-        if path.parent.name == PLANS:
-            continue
+    for path in sorted((where or folder()).glob(f"{study or '*'}/*{_SUFFIX}")):
         try:
-            if path.stat().st_size > _SIZE_LIMIT:
-                raise ValueError(f"it is larger than {_SIZE_LIMIT // 2**20} MB")
-            text = path.read_text(encoding="utf-8")
+            text = _unpacked(path)
             content = json.loads(text)
             if content["format"] != _FORMAT or content["key"] != configuration_key(content["configuration"]):
                 raise ValueError("its format is unknown or its key does not fit its configuration")
@@ -138,7 +137,16 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
                 raise ValueError("its content does not fit its checksum: it was changed after it was written")
             record = Record(content, path)
             order = str(record.study), str(record.arm), int(record.seed)
-        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            ValueError,
+            KeyError,
+            TypeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise CnnhwError(
                 f"{path} is not a usable record ({error}): restore it, or delete it and run it again"
             ) from error
@@ -209,8 +217,8 @@ def blind(content: dict[str, Any], held: Split, predictions: Sequence[int]) -> d
 
 
 def write(content: dict[str, Any], where: Path | None = None) -> Path:
-    """Write a record's content, with a checksum, to ``<study>/<arm>-<seed>-<key>.json``, whole or not at all."""
-    name = f"{content['arm']}-{content['configuration']['seed']}-{content['key'][:8]}.json"
+    """Write a record's content, with a checksum, to ``<study>/<arm>-<seed>-<key>.json.gz``, whole or not at all."""
+    name = f"{content['arm']}-{content['configuration']['seed']}-{content['key'][:8]}{_SUFFIX}"
     path = (where or folder()) / content["study"] / name
     _write(path, content)
     return path
@@ -224,7 +232,17 @@ def write_canary(record: Record, code: str, difference: float, seed: int) -> Non
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content | {"checksum": ""}, indent=1, allow_nan=False) + "\n"
-    files.write_text(path, text.replace(_seal(""), _seal(_checksum(text))))
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(text.replace(_seal(""), _seal(_checksum(text))).encode(), mtime=0))
+
+
+def _unpacked(path: Path) -> str:
+    """Return the text of a record's file; ValueError if it is too long for one."""
+    with gzip.open(path) as stream:
+        data = stream.read(_SIZE_LIMIT + 1)
+    if len(data) > _SIZE_LIMIT:
+        raise ValueError(f"it is larger than {_SIZE_LIMIT // 2**20} MB")
+    return data.decode()
 
 
 def _seal(checksum: str) -> str:
