@@ -26,6 +26,7 @@ __all__ = ["PLANS", "Record", "blind", "configuration_key", "folder", "from_runs
 _FORMAT = 1
 _SUFFIX = ".json.gz"  # a third of the size, of which others would be most of the repository
 _SIZE_LIMIT = 16 * 2**20  # bytes unpacked; a record has less than a hundred thousand
+_UNUSABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
 _ONE_DIGIT = 10  # classes
 PLANS = "plans"
 """The folder of plans, among those of records."""
