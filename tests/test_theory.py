@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -214,6 +215,7 @@ def test_figures_of_designs_have_a_place_before_their_runs_and_show_each_design_
     said = iii.front().get_label()
     assert "3x3, average 0.5 at 15.9; " in said
     assert "widening, flattened 0.54 at 7.28; pairs, average 0.55 at 17.9." in said
+    plt.close("all")
 
 
 def test_budgets_of_the_design_study_are_equal():
