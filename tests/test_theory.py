@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -188,13 +190,32 @@ def test_advice_names_what_it_rests_on():
     from cnnhw.book import iii, registry
 
     asked = {name: [rests for _, rests in iii.advice(models.create(name))] for name in ("q1_deep", "plain", "fast")}
-    assert asked == {"q1_deep": ["iii-widening-macs", "iii-flatten"], "plain": [], "fast": []}
-    constant = models.create("plain", widths="32-32-32-32", head="average-64")
-    assert [rests for _, rests in iii.advice(constant)] == ["iii-growth", "iii-hidden"]
-    known = {one.id for one in (*registry.QUESTIONS, *registry.CLAIMS)}
-    assert known > {"iii-widening-macs", "iii-growth", "iii-hidden", "iii-flatten"}
+    assert asked == {"q1_deep": ["iii-together-widening", "iii-together-flatten"], "plain": [], "fast": []}
+    hidden = models.create("plain", head="average-64")
+    assert [rests for _, rests in iii.advice(hidden)] == ["iii-together-hidden"]
+    known = {one.id for one in registry.QUESTIONS}
+    assert known > {"iii-together-widening", "iii-together-flatten", "iii-together-hidden"}
     printed = CliRunner().invoke(cli, ["design", "q1_deep"]).output
-    assert re.search(r"kernels widen with depth, from 3 to 7; what the book found: iii-widening-macs, -\d", printed)
+    said = r"kernels widen with depth, from 3 to 7; what the book found: iii-together-widening, (?:not run yet|[+-]\d)"
+    assert re.search(said, printed)
+
+
+def test_figures_of_designs_have_a_place_before_their_runs_and_show_each_design_after_them(monkeypatch):
+    from cnnhw.book import iii
+
+    made = [
+        SimpleNamespace(study="iii_together", arm=arm, accuracy=lambda place=place: 0.5 + place / 100)
+        for place, arm in enumerate(iii.DESIGNS)
+    ]
+    found = made[:-1]
+    monkeypatch.setattr(iii.studies, "records", lambda study=None: found if study else [])
+    assert iii.gains().get_label() == "What kernels and heads change: not run yet."
+    assert iii.front().get_label() == "Accuracy against multiply-adds: not run yet."
+    found = made
+    said = iii.front().get_label()
+    assert "3x3, average 0.5 at 15.9; " in said
+    assert "widening, flattened 0.54 at 7.28; pairs, average 0.55 at 17.9." in said
+    plt.close("all")
 
 
 def test_budgets_of_the_design_study_are_equal():

@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnhw import plots, studies
-from cnnhw.errors import CnnhwError
 from cnnhw.plots.figures import _names_below
 from cnnhw.studies import questions
 from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["PHONE", "Html", "code", "described", "effects", "narrow", "stacked", "table", "trained"]
+__all__ = ["PHONE", "Html", "code", "described", "effects", "narrow", "not_run", "stacked", "table", "trained"]
 
 PHONE = 4.6  # inches: what a phone shows without making its letters too small
 
@@ -74,7 +73,8 @@ def effects(
     """Draw effects on accuracy with their intervals, on a figure for phones.
 
     Each row, by the words that name it, is a question of the chapter's studies, with the interval that decides it; or
-    study and two arms of which nothing is asked. What decides nothing is grey.
+    study and two arms of which nothing is asked. What decides nothing is grey. Before a question is run, there is
+    only a place for the figure.
     """
     found = studies.records()
     asked = [question for study in chapter for question in study.questions]
@@ -85,19 +85,29 @@ def effects(
         if isinstance(what, str):
             effect, interval = answers[what].effect, answers[what].interval
             if effect is None or interval is None:
-                raise CnnhwError(f"question {what} is not run yet: there is nothing to draw")
+                return not_run(title)
             drawn[words] = (answers[what].question.measure.scale * effect.effect, *interval)
-        else:
+    for words, what in rows.items():
+        if not isinstance(what, str):
             study, first, second = what
             between = of_arms([record for record in found if record.study == study], first, second)
             low, high = between.interval()
             drawn[words] = (100 * between.effect, 100 * low, 100 * high)
+    drawn = {words: drawn[words] for words in rows}
     grey = [
         words
         for words, what in rows.items()
         if not isinstance(what, str) or answers[what].question.role == "exploratory"
     ]
     return narrow(plots.forest(drawn, axis_label, title, grey=grey))
+
+
+def not_run(title: str) -> Figure:
+    """Return the place for a figure of runs that are still to be made."""
+    figure, (axis,) = stacked(1, 1.2)
+    axis.text(0.5, 0.5, "Not run yet.", ha="center", va="center", color="0.4")
+    axis.set_axis_off()
+    return described(figure, title, "not run yet")
 
 
 def narrow(figure: Figure, height: float | None = None) -> Figure:
