@@ -17,7 +17,7 @@ from cnnhw.studies.statistics import of_arms
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 
-__all__ = ["PHONE", "Html", "code", "described", "effects", "narrow", "stacked", "table", "trained"]
+__all__ = ["PHONE", "Html", "code", "described", "effects", "narrow", "not_run", "stacked", "table", "trained"]
 
 PHONE = 4.6  # inches: what a phone shows without making its letters too small
 
@@ -112,6 +112,14 @@ def stacked(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     """Return an empty figure for phones, of so many panels, one below the other, and the panels."""
     figure, axes = plt.subplots(count, 1, figsize=(PHONE, height), layout="constrained", squeeze=False)
     return figure, list(axes[:, 0])
+
+
+def not_run(title: str) -> Figure:
+    """Return a figure that says that the runs which it is to show are not made yet."""
+    figure, (axis,) = stacked(1, 1.2)
+    axis.axis("off")
+    axis.text(0.5, 0.5, "Not run yet.", ha="center", va="center", transform=axis.transAxes)
+    return described(figure, title, "not run yet")
 
 
 def described(figure: Figure, title: str, what: str, *lines: str) -> Figure:
