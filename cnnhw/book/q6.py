@@ -8,17 +8,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cnnhw import features, plots, studies
+from cnnhw import features, plots, studies, transfer
 from cnnhw.book import base, figures
 from cnnhw.book.q5 import IMAGENET, OVER_SPLITS, REPEATS, SOURCE, folded, probe, tune
 from cnnhw.data.photoset import PhotoSet
 from cnnhw.data.subsets import FOLDS
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
+from cnnhw.models.weights import load
 from cnnhw.studies import folds
 from cnnhw.studies.store import Record
 from cnnhw.studies.study import Study
 from cnnhw.training.recipe import Recipe
+from cnnhw.training.run import Run
 from cnnhw.transfer.stages import Stage
 
 HEADS = {
@@ -42,8 +44,8 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
 
 
-# The control is a transfer, too: it keeps the source's whitened first layer, has the same new head, and draws all
-# layers between anew. The source saw 8 x 5,400 photos, which are 19 epochs of a fold's 2,320.
+# The control is a transfer, too: it begins with the source's whitened first layer and the same new head, all layers
+# between are drawn anew. The source saw 8 x 5,400 photos, which are 19 epochs of a fold's 2,320.
 _TRANSFER_EPOCHS, _SOURCE_EPOCHS = 20, 19
 _FEW_EPOCHS = 60
 _FRESH: dict[str, Any] = {"fresh_from": "stage1"}
@@ -55,7 +57,7 @@ _TUNED = {
 
 
 def _fast(epochs: int, arm: str) -> tuple[Stage]:
-    """Return the fast recipe for all layers; what is whitened stays as it is."""
+    """Return the fast recipe for all layers; the first one is as the source whitened it, and not whitened anew."""
     recipe = replace(Recipe.fast(epochs), whiten=False, learning_rate=_TUNED[arm], precision=base.FORMAT)
     return (Stage("all", recipe),)
 
@@ -180,6 +182,12 @@ ANSWER = (
     "accuracy: {effect}`."
 )
 """What the landing page says."""
+
+
+def transferred(photos: PhotoSet, head: str, rate: float, *then: Stage) -> list[Run]:
+    """Transfer the shipped network: one of `HEADS` learns at a rate, on features that are kept; then other stages."""
+    first = Stage("head", transfer.recipe(40, learning_rate=rate, flip=False))
+    return transfer.transfer(load("fast"), photos, (first, *then), head=HEADS[head], progress=False)
 
 
 def _repeats(study: str) -> dict[str, dict[int, float]]:
