@@ -13,8 +13,8 @@ all photos, a hidden layer of 256 units :finding:`q6-hidden raises the accuracy 
 less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
 
 * *By number of photos.* Compared with training from scratch, our transfer with a tenth of the photos, in as many steps, :finding:`q6-few gains
-  {effect}/loses {effect}/differs by less than {delta}: {effect}/may gain or lose: {effect}`. With all photos, and with the computing of its source
-  given to the network from scratch, too, it :finding:`q6-transfer gains {effect}/loses {effect}/differs by less than {delta}: {effect}/may gain or
+  {effect}/loses {effect}/comes within {delta}: {effect}/may gain or lose: {effect}`. With all photos, and with the computing of its source
+  given to the network from scratch, too, it :finding:`q6-transfer gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or
   lose: {effect}`.
 * *The source.* A linear head on frozen features from ImageNet, minus the transfer from our own network: :effect:`q6-imagenet-head`.
 * *Few photos, and the head.* With a tenth of the photos, what a hidden layer adds to a linear head: :effect:`q6-hidden-few`.
@@ -105,9 +105,10 @@ for name in ("linear", "hidden256", "flatten256"):
 # .. question:: q6-hidden
 #    :verdict: not run
 #
-# **The source.** Our source and ImageNet's differ in everything at once: photos, network, pixels. So :effect:`q6-imagenet-head` compares two sources
-# as one would find them, and does not say why they differ. What tuning all layers adds to ImageNet's frozen features: :effect:`q6-imagenet-tuned`.
-# He et al. :cite:p:`he2019rethinking` found that with enough data and time, training from scratch catches up with ImageNet.
+# **The source.** ImageNet's head on frozen features, minus our transfer: :effect:`q6-imagenet-head`. The two sources differ in photos, network and
+# pixels at once, so this compares them as one finds them, and does not say what in them matters. What tuning all layers adds to
+# ImageNet's frozen features: :effect:`q6-imagenet-tuned`. He et al. :cite:p:`he2019rethinking` found that with enough data and time, training
+# from scratch catches up with ImageNet.
 #
 # .. _q6-heads:
 #
@@ -154,8 +155,8 @@ plt.show()
 # without compiling again changes nothing (:doc:`fault 4 <plot_report_faults>`), and the old classifier was kept (fault 5): both are easy
 # to miss. With both faults, but from our source, the network reaches :record:`report/q6_from_inception accuracy`; with the second stage
 # switched on, three epochs lead to :record:`report/q6_from_inception_trained accuracy`. The report's second transfer did train, but there
-# was no network from scratch to compare it with. We compared another one, Q1's small network: transferred, it differs from itself from
-# scratch by :paired:`faults/trained scratch`. And both transfers trained the same kind of head, one linear layer of 1,285 parameters on the
+# was no network from scratch to compare it with. We ran such a control for Q1's small network: its accuracy after a transfer, minus that
+# from scratch, is :paired:`faults/trained scratch`. And both transfers trained the same kind of head, one linear layer of 1,285 parameters on the
 # source's dense layers, so the report could not say what a head's complexity changes.
 #
 # .. admonition:: Three misconceptions
