@@ -9,12 +9,13 @@ import statistics
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 
 from cnnhw import models, studies, transfer
 from cnnhw.book import base, q1, q5, q6, registry
 from cnnhw.cli.command import cli
 from cnnhw.data.subsets import FOLDS
-from cnnhw.studies import plan, queue, soundness, tuning
+from cnnhw.studies import folds, plan, queue, soundness, tuning
 from cnnhw.studies.measures import MEASURES
 from cnnhw.studies.questions import EXPLORATORY
 from cnnhw.studies.study import Arm, Job
@@ -136,11 +137,19 @@ def test_a_study_without_questions_is_counted():
 
 
 def test_scratch_is_given_the_computing_of_the_source():
-    (source,), folds = q5.SOURCE.arms, registry.get("q6_pays")
-    arms = {arm.name: arm for arm in folds.arms}
-    whole, train = studies.records("fast")[0].content["data"]["photos"]["train"], studies.records("q6_splits")
-    paid = source.epochs * whole / train[0].content["data"]["photos"]["train"]
-    assert arms["scratch"].epochs - arms["transfer"].epochs == round(paid) == q6._SOURCE_EPOCHS
+    """Folds are the same in all studies of the flowers, and those of a repeat test every photo once."""
+    (source,), arms = q5.SOURCE.arms, {arm.name: arm for arm in registry.get("q6_pays").arms}
+    runs = [run for run in studies.records("q5_first") if run.arm == "at_once"][:FOLDS]
+    photos = [run.content["data"]["photos"] for run in runs]
+    whole = sum(fold["test"] for fold in photos)
+    train = [whole - fold["validation"] - fold["test"] for fold in photos]
+    assert [run.seed for run in runs] == [*arms["transfer"].seeds[:FOLDS]]
+    for run in studies.records("q6_pays"):
+        if run.seed in arms["transfer"].seeds[:FOLDS]:
+            assert run.content["data"]["photos"]["train"] == train[run.seed % FOLDS]
+    (seen,) = {run.content["data"]["photos"]["train"] for run in studies.records("source")}
+    for paid in (source.epochs * seen / count for count in train):
+        assert arms["scratch"].epochs - arms["transfer"].epochs == round(paid) == q6._SOURCE_EPOCHS
     assert arms["transfer"].folds == FOLDS
     same = [
         {name: value for name, value in arms[name].stages[0].recipe.changes().items() if name != "epochs"}
@@ -158,6 +167,33 @@ def test_the_control_keeps_the_first_layer_and_has_the_same_head():
     same = [name for name, value in states[0].items() if torch.equal(value, states[1][name])]
     assert same == ["features.stem.weight", "head.linear.weight"]
     assert len(states[0]) > len(same)
+
+
+def test_what_is_registered_and_not_run_is_called_so(monkeypatch):
+    records = pytest.importorskip("cnnhw_docs.records", reason="needs the repository")
+    assert records.render("q6_pays/transfer accuracy", [])[0] == "not run yet"
+    with pytest.raises(ValueError, match="no records of study 'q6_pays'"):
+        records.render("q6_pays/dance accuracy", [])
+    monkeypatch.setattr(studies, "records", lambda name: [])
+    for draw in (q6.rungs, q6.heads, q6.planes):
+        figure = draw()
+        assert figure.get_label().endswith(": not run yet.")
+        plt.close(figure)
+
+
+def test_a_repeat_is_drawn_as_a_whole(monkeypatch):
+    """Records of Q5 stand in for those of Q6; of its last repeat a fold is missing."""
+    some = [run for run in studies.records("q5_first") if run.arm == "at_once"]
+    names = [arm.name for name in ("q6_pays", "q6_frozen") for arm in registry.get(name).arms]
+    lent = [dataclasses.replace(run, content=run.content | {"arm": name}) for name in names for run in some[:14]]
+    monkeypatch.setattr(studies, "records", lambda name: lent)
+    whole = [float(folds.pooled(some[first : first + FOLDS]).mean()) for first in (0, FOLDS)]
+    said = f"{statistics.fmean(whole):.3g} ({min(whole):.3g} to {max(whole):.3g})"
+    rungs, heads = q6.rungs(), q6.heads()
+    assert rungs.get_label().count(said) == 4
+    assert "all photos from" in heads.get_label()
+    assert len(heads.axes[0].lines) == 3
+    plt.close("all")
 
 
 def test_in_every_order_each_part_learns_for_as_many_steps():

@@ -331,14 +331,6 @@ def test_rates_are_those_that_did_best_on_validation_photos():
     assert all(len(pairs) == 3 for pairs in found.values())
 
 
-def test_rates_of_transfers_are_those_that_did_best_on_validation_photos():
-    found = {}
-    for record in studies.records("transfer_rates"):
-        kind, _, rate = record.arm.rpartition("_")
-        found.setdefault(kind, {})[float(rate)] = max(record.history["validation_accuracy"])
-    assert {kind: max(rates, key=rates.__getitem__) for kind, rates in found.items()} == q6.TRANSFER_RATES
-
-
 def test_a_source_may_be_of_another_study():
     job = registry.get("q6_pays").job("transfer", 5 * 203 + 4)
     assert job.source == registry.get("source").job("fast", 203)

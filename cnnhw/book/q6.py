@@ -2,112 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from cnnhw import features, plots, studies, transfer
-from cnnhw.book import base, figures, q4, speed
-from cnnhw.book.i import SIX
-from cnnhw.book.q5 import IMAGENET, OVER_SPLITS, SOURCE, folded
-from cnnhw.book.rates import RATES, SEEDS
+from cnnhw.book import base, figures
+from cnnhw.book.q5 import IMAGENET, OVER_SPLITS, REPEATS, SOURCE, folded, probe, tune
 from cnnhw.data.photoset import PhotoSet
+from cnnhw.data.subsets import FOLDS
 from cnnhw.models.blocks import Classifier
 from cnnhw.models.heads import Head
-from cnnhw.studies.claims import alike, higher
-from cnnhw.studies.study import Arm, Study
+from cnnhw.models.weights import load
+from cnnhw.studies import folds
+from cnnhw.studies.store import Record
+from cnnhw.studies.study import Study
 from cnnhw.training.recipe import Recipe
+from cnnhw.training.run import Run
 from cnnhw.transfer.stages import Stage
 
-EPOCHS = {5: 40, 10: 24, 25: 8, 50: 8, 100: 4}
-SOURCES = (speed.FAST, q4.Q4)
-
-TRANSFER_RATES = {  # what the study of rates chose, by validation accuracy
-    "scratch": 1e-3,
-    "tuned": 3e-3,
-    "linear": 0.27,
-    "hidden": 9e-3,
-    "fast": 2e-2,
-    "imagenet": 1e-2,
-    "inception_linear": 0.3,
-    "inception_tuned": 4.5e-3,
+HEADS = {
+    "linear": Head(),
+    "hidden64": Head(hidden=64),
+    "hidden256": Head(hidden=256),
+    "dropout256": Head(hidden=256, dropout=0.5),
+    "flatten256": Head(hidden=256, pool="flatten"),
 }
-
-
-def tune(epochs: int, kind: str = "tuned", **change: Any) -> Recipe:
-    """Return the recipe by which features that have learnt go on learning, or new ones learn."""
-    return transfer.recipe(epochs, **{"batch_size": 64, "learning_rate": TRANSFER_RATES[kind], **change})
-
-
-def tune_fast(epochs: int, **change: Any) -> Recipe:
-    """Return the fast recipe for features that have learnt: what is whitened stays as it is."""
-    return replace(Recipe.fast(epochs), **{"whiten": False, "learning_rate": TRANSFER_RATES["fast"], **change})
-
-
-def probe(epochs: int, kind: str = "linear", **change: Any) -> Stage:
-    """Return the stage in which a head learns; on photos that are not mirrored, so that features are computed once."""
-    return Stage("head", tune(epochs, kind, flip=False, **change))
-
-
-def flowers(name: str, percent: int, recipe: Recipe | tuple[Stage, ...], **change: Any) -> Arm:
-    """Return an arm on a share of the flowers' training photos; with stages, it is a transfer."""
-    settings: dict[str, Any] = {"model": "fast", "seeds": SIX, "data": "flowers", **change}
-    if not isinstance(recipe, Recipe):
-        settings = {"head": Head(), **({} if settings.get("pretrained") else {"source": "fast/fast"}), **settings}
-    if percent != 100:
-        settings = {"protocols": (f"train_{percent}",), **settings}
-    return Arm(f"{name}_{percent}", recipe=recipe, **settings)
-
-
-Q4_NETWORK: dict[str, Any] = {"model": "inception", "options": q4.SEVEN, "seeds": SEEDS}
-FROM_Q4 = Q4_NETWORK | {"source": "q4/seven"}
-
-
-def _rate_arms() -> tuple[Arm, ...]:
-    epochs = EPOCHS[100]
-
-    def all_at_once(rate: float) -> tuple[Stage, ...]:
-        return (Stage("all", tune(epochs, learning_rate=rate)),)
-
-    def head_alone(rate: float) -> tuple[Stage, ...]:
-        return (probe(epochs, learning_rate=rate),)
-
-    kinds: dict[str, tuple[tuple[float, ...], Callable[[float], Recipe | tuple[Stage, ...]], dict[str, Any]]] = {
-        "scratch": ((1e-3, 3e-3, 9e-3), lambda rate: tune(epochs, learning_rate=rate), {}),
-        "tuned": ((1e-3, 3e-3, 9e-3), all_at_once, {}),
-        "linear": ((0.09, 0.27, 0.8), head_alone, {}),
-        "hidden": ((1e-3, 3e-3, 9e-3), head_alone, {"head": Head(hidden=256)}),
-        "fast": ((6e-3, 2e-2, 6e-2), lambda rate: (Stage("all", tune_fast(epochs, learning_rate=rate)),), {}),
-        "imagenet": ((1e-3, 1e-2, 0.1), head_alone, IMAGENET),
-        "inception_linear": ((3e-3, 3e-2, 0.3), head_alone, FROM_Q4),
-        "inception_tuned": ((5e-4, 1.5e-3, 4.5e-3), all_at_once, FROM_Q4),
-    }
-    return tuple(
-        replace(flowers(kind, 100, recipe(rate), **(more | {"seeds": (8,)})), name=f"{kind}_{rate:g}")
-        for kind, (rates, recipe, more) in kinds.items()
-        for rate in rates
-    )
-
-
-_TRANSFER_RATES = Study(
-    name="transfer_rates",
-    observation="it chooses learning rates, by validation photos",
-    question="Which of three rates suits training from scratch, features that go on learning, and a new head alone?",
-    data="flowers",
-    size=64,
-    arms=_rate_arms(),
-    sources=SOURCES,
-)
-
-
-def probe_then(epochs: int, head: str = "linear", rest: str = "tuned") -> tuple[Stage, Stage]:
-    """Return the two stages of a transfer: a quarter of the epochs for the head, the rest for all."""
-    first = max(1, epochs // 4)
-    recipe = tune_fast(epochs - first) if rest == "fast" else tune(epochs - first, rest)
-    return probe(first, head), Stage("all", recipe)
 
 
 def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -122,146 +44,8 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
     return {"map across": plane[:, 0].tolist(), "map up": plane[:, 1].tolist()}
 
 
-_higher, _alike = (partial(made, study="q6", registered="2026-11-25") for made in (higher, alike))
-
-_CLAIMS = (
-    _higher("q6-steps", "transfer_100", "scratch_100",
-        "With all photos and as many steps, transfer is more accurate than training from scratch."),
-    _higher("q6-steps-few", "transfer_10", "scratch_10",
-        "With a tenth of the photos and as many steps, transfer gains at least 5 points over training from scratch.",
-        points=5),
-    _higher("q6-fast", "fast_transfer_100", "fast_100",
-        "By the fast recipe and with as many steps, too, transfer is more accurate than training from scratch."),
-    _higher("q6-compute", "fast_transfer_100", "fast_compute_100",
-        "By the fast recipe and with as much computation in all, too, transfer is more accurate than from scratch."),
-    _higher("q6-imagenet", "imagenet_100", "transfer_100",
-        "A head on frozen features from ImageNet gains at least 10 points over the transfer from our own network.",
-        points=10),
-    _higher("q6-imagenet-few", "imagenet_5", "transfer_100",
-        "With a twentieth of the photos it is more accurate than our transfer with all of them."),
-    _higher("q6-inception", "inception_transfer_100", "inception_scratch_100",
-        "Q4's network, transferred, is more accurate than from scratch with as many steps."),
-    _higher("q6-inception-frozen", "inception_transfer_100", "inception_frozen_100",
-        "Q4's network, transferred, is more accurate than with a new head alone."),
-)  # fmt: skip
-
-_HEAD_CLAIMS = (
-    _higher("q6-head-hidden", "hidden256_frozen_25", "linear_frozen_25",
-        "On frozen features, with a quarter of the photos, a hidden layer of 256 raises the accuracy.",
-        study="q6_heads"),
-    _higher("q6-head-flatten", "flatten256_frozen_25", "hidden256_frozen_25",
-        "On frozen features, with a quarter of the photos, a hidden layer that sees all cells of the map is "
-        "more accurate than one that sees their mean.",
-        study="q6_heads"),
-    _alike("q6-head-full", "hidden256_full_25", "linear_full_25",
-        "With all layers trained, on a quarter of the photos, a hidden layer of 256 changes less than 2.5 points.",
-        study="q6_heads"),
-    _alike("q6-head-flatten-full", "flatten256_full_25", "linear_full_25",
-        "With all layers trained, on a quarter of the photos, one that sees all cells changes less than 2.5 points.",
-        study="q6_heads"),
-    _higher("q6-head-dropout", "dropout256_full_25", "hidden256_full_25",
-        "With all layers trained, on a quarter of the photos, dropout before the last layer raises the accuracy.",
-        study="q6_heads"),
-    _alike("q6-head-gradual", "linear_gradual_25", "linear_full_25",
-        "With a linear head, on a quarter of the photos, unfreezing from the end changes less than 2.5 points.",
-        study="q6_heads"),
-)  # fmt: skip
-
-_SPLIT_CLAIMS = (
-    _higher("q6-splits", "transfer_100", "scratch_100",
-        "Over six splits of the photos, transfer is more accurate than training from scratch with as many steps.",
-        measure=OVER_SPLITS, study="q6_splits"),
-)  # fmt: skip
-
-# The ladder. From scratch also with as many multiply-adds, in epochs, as source and transfer took together; and all of
-# it by the fast recipe, too, most of whose epochs are at lower resolution.
-_ALL = EPOCHS[100]
-_Q6 = Study(
-    name="q6",
-    question="When does transfer pay, against training from scratch and against features learnt on ImageNet?",
-    data="flowers",
-    size=64,
-    arms=(
-        *(
-            arm
-            for percent, epochs in EPOCHS.items()
-            for arm in (
-                flowers("scratch", percent, tune(epochs, "scratch")),
-                flowers("frozen", percent, (probe(epochs),)),
-                flowers("transfer", percent, probe_then(epochs)),
-            )
-        ),
-        flowers("fast", 100, Recipe.fast(_ALL)),
-        flowers("fast_compute", 100, Recipe.fast(23)),
-        flowers("fast_transfer", 100, probe_then(_ALL, rest="fast")),
-        *(flowers("imagenet", percent, (probe(EPOCHS[percent], "imagenet"),), **IMAGENET) for percent in (5, 100)),
-        flowers("inception_scratch", 100, tune(_ALL, learning_rate=RATES["inception"]), **Q4_NETWORK),
-        flowers("inception_frozen", 100, (probe(_ALL, "inception_linear"),), **FROM_Q4),
-        flowers("inception_transfer", 100, probe_then(_ALL, "inception_linear", "inception_tuned"), **FROM_Q4),
-    ),
-    claims=_CLAIMS,
-    sources=SOURCES,
-)
-
-HEADS = {
-    "linear": Head(),
-    "hidden64": Head(hidden=64),
-    "hidden256": Head(hidden=256),
-    "dropout256": Head(hidden=256, dropout=0.5),
-    "flatten256": Head(hidden=256, pool="flatten"),
-}
-
-
-def _ways(epochs: int, head: str) -> dict[str, tuple[Stage, ...]]:
-    step = epochs // 4
-    return {
-        "frozen": (probe(epochs, head),),
-        "full": probe_then(epochs, head),
-        "gradual": (probe(step, head), *(Stage(train, tune(step)) for train in ("stage3", "stage2", "all"))),
-    }
-
-
-_Q6_HEADS = Study(
-    name="q6_heads",
-    question="How complex should the new head be, and does that depend on what else is trained?",
-    data="flowers",
-    size=64,
-    arms=tuple(
-        flowers(f"{name}_{way}", 25, stages, head=head)
-        for name, head in HEADS.items()
-        for way, stages in _ways(EPOCHS[25], "hidden" if head.hidden else "linear").items()
-    ),
-    claims=_HEAD_CLAIMS,
-    sources=SOURCES,
-)
-_Q6_SPLITS = Study(
-    name="q6_splits",
-    question="Does the gain of the transfer hold for other splits of the photos?",
-    data="flowers",
-    size=64,
-    arms=(
-        flowers("scratch", 100, tune(_ALL, "scratch"), protocols=("fold",)),
-        flowers("transfer", 100, probe_then(_ALL), protocols=("fold",)),
-    ),
-    claims=_SPLIT_CLAIMS,
-    sources=SOURCES,
-)
-_Q6_MAP = Study(
-    name="q6_map",
-    observation="it draws one run, and compares nothing",
-    question="How do the features of the flowers lie before and after they are tuned?",
-    data="flowers",
-    size=64,
-    arms=(
-        flowers("frozen", 100, (probe(_ALL),), seeds=(0,)),
-        flowers("transfer", 100, probe_then(_ALL), seeds=(0,)),
-    ),
-    measures=(_map,),
-    sources=SOURCES,
-)
-
-# The second edition's control is a transfer, too: it keeps the source's whitened first layer, has the same new head,
-# and draws all layers between anew. The source saw 8 x 5,400 photos, which are 19 epochs of a fold's 2,320.
+# The control is a transfer, too: it begins with the source's whitened first layer and the same new head, all layers
+# between are drawn anew. The source saw 8 x 5,400 photos, which are 19 epochs of a fold's 2,320.
 _TRANSFER_EPOCHS, _SOURCE_EPOCHS = 20, 19
 _FEW_EPOCHS = 60
 _FRESH: dict[str, Any] = {"fresh_from": "stage1"}
@@ -273,7 +57,9 @@ _TUNED = {
 
 
 def _fast(epochs: int, arm: str) -> tuple[Stage]:
-    return (Stage("all", tune_fast(epochs, learning_rate=_TUNED[arm], precision=base.FORMAT)),)
+    """Return the fast recipe for all layers; the first one is as the source whitened it, and not whitened anew."""
+    recipe = replace(Recipe.fast(epochs), whiten=False, learning_rate=_TUNED[arm], precision=base.FORMAT)
+    return (Stage("all", recipe),)
 
 
 _PAYS = Study(
@@ -284,12 +70,8 @@ _PAYS = Study(
     arms=(
         folded("transfer", _fast(_TRANSFER_EPOCHS, "transfer")),
         folded("scratch", _fast(_TRANSFER_EPOCHS + _SOURCE_EPOCHS, "scratch"), **_FRESH),
-        folded("imagenet_head", (probe(40, learning_rate=_TUNED["imagenet_head"], precision=base.FORMAT),), **IMAGENET),
-        folded(
-            "imagenet_tuned",
-            (Stage("all", tune(4, learning_rate=_TUNED["imagenet_tuned"], precision=base.FORMAT)),),
-            **IMAGENET,
-        ),
+        folded("imagenet_head", (probe(40, _TUNED["imagenet_head"]),), **IMAGENET),
+        folded("imagenet_tuned", (Stage("all", tune(4, _TUNED["imagenet_tuned"])),), **IMAGENET),
     ),
     sources=(SOURCE,),
     questions=(
@@ -344,9 +126,7 @@ _FROZEN = Study(
     data="flowers",
     size=64,
     arms=tuple(
-        folded(
-            f"{name}_{percent}", (probe(epochs, learning_rate=_TUNED[f"{name}_{percent}"]),), percent, head=head
-        )
+        folded(f"{name}_{percent}", (probe(epochs, _TUNED[f"{name}_{percent}"]),), percent, head=head)
         for percent, epochs in _FROZEN_EPOCHS.items()
         for name, head in HEADS.items()
     ),
@@ -379,65 +159,88 @@ _FROZEN = Study(
         ),
     ),
 )  # fmt: skip
-STUDIES = (_TRANSFER_RATES, _Q6, _Q6_HEADS, _Q6_SPLITS, _Q6_MAP, _PAYS, _FEW, _FROZEN)
+_FIRST = folds.seeds(REPEATS)[:1]  # a fold of a repeat
+_MAP = Study(
+    name="q6_map",
+    observation="it draws one run, and compares nothing",
+    question="How do the features of the flowers lie before and after they are tuned?",
+    data="flowers",
+    size=64,
+    arms=(
+        replace(folded("frozen", (probe(_FROZEN_EPOCHS[100], _TUNED["linear_100"]),)), seeds=_FIRST),
+        replace(folded("tuned", _fast(_TRANSFER_EPOCHS, "transfer")), seeds=_FIRST),
+    ),
+    measures=(_map,),
+    sources=(SOURCE,),
+)
+STUDIES = (_PAYS, _FEW, _FROZEN, _MAP)
 ANSWER = (
-    "Begin with a linear head, and compare with training from scratch: by the fast recipe, at equal computation in "
-    "all, our transfer :finding:`q6-compute gained/lost`."
+    "Begin with a linear head, and compare with training from scratch. At equal computing in all, our transfer "
+    ":finding:`q6-transfer gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or lose: {effect}`. "
+    "On frozen features, a hidden layer in the head :finding:`q6-hidden raises the accuracy by {effect}/"
+    "lowers the accuracy by {effect}/changes the accuracy by less than {delta}: {effect}/may raise or lower the "
+    "accuracy: {effect}`."
 )
 """What the landing page says."""
 
 
-def rungs() -> Figure:
-    """Draw the test accuracies of several ways to a classifier of flowers, a dot a run."""
-    found = studies.records("q6")
-    words = {
-        "scratch_100": "from scratch",
-        "frozen_100": "ours, new head",
-        "transfer_100": "ours, tuned",
-        "fast_100": "fast recipe, from scratch",
-        "fast_transfer_100": "fast recipe, ours, tuned",
-        "fast_compute_100": "from scratch, equal computation",
-        "imagenet_100": "ImageNet, new head",
+def transferred(photos: PhotoSet, head: str, rate: float, *then: Stage) -> list[Run]:
+    """Transfer the shipped network: one of `HEADS` learns at a rate, on features that are kept; then other stages."""
+    first = Stage("head", transfer.recipe(40, learning_rate=rate, flip=False))
+    return transfer.transfer(load("fast"), photos, (first, *then), head=HEADS[head], progress=False)
+
+
+def _repeats(study: str) -> dict[str, dict[int, float]]:
+    """Return the test accuracy of each arm in each whole repeat, whose five folds together test every photo once."""
+    runs: dict[str, dict[int, list[Record]]] = {}
+    for run in studies.records(study):
+        runs.setdefault(run.arm, {}).setdefault(run.seed // FOLDS, []).append(run)
+    return {
+        arm: {number: float(folds.pooled(five).mean()) for number, five in found.items() if len(five) == FOLDS}
+        for arm, found in runs.items()
     }
-    groups = {said: [run.accuracy() for run in found if run.arm == arm] for arm, said in words.items()}
-    return figures.narrow(plots.strip(groups, "test accuracy", "Seven ways to a classifier of flowers"), 3.6)
 
 
-def by_number() -> Figure:
-    """Draw the accuracy by share of the training photos, from scratch, with a new head, and tuned."""
-    found, shares = studies.records("q6"), tuple(EPOCHS)
-    lines = {}
-    for way, words in {"scratch": "from scratch", "frozen": "new head", "transfer": "tuned"}.items():
-        columns = [[run.accuracy() for run in found if run.arm == f"{way}_{share}"] for share in shares]
-        lines[words] = [list(row) for row in zip(*columns, strict=True)]
-    title, across = "Test accuracy by share of the training photos", "share of the training photos"
-    return figures.narrow(
-        plots.lines(lines, "test accuracy", title, across=across, ticks=[f"{share} %" for share in shares]), 3.4
-    )
+def rungs() -> Figure:
+    """Draw the test accuracies of four ways to a classifier of flowers, a dot a repeat."""
+    words = {
+        "scratch": "from scratch",
+        "transfer": "ours, tuned",
+        "imagenet_head": "ImageNet, new head",
+        "imagenet_tuned": "ImageNet, tuned",
+    }
+    title, found = "Four ways to a classifier of flowers", _repeats("q6_pays")
+    groups = {said: list(found.get(arm, {}).values()) for arm, said in words.items()}
+    if not all(groups.values()):
+        return figures.not_run(title)
+    return figures.narrow(plots.strip(groups, "test accuracy, all flowers", title))
 
 
 def heads() -> Figure:
-    """Draw the accuracy by head, of heads alone and of networks whose layers learn after them."""
-    found = studies.records("q6_heads")
+    """Draw the accuracy by head on frozen features, a line for each share of the training photos."""
+    title, found = "Five heads on frozen features, by share of the photos", _repeats("q6_frozen")
     lines = {}
-    for way, words in {"frozen": "head alone", "full": "then all layers"}.items():
-        columns = [[run.accuracy() for run in found if run.arm == f"{kind}_{way}_25"] for kind in HEADS]
-        lines[words] = [list(row) for row in zip(*columns, strict=True)]
-    ticks = ("linear", "64", "256", "256,\ndropout", "all cells,\n256")
-    title, across = "Five heads, alone and with the layers", "hidden units of the head"
-    return figures.narrow(plots.lines(lines, "test accuracy", title, across=across, ticks=ticks), 3.4)
+    for percent in _FROZEN_EPOCHS:
+        arms = [found.get(f"{name}_{percent}", {}) for name in HEADS]
+        both = sorted(set.intersection(*map(set, arms)))  # repeats that all heads have
+        lines["all photos" if percent == 100 else f"{percent} %"] = [[arm[one] for arm in arms] for one in both]
+    if not all(lines.values()):
+        return figures.not_run(title)
+    ticks = ("linear", "64", "256", "256,\ndropout", "256,\nall cells")
+    return figures.narrow(
+        plots.lines(lines, "test accuracy", title, across="hidden units of the head", ticks=ticks), 3.4
+    )
 
 
 def planes() -> Figure:
-    """Draw the test photos in a plane by their features, before and after tuning."""
-    found = {run.arm: run for run in studies.records("q6_map")}
-    words = {"frozen_100": "features of the source", "transfer_100": "after all layers were tuned"}
+    """Draw the test photos of one fold in a plane by their features, before and after tuning."""
+    words = {"frozen": "features of the source", "tuned": "after all layers were tuned"}
+    title, found = "The test photos by t-SNE of their features", {run.arm: run for run in studies.records("q6_map")}
+    if not set(words) <= set(found):
+        return figures.not_run(title)
     panels = {
         said: (found[arm].content["measures"]["map across"], found[arm].content["measures"]["map up"])
         for arm, said in words.items()
     }
-    some = found["frozen_100"]
-    figure = plots.maps(panels, some.labels, some.classes)
-    return figures.described(
-        figure, "The test photos by t-SNE of their features", "coloured by flower", *words.values()
-    )
+    figure = plots.maps(panels, found["frozen"].labels, found["frozen"].classes)
+    return figures.described(figure, title, "coloured by flower", *words.values())

@@ -47,9 +47,10 @@ class Provenance(SphinxDirective):
             title, lines = "Where the figures of other libraries come from", peers_provenance(benchmarks.peers())
         else:
             found = [record for record in records.every() if record.study == name]
-            if not found:
+            if not found and name not in registry.names():
                 return [self.state.document.reporter.warning(f"no records of {name!r}", line=self.lineno)]
-            title, lines = "Where the figures come from", provenance(found)
+            title = "Where the figures come from"
+            lines = provenance(found) if found else _not_run(name)
         box = nodes.admonition(classes=["provenance"])
         box += nodes.title("", title)
         items = nodes.field_list()
@@ -62,6 +63,11 @@ class Provenance(SphinxDirective):
             items += item
         box += items
         return [box]
+
+
+def _not_run(name: str) -> dict[str, str]:
+    """Return the lines of the provenance box of a study that has no records."""
+    return {"Study": f"{name}. {registry.get(name).question}", "Runs": "Not run yet."}
 
 
 def provenance(found: Sequence[Record]) -> dict[str, str]:

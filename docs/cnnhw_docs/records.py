@@ -3,9 +3,9 @@
 ``:record:`q1/q1_shallow accuracy``` renders a mean over the recorded runs with their number and range;
 ``:paired:`faults/raw sound``` renders the difference of two arms' test accuracy with its interval;
 ``:reported:`q1_shallow test_accuracy``` renders a number of the report; ``:bench:`share q1_deep convolution``` one of
-the benchmark (:func:`cnnhw.book.benchmarks.stated`). What does not exist is a warning, and so an
-error of the build. Pages need not note on which of a thousand records they depend: when any changes, so does the stamp
-(`cnnhw_docs.stamp`), and all are read again.
+the benchmark (:func:`cnnhw.book.benchmarks.stated`). Of an arm of the book that has no records, ``:record:`` says that
+it is not run yet; what does not exist is a warning, and so an error of the build. Pages need not note on which of a
+thousand records they depend: when any changes, so does the stamp (`cnnhw_docs.stamp`), and all are read again.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ def render(text: str, found: Sequence[Record]) -> tuple[str, str]:
     measure = registry.MEASURES[name]
     wanted = arms.split("+")
     known = {record.arm for record in found if record.study == study}
+    missing = [arm for arm in wanted if arm not in known]
+    if missing and study in registry.names() and {*missing} <= {arm.name for arm in registry.get(study).arms}:
+        return "not run yet", f"study {study}, {', '.join(missing)}"
     if not known:
         there = ", ".join(sorted({record.study for record in found})) or "none"
         raise ValueError(f"there are no records of study {study!r}; there are of {there}")
-    if missing := [arm for arm in wanted if arm not in known]:
+    if missing:
         raise ValueError(f"study {study!r} has no records of {', '.join(missing)}; it has {', '.join(sorted(known))}")
     chosen = [record for record in found if record.study == study and record.arm in wanted]
     try:
