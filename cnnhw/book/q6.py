@@ -213,7 +213,7 @@ def rungs() -> Figure:
     groups = {said: list(found.get(arm, {}).values()) for arm, said in words.items()}
     if not all(groups.values()):
         return figures.not_run(title)
-    return figures.narrow(plots.strip(groups, "test accuracy, all flowers", title))
+    return figures.narrow(plots.strip(groups, "test accuracy", title))
 
 
 def heads() -> Figure:
