@@ -40,7 +40,7 @@ def test_command_prints_json():
     assert all(set(one) == set(keys.split()) for one in found)
     assert {one["role"] for one in found} == {"primary", "secondary", "exploratory"}
     said = {one["id"]: one["known"] for one in found}
-    assert (said["q2-depth"], said["speed-muon"], said["q5-in-turn"]) == ("in part", "yes", "no")
+    assert (said["q2-depth"], said["speed-muon"], said["ii-smooth"]) == ("in part", "yes", "no")
     text = CliRunner().invoke(cli, ["claims"]).stdout
     assert all(one.statement in text for one in registry.QUESTIONS)
     assert "known in part" in text
@@ -75,7 +75,7 @@ def test_a_new_chapter_is_found(tmp_path):
     script = (
         "import sys, cnnhw.book; cnnhw.book.__path__.append(sys.argv[1])\n"
         "from cnnhw.book import registry\n"
-        "assert registry.QUESTIONS[-1].id == 'q7-wide' and registry.MEASURES['width'].unit == 'points'\n"
+        "assert 'q7-wide' in [one.id for one in registry.QUESTIONS] and registry.MEASURES['width'].unit == 'points'\n"
         "assert registry.file('q7') == 'cnnhw/book/q7.py'\n"
         "from cnnhw.cli.command import cli\n"
         "cli(['study', 'list'])"

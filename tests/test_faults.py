@@ -256,7 +256,7 @@ class Writers:
         configuration = {"seed": self.version}
         content = {
             "format": 1, "study": "tiny", "arm": "a", "key": store.configuration_key(configuration),
-            "configuration": configuration, "test_labels": "0123" * 5000,
+            "configuration": configuration, "test_labels": str(random.Random(self.version).getrandbits(130_000)),
         }  # fmt: skip
         store.write(content, self.folder / "records")
 
@@ -412,15 +412,18 @@ def test_a_flipped_digit_of_a_prediction_and_a_missing_checksum_are_told(tmp_pat
     record = min(store.read("q1"), key=lambda record: record.path)
     path = tmp_path / "q1" / record.path.name
     digits = record.content["test_predictions"][str(record.best_epoch)]
-    text = record.path.read_text(encoding="utf-8")
-    files.write_text(path, text.replace(digits, str((int(digits[0]) + 1) % 5) + digits[1:]))
+    packed = record.path.read_bytes()
+    flipped = str((int(digits[0]) + 1) % 5) + digits[1:]
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(gzip.decompress(packed).replace(digits.encode(), flipped.encode())))
     with pytest.raises(CnnhwError, match="does not fit its checksum: it was changed after it was written"):
         store.read(where=tmp_path)
-    files.write_json(path, {name: value for name, value in record.content.items() if name != "checksum"})
+    unsealed = {name: value for name, value in record.content.items() if name != "checksum"}
+    path.write_bytes(gzip.compress(json.dumps(unsealed).encode()))
     with pytest.raises(CnnhwError, match="it has no checksum"):
         store.read(where=tmp_path)
     assert store.write(record.content, tmp_path) == path
-    assert path.read_text(encoding="utf-8") == text
+    assert path.read_bytes() == packed
     store.write_canary(store.read(where=tmp_path)[0], "0" * 16, 1e-7, 0)
     assert store.read(where=tmp_path)[0].repeated
 

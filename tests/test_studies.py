@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cnnhw.book.rates import RATES
 from conftest import make_photos
 from filelock import FileLock
 from PIL import Image
@@ -320,15 +319,6 @@ def test_estimate_grows_with_the_epochs(tiny_study):
 def test_wrong_study():
     with pytest.raises(UnknownNameError, match="Did you mean 'q1'"):
         registry.get("q11")
-
-
-def test_rates_are_those_that_did_best_on_validation_photos():
-    found: dict[str, list[tuple[float, float]]] = {}
-    for record in studies.records("rates"):
-        name, rate = record.arm.rsplit("_", 1)
-        found.setdefault(name, []).append((record.history["validation_accuracy"][-1], float(rate)))
-    assert {name: max(pairs)[1] for name, pairs in found.items()} == RATES
-    assert all(len(pairs) == 3 for pairs in found.values())
 
 
 def test_a_source_may_be_of_another_study():
