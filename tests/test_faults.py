@@ -256,7 +256,7 @@ class Writers:
         configuration = {"seed": self.version}
         content = {
             "format": 1, "study": "tiny", "arm": "a", "key": store.configuration_key(configuration),
-            "configuration": configuration, "test_labels": str(random.Random(self.version).getrandbits(130_000)),
+            "configuration": configuration, "test_labels": f"{random.Random(self.version).getrandbits(80_000):x}",
         }  # fmt: skip
         store.write(content, self.folder / "records")
 
