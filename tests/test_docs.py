@@ -460,6 +460,8 @@ def test_soundness_of_a_study_is_a_table(tmp_path):
     assert not warnings
     assert html.count("not tuned") == 14
     assert "no difference" not in html
+    text = "T\n=\n\n.. soundness:: q2_depth\n\n.. trained:: q2_depth\n\n   d8_plain: depth 8, plain\n"
+    assert "<p>depth 8, plain (d8_plain)</p>" in build(tmp_path / "words", text)[0]
     html, _ = build(tmp_path / "exploratory", "T\n=\n\n.. soundness:: faults_averaged\n")
     assert re.search(r"of 7 checks hold|All 7 checks hold", html)
     _, warnings = build(tmp_path / "none", "T\n=\n\n.. soundness:: lenght\n")

@@ -1,12 +1,15 @@
 """``.. soundness:: STUDY ...``: whether arms have learnt, were tuned alike, and differ in the one thing named; folded.
 
+Arms are said in the words that ``.. trained::`` has for them on the same page.
+
 ``.. plans::`` is what ``cnnhw study plan --all`` says: half-widths and costs of all studies that are to be run.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -16,7 +19,7 @@ from sphinx.util.typing import ExtensionMetadata
 from cnnhw.book import registry
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import plan, soundness
-from cnnhw_docs import records
+from cnnhw_docs import records, trained
 
 _MARKS = {True: "yes", False: "no", None: "not known yet"}
 _HEAD = ("Is it so?", "Arm or question", "What was found", "")
@@ -32,6 +35,7 @@ class Soundness(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         out: list[nodes.Node] = []
+        words = trained.named(Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8"))
         for name in self.arguments:
             try:
                 study = registry.get(name)
@@ -42,7 +46,7 @@ class Soundness(SphinxDirective):
                 out.append(nodes.warning("", nodes.paragraph("", f"No verdicts are given: {why}.")))
             checks = soundness.check(study, found)
             out.append(_fold(f"Were the runs of {name} sound? {_summary(checks)}"))
-            out += [table(checks), nodes.raw("", "</details>", format="html")]
+            out += [table(checks, words), nodes.raw("", "</details>", format="html")]
         return out
 
 
@@ -58,10 +62,16 @@ def _fold(words: str) -> nodes.raw:
     return nodes.raw("", f'<details class="soundness"><summary>{html.escape(words)}</summary>', format="html")
 
 
-def table(checks: list[soundness.Check]) -> nodes.table:
+def table(checks: list[soundness.Check], words: Mapping[str, str]) -> nodes.table:
     """Return the checks as a table; what verdicts do not depend on is marked as exploratory."""
     rows = [
-        (one.what, one.of, one.said, _MARKS[one.good] + ("" if one.decides else " (exploratory)")) for one in checks
+        (
+            one.what,
+            f"{words[one.of]} ({one.of})" if one.of in words else one.of,
+            one.said,
+            _MARKS[one.good] + ("" if one.decides else " (exploratory)"),
+        )
+        for one in checks
     ]
     return _table(_HEAD, rows, (18, 20, 50, 12))
 

@@ -7,8 +7,9 @@ arm and says it in words, as in ``plain: depth 20, without shortcuts``; arms wit
 from __future__ import annotations
 
 import html
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from docutils import nodes
@@ -27,6 +28,7 @@ from cnnhw_docs.provenance import per_run
 
 _TITLE = "Each network: curves, diagram, confusion matrix, time"
 _FOLDER = "_static/generated/trained"
+_LINES = re.compile(r"^\.\. trained::.*\n\n((?: {3}.+\n)+)", re.MULTILINE)
 
 
 class Trained(SphinxDirective):
@@ -39,7 +41,7 @@ class Trained(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         try:
             arms = {arm.name: (study, arm) for study in map(registry.get, self.arguments) for arm in study.arms}
-            words = dict(line.split(": ", 1) for line in self.content if line.strip())
+            words = _words(self.content)
             if unknown := [name for name in words if name not in arms]:
                 named = " and ".join(self.arguments)
                 raise CnnhwError(f"study {named} has no arm {', '.join(unknown)}; it has {', '.join(arms)}")
@@ -80,6 +82,16 @@ class Trained(SphinxDirective):
         shown = compact(path)
         path.unlink()
         return nodes.image(uri=f"/{_FOLDER}/{shown.name}", alt=words)
+
+
+def _words(lines: Iterable[str]) -> dict[str, str]:
+    """Return what lines say of arms, by their names."""
+    return dict(line.strip().split(": ", 1) for line in lines if line.strip())
+
+
+def named(source: str) -> dict[str, str]:
+    """Return the words in which a page's text says its arms."""
+    return _words(line for block in _LINES.findall(source) for line in block.splitlines() if ": " in line)
 
 
 def summary(runs: Sequence[Record]) -> str:
