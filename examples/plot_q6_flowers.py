@@ -129,7 +129,7 @@ q6.planes()
 plt.show()
 
 # %%
-# The :term:`confusion matrices <confusion matrix>` are below. Some labels of the flowers are wrong, and some photos are there twice: :doc:`/guide/flowers` tells how many, and how long transfers take.
+# The :term:`confusion matrices <confusion matrix>` are below. Some labels are wrong, some photos are there twice: :doc:`/guide/flowers` tells how many.
 #
 # .. trained:: q6_pays q6_few q6_frozen
 #
