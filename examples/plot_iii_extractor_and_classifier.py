@@ -8,7 +8,7 @@ iii. Designing extractor and classifier together
 
 **The answer.** Design both on one budget: what the classifier, or :term:`head`, takes, the extractor goes without. They meet in the size of the last
 map. Does the choice of one change the choice of the other? We let :term:`kernels <kernel>` widen with depth instead of keeping them at 3x3, once before
-a head that flattens the last map and once before one that averages it, all with the same number of :term:`parameters`. With the flattening head, compared with
+a head that flattens the last map and once before one that averages it, all with as many :term:`parameters`. With the flattening head, compared with
 the averaging one, the change in accuracy :finding:`iii-together is higher by {effect}/is lower by {effect}/differs by less than {delta}: {effect}/may be
 higher or lower: {effect}`. The rest is explored only, at the same number of parameters, or, for channels, of :term:`multiply-adds`:
 
