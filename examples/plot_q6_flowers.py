@@ -12,10 +12,9 @@ takes seconds. A head can only use what the features say; if that is not enough,
 all photos, a hidden layer of 256 units :finding:`q6-hidden raises the accuracy by {effect}/lowers the accuracy by {effect}/changes the accuracy by
 less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
 
-* *By number of photos.* Compared with training from scratch, our transfer with a tenth of the photos, in as many steps, :finding:`q6-few gains
-  {effect}/loses {effect}/comes within {delta}: {effect}/may gain or lose: {effect}`. With all photos, and with the computing of its source
-  given to the network from scratch, too, it :finding:`q6-transfer gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or
-  lose: {effect}`.
+* *By number of photos.* What our transfer adds to training from scratch, with a tenth of the photos, in as many steps: :effect:`q6-few`. With all
+  photos, and with the computing of its source given to the network from scratch, too: :effect:`q6-transfer`. Where it says *not run*, the
+  runs are still to be made: they are registered, and planned.
 * *The source.* A linear head on frozen features from ImageNet, minus the transfer from our own network: :effect:`q6-imagenet-head`.
 * *Few photos, and the head.* With a tenth of the photos, what a hidden layer adds to a linear head: :effect:`q6-hidden-few`.
 """
@@ -28,11 +27,11 @@ from cnnhw import theory, transfer
 from cnnhw.book import q5, q6
 from cnnhw.data import scenes
 
-q6.rungs()
+q6.heads()
 plt.show()
 
 # %%
-# A dot is one repeat, in which every flower is tested once; a stroke is the mean. Brackets behind an effect are 95 % intervals, wider for the two
+# A line is the mean of repeats, in each of which every flower is tested once; a band is their range. Brackets behind an effect are 95 % intervals, wider for the two
 # secondary questions, so that both hold together. Exploratory differences are grey.
 #
 # The idea and the argument
@@ -112,9 +111,9 @@ for name in ("linear", "hidden256", "flatten256"):
 #
 # .. _q6-heads:
 #
-# **How complex should the new head be?** On frozen features of our source:
+# **How complex should the new head be?** See the figure above, and, for the ladder, the one below.
 
-q6.heads()
+q6.rungs()
 plt.show()
 
 # %%
