@@ -89,7 +89,7 @@ iii.planned()
 # -----------------
 #
 # .. question:: iii-together
-#    :verdict: not run
+#    :verdict: supported
 #
 # At the same number of parameters, multiply-adds differ: a dense layer takes one for each weight, a convolution one for each weight *and cell*.
 

@@ -122,7 +122,7 @@ def gains() -> Figure:
     rows: dict[str, str | tuple[str, str, str]] = {
         "widening, not 3x3 (flattened)": ("iii_together", "widening_flatten", "threes_flatten"),
         "widening, not 3x3 (average)": "iii-together-widening",
-        "flattened minus average (asked)": "iii-together",
+        "the first minus the second (asked)": "iii-together",
         "pairs of 3x3, not single (average)": "iii-together-pairs",
         "flattened, not average (3x3)": "iii-together-flatten",
         "hidden layer, not none (average)": "iii-together-hidden",
