@@ -498,10 +498,10 @@ def test_the_table_of_soundness_stands_on_the_page_with_its_warning():
     sound = pytest.importorskip("cnnhw_docs.sound", reason="needs the repository")
     which, records = ready()
     checks = soundness.check(which, records)
-    text = sound.table(checks).astext()
+    text = sound.table(checks, {}).astext()
     for one in checks:
         assert one.said in text
-    assert "not known yet" in sound.table(soundness.check(which, [])).astext()
+    assert "not known yet" in sound.table(soundness.check(which, []), {}).astext()
     exploratory = dataclasses.replace(which, questions=(asked(role="exploratory"),))
     assert "yes (exploratory)" in sound.table(soundness.check(exploratory, records)).astext()
 

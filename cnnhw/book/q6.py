@@ -178,9 +178,9 @@ _MAP = Study(
 )
 STUDIES = (_PAYS, _FEW, _FROZEN, _MAP)
 ANSWER = (
-    "Begin with a linear head, and compare with training from scratch. On frozen features, a hidden layer in the head :finding:`q6-hidden raises the accuracy by {effect}/"
-    "lowers the accuracy by {effect}/changes the accuracy by less than {delta}: {effect}/may raise or lower the "
-    "accuracy: {effect}`."
+    "Begin with a linear head, and compare with training from scratch. On frozen features, a hidden layer in the head "
+    ":finding:`q6-hidden raises the accuracy by {effect}/lowers the accuracy by {effect}/changes the accuracy by less "
+    "than {delta}: {effect}/may raise or lower the accuracy: {effect}`."
 )
 """What the landing page says."""
 
