@@ -503,7 +503,7 @@ def test_the_table_of_soundness_stands_on_the_page_with_its_warning():
         assert one.said in text
     assert "not known yet" in sound.table(soundness.check(which, []), {}).astext()
     exploratory = dataclasses.replace(which, questions=(asked(role="exploratory"),))
-    assert "yes (exploratory)" in sound.table(soundness.check(exploratory, records)).astext()
+    assert "yes (exploratory)" in sound.table(soundness.check(exploratory, records), {}).astext()
 
 
 @pytest.fixture
