@@ -102,7 +102,7 @@ for name in ("linear", "hidden256", "flatten256"):
 #    :verdict: not run
 #
 # .. question:: q6-hidden
-#    :verdict: not run
+#    :verdict: supported
 #
 # **The source.** ImageNet's head on frozen features, minus our transfer: :effect:`q6-imagenet-head`. The two sources differ in photos, network and
 # pixels at once, so this compares them as one finds them, and does not say what in them matters. What tuning all layers adds to
