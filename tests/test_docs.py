@@ -485,10 +485,11 @@ def test_each_network_of_a_study_is_in_one_folded_place(tmp_path, monkeypatch):
     assert "study q2_depth has no arm dance; it has d20_residual, d20_plain," in warnings
     monkeypatch.setattr(studies, "records", lambda study=None: [])
     forget()
-    html, warnings = build(tmp_path / "new", text)
+    html, warnings = build(tmp_path / "new", f"{text}\n.. soundness:: q2_depth\n")
     forget()
     assert not warnings
     assert html.count("Not run yet.") == 2
+    assert "The runs of q2_depth are not made yet." in html
 
 
 def book_of(monkeypatch, answers=(), found=()):

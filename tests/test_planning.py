@@ -581,3 +581,12 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
     assert answer["low"] <= answer["effect"] <= answer["high"]
     why = soundness.unsound(which, store.read(where=where))
     assert (answer["verdict"] is None) == bool(why)
+
+
+def test_arms_that_nothing_compares_are_run_in_whole_repeats():
+    which = study(asked())
+    folded = dataclasses.replace(which.arms[0], name="third", protocols=("fold",), seeds=tuple(range(1000, 1060)))
+    which = dataclasses.replace(which, arms=(*which.arms, folded))
+    runs = plan.following(which, which.questions, [])
+    counts = {name: sum(job.arm.name == name for job in runs) for name in ("wide", "narrow", "third")}
+    assert counts == {"wide": 8, "narrow": 8, "third": 30}

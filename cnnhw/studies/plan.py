@@ -311,8 +311,10 @@ def _outlook(question: Question, asked: Sequence[Question], basis: str, found: S
 
 
 def _counts(study: Study, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Return how many runs each arm needs, if questions need so many seeds or repeats; others have a few."""
-    counts = {arm.name: min(EXPLORATORY, len(arm.seeds)) for arm in study.arms}
+    """Return how many runs each arm needs, if questions need so many seeds or repeats; others have a few of these."""
+    compared = {arm for question in study.questions for arm in question.arms}
+    sizes = {arm.name: FOLDS if "fold" in arm.protocols and arm.name not in compared else 1 for arm in study.arms}
+    counts = {arm.name: min(EXPLORATORY * sizes[arm.name], len(arm.seeds)) for arm in study.arms}
     for question in study.questions:
         for arm in question.arms:
             size = FOLDS if question.pooled else 1

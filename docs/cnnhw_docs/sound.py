@@ -42,6 +42,9 @@ class Soundness(SphinxDirective):
             except CnnhwError as error:
                 return [self.state.document.reporter.warning(f"soundness: {error}", line=self.lineno)]
             found = [record for record in records.every() if record.study.startswith(name)]
+            if not any(record.study == name for record in found):
+                out.append(nodes.paragraph("", f"The runs of {name} are not made yet."))
+                continue
             if why := soundness.unsound(study, found):
                 out.append(nodes.warning("", nodes.paragraph("", f"No verdicts are given: {why}.")))
             checks = soundness.check(study, found)
