@@ -7,16 +7,15 @@ iii. Designing extractor and classifier together
 *Fifteen minutes. You need Q1. Then you can tell where a network's parameters and its time are before training it, and design one within a budget.*
 
 **The answer.** Design both on one budget: what the classifier, or :term:`head`, takes, the extractor goes without. They meet in the size of the last
-map. Does the choice of one change the choice of the other? We let :term:`kernels <kernel>` widen with depth instead of keeping them at 3x3, once before
-a head that flattens the last map and once before one that averages it, all with as many :term:`parameters`. With the flattening head, compared with
-the averaging one, the change in accuracy :finding:`iii-together is higher by {effect}/is lower by {effect}/differs by less than {delta}: {effect}/may be
-higher or lower: {effect}`. The rest is explored only, at the same number of parameters, or, for channels, of :term:`multiply-adds`:
+map. Does the choice of one change the choice of the other? We let :term:`kernels <kernel>` widen with depth instead of keeping them at 3x3, with as
+many :term:`parameters` in all. Before a head that averages the last map, that changes the accuracy by :effect:`iii-together-widening`; before one
+that flattens it, by :paired:`iii_together/widening_flatten threes_flatten`. The second minus the first :finding:`iii-together is above zero: {effect}/is
+below zero: {effect}/is less than the {delta} that would matter: {effect}/cannot be told: {effect}`. The rest is explored only:
 
-* *Kernels,* before an average. Kernels that widen, minus 3x3: :effect:`iii-together-widening`. Pairs of 3x3, minus single ones:
-  :effect:`iii-together-pairs`.
+* *Kernels,* before an average. Pairs of 3x3, minus single ones: :effect:`iii-together-pairs`. *Channels,* in short runs. Channels that double, minus
+  constant ones: :paired:`design/base constant_macs`.
 * *Heads,* behind 3x3 kernels. A flattened map with 64 hidden units, minus an average: :effect:`iii-together-flatten`. An average with 256 hidden units,
   minus one without: :effect:`iii-together-hidden`.
-* *Channels,* in short runs. Channels that double, minus constant ones: :paired:`design/base constant_macs`.
 """
 
 from matplotlib import pyplot as plt
@@ -46,10 +45,11 @@ plt.show()
 #
 # .. math:: K (k^2 C + 1)\ \text{parameters}, \qquad H W K C k^2\ \text{multiply-adds},
 #
-# and adds :math:`(k - 1) j` pixels to the receptive field, where neighbouring cells are :math:`j` pixels apart. Parameters do not depend on the size of
-# the map; multiply-adds do. So a large map is dear in multiply-adds; many channels, or a dense layer on a flattened map, in parameters.
-# **In numbers:** 16 channels to 32 with 3x3 kernels on 64x64 cells are 4,640 parameters and 18,874,368 multiply-adds. 128 channels to 128 on 8x8 cells
-# are 147,584 parameters and 9,437,184 multiply-adds: 32 times the parameters, half the multiply-adds.
+# and adds :math:`(k - 1) j` pixels to the receptive field, where neighbouring cells are :math:`j` pixels apart. (With batch norm, there is no bias, but
+# :math:`2K` parameters of the norm.) Parameters do not depend on the size of the map; :term:`multiply-adds` do. So a large map is dear in multiply-adds;
+# many channels, or a dense layer on a flattened map, in parameters. **In numbers:** 16 channels to 32 with 3x3 kernels on 64x64 cells are 4,640
+# parameters and 18,874,368 multiply-adds. 128 channels to 128 on 8x8 cells are 147,584 parameters and 9,437,184 multiply-adds: 32 times the parameters,
+# half the multiply-adds.
 #
 # .. widget:: budget
 #    :title: Try it: a network's budget and field
@@ -81,7 +81,7 @@ iii.planned()
 # * **Held:** four stages with batch norm, ReLU and a 2x2 maximum; a quarter of the training photos of ``tiny5``, the stand-in for Linnaeus 5, at 64
 #   pixels; the recipe, with its 48 epochs. Each seed draws initial weights, order, augmentation, and the cut into training and validation photos.
 # * **Tuned:** each network's learning rate, from five or more, on training photos that the study leaves aside.
-# * **Tested:** an *interaction* of four of them: what widening kernels change if the map is flattened, minus what they change if it is averaged.
+# * **Tested:** what widening kernels change if the map is flattened, minus if averaged: an *interaction*. It varies much, so what matters is coarse.
 #
 # .. soundness:: iii_together
 #
@@ -97,16 +97,15 @@ iii.front()
 plt.show()
 
 # %%
-# **Growth of the channels** is explored only: six seeds of eight epochs, one learning rate for all, 32 pixels. At equal multiply-adds, channels that
-# double, minus constant ones: :paired:`design/base constant_macs`; that grow by 2.5, minus doubling: :paired:`design/fast_growth_macs base`.
+# **Growth of the channels:** six seeds, eight epochs, one rate, 32 pixels. By 2.5 a stage, minus by 2: :paired:`design/fast_growth_macs base`.
 #
 # .. _iii-averaging:
 #
-# **Averaging here, and in the report's networks.** :ref:`Fault 7 <fault-dense>` replaces the flattened map and the dense layers of the report's own
-# networks by an average. There the flattened map minus the average is :paired:`faults/sound averaged` in Q1's network and :paired:`faults/inception
-# inception_averaged` in Q4's. Those runs are short, at the report's learning rate. After its eight epochs, Q1's network with the average has a
-# *training* accuracy of :record:`faults/averaged training`: it has not learnt its photos yet. With a tuned rate and a recipe that converges, the average
-# minus the flattened map is :effect:`faults-averaged`. There the extractor stays as it is, and the network shrinks; here it gets what the head gives up.
+# **Averaging here, and in the report's networks.** The page on faults replaces the flattened map and the dense layers of the report's own networks by an
+# average (:ref:`fault 7 <fault-dense>`). In short runs at the report's learning rate, the average minus the flattened map is :paired:`faults/averaged
+# sound` in Q1's network and :paired:`faults/inception_averaged inception` in Q4's. But then Q1's network with the average has a *training* accuracy of
+# :record:`faults/averaged training`: it has not learnt its photos yet. With a tuned rate and a recipe that converges, the same difference is
+# :effect:`faults-averaged`. In both, the extractor stays as it is, and the network shrinks; in this chapter's, it gets what the head gives up.
 #
 # .. trained:: iii_together
 #
@@ -123,10 +122,11 @@ plt.show()
 # Each step says what it rests on. If the interval of an alternative lies wholly above zero, try the alternative first.
 #
 # 1. **Field.** Let the last convolution see across the object. By argument: a cell cannot use what it does not see.
-# 2. **Kernels.** Begin with single 3x3 convolutions. By argument: wide kernels are dear, above all on many channels. Kernels that widen, minus 3x3:
-#    :effect:`iii-together-widening`. Pairs, minus single ones: :effect:`iii-together-pairs`.
-# 3. **Channels.** Double them where the map halves. By argument: no stage then takes most of the multiply-adds (exercise 4). Constant channels, minus
-#    doubling: :paired:`design/constant_macs base`. Among thousands of *residual* networks the best grew by about 2.5 :cite:p:`radosavovic2020designing`.
+# 2. **Kernels.** Begin with single 3x3 convolutions. By argument: wide kernels are dear, above all on many channels, and what is spent on a second
+#    convolution is missing in channels. Kernels that widen, minus 3x3: :effect:`iii-together-widening`. Pairs, minus single ones:
+#    :effect:`iii-together-pairs`.
+# 3. **Channels.** Double them where the map halves. By argument: no stage then takes most of the multiply-adds (exercise 4). Doubling, minus constant
+#    channels: :paired:`design/base constant_macs`. Among thousands of *residual* networks the best grew by about 2.5 :cite:p:`radosavovic2020designing`.
 # 4. **Head.** Average, then one linear layer. By argument: its size does not depend on the photo's. A flattened map, minus an average:
 #    :effect:`iii-together-flatten`. A hidden layer behind the average, minus none: :effect:`iii-together-hidden`.
 # 5. **Together.** Does another head call for other kernels? That is the primary question: :effect:`iii-together`.

@@ -31,8 +31,8 @@ q6.heads()
 plt.show()
 
 # %%
-# A line is the mean of repeats, in each of which every flower is tested once; a band is their range. Brackets behind an effect are 95 % intervals, wider for the two
-# secondary questions, so that both hold together. Exploratory differences are grey.
+# A line is the mean of repeats, in each of which every flower is tested once; a band is their range. Brackets behind an effect are 95 % intervals, wider
+# for the two secondary questions, so that both hold together. Exploratory differences are grey.
 #
 # The idea and the argument
 # -------------------------
@@ -57,15 +57,15 @@ plt.show()
 # 2. Compare training and validation photos. If the head does not even fit the training photos, it underfits: go on with 3. If it fits them and
 #    fails on validation photos, it overfits: a larger head has still more weights to do so with. Regularise, or find more photos.
 # 3. Try a hidden layer, then one that sees all cells. Give each head a learning rate of its own, and time to converge: heads compared at one
-#    rate are compared by how well that rate suits them. Keep the smallest, unless a larger head gains more than you care about.
-# 4. If that is not enough, train the layers, from this head on (:doc:`plot_q5_freeze_first`), or take another source.
+#    rate are compared by how well that rate suits them. Keep the smallest head, unless a larger one gains enough to matter to you.
+# 4. If that is not enough, train the extractor, too, from this head on (:doc:`plot_q5_freeze_first`), or take another source.
 #
 # **Live,** on easy generated scenes: the shipped network, three heads, each at the rate that validation photos prefer; then all layers.
 
 photos = scenes.load(size=64, train=300, test=300, controls=scenes.EASY, progress=False)
 for name in ("linear", "hidden256", "flatten256"):
     losses = {}
-    for rate in (3e-4, 3e-3, 3e-2, 0.3):
+    for rate in (1e-3, 1e-2, 0.1, 1.0):
         (run,) = q6.transferred(photos, name, rate)
         losses[rate] = min(run.history["validation_loss"])
     best = min(losses, key=losses.get)
@@ -81,9 +81,9 @@ for name in ("linear", "hidden256", "flatten256"):
 # * **The ladder:** from scratch; our own source, the network of :doc:`plot_speed` trained on ``tiny5``, with a linear head and all layers tuned;
 #   ImageNet features (a :term:`backbone`, EfficientNet-Lite0 :cite:p:`liu2020efficientnetlite`, a simplified EfficientNet
 #   :cite:p:`tan2019efficientnet`) with a linear head; and the same with all layers tuned.
-# * **Held** between the first two: photos, network, recipe, linear head, and the :term:`whitened <whitening>` first layer that both begin with. With
-#   all photos our transfer learns for 20 epochs, and from scratch for 39, which pays for the source. With a tenth, both learn for 60.
-#   ImageNet's network is another one, at 128 pixels and not 64: what it adds is exploratory.
+# * **Held** between the first two: photos, network, linear head, the :term:`whitened <whitening>` first layer that both begin with, and the recipe, but
+#   for its epochs. With all photos our transfer learns for 20 epochs, and from scratch for 39, which pays for the source. With a tenth, both learn for
+#   60. ImageNet's network is another one, at 128 pixels and not 64: what it adds is exploratory.
 # * **The heads:** linear; a hidden layer of 64 or 256 units; the same with :term:`dropout`; and one that sees all cells. Each learns on our source's
 #   frozen features, from a tenth, a quarter and all of the photos, for 100, 60 and 30 epochs. Features are kept, so a run takes seconds.
 # * **Tested** as in :ref:`Q5 <q5-experiment>`: in each repeat, five networks share the work, so that every flower is tested once, by a network that

@@ -361,9 +361,9 @@ def test_a_study_that_has_learnt_and_was_tuned_alike_is_sound():
     checks = soundness.check(which, records)
     assert soundness.unsound(which, records) == ""
     assert {(one.what, one.good) for one in checks} == {
-        (what, True) for what in ("learnt", "above guessing", "tuned alike", "one thing varied")
+        (what, True) for what in ("learnt", "above guessing", "tuned alike", "varied as named")
     }
-    (varied,) = [one for one in checks if one.what == "one thing varied"]
+    (varied,) = [one for one in checks if one.what == "varied as named"]
     assert varied.said == "wide and narrow: options.width 8 or 4"
     (learnt,) = [one for one in checks if (one.what, one.of) == ("learnt", "wide")]
     assert learnt.said == "twice the epochs change the accuracy by +0.5 points (less than 1.25)"
@@ -462,7 +462,7 @@ def test_arms_that_differ_in_two_things_are_found():
     jobs = [job for job in two.jobs() if job.seed == 20]
     assert soundness.differences(*jobs) == {"options.width": (8, 4), "size": (32, 16)}
     allowed = dataclasses.replace(two, questions=(asked(varied=("size", "options.width")),))
-    assert "one thing varied" not in soundness.unsound(allowed, records)
+    assert "varied as named" not in soundness.unsound(allowed, records)
     same = dataclasses.replace(which, arms=(dataclasses.replace(which.arms[1], name="wide"), which.arms[1]))
     assert "wide and narrow: nothing" in soundness.unsound(same, records)
     arms = [
@@ -574,7 +574,7 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
     assert "t: 16 of 16 runs have records; the present code matches 16" in said
     assert f"t-tune: {count} of {count} runs" in said
     result = call("check", "t")
-    assert "one thing varied   t-wide" in result.output
+    assert "varied as named   t-wide" in result.output
     said = CliRunner().invoke(cli, ["claims", "--json", "--records", str(where)])
     answer = next(one for one in json.loads(said.stdout) if one["id"] == "t-wide")
     assert (answer["n"], answer["role"], answer["known"]) == (8, "primary", "no")

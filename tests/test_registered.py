@@ -30,7 +30,7 @@ every_tuned = pytest.mark.parametrize("study", TUNED, ids=lambda study: study.na
 
 @every_study
 def test_arms_differ_in_what_is_varied(study):
-    checks = [one for one in soundness.check(study, []) if one.what == "one thing varied"]
+    checks = [one for one in soundness.check(study, []) if one.what == "varied as named"]
     assert [one.of for one in checks] == [question.id for question in study.questions]
     assert [one.said for one in checks if not one.good] == []
 

@@ -31,7 +31,7 @@ _STAGE = re.compile(r"recipe\.-\d+\.")
 class Check:
     """One line of a study's table of soundness.
 
-    - ``what`` (str): ``"learnt"``, ``"above guessing"``, ``"tuned alike"`` or ``"one thing varied"``.
+    - ``what`` (str): ``"learnt"``, ``"above guessing"``, ``"tuned alike"`` or ``"varied as named"``.
     - ``of`` (str): the arm or question.
     - ``said`` (str): what was found, with its figures.
     - ``good`` (bool or None): whether it is as it should be; None if it is not known yet.
@@ -79,7 +79,7 @@ def check(study: Study, records: Sequence[Record]) -> list[Check]:
         ]
     for question in study.questions:
         said, good = _varied(study, question)
-        found.append(Check("one thing varied", question.id, said, good, question in deciding))
+        found.append(Check("varied as named", question.id, said, good, question in deciding))
     return found
 
 
