@@ -16,6 +16,7 @@ from cnnhw.book import registry
 from cnnhw.cli.command import cli
 from cnnhw.errors import CnnhwError
 from cnnhw.studies import queue
+from cnnhw.studies.questions import PREDICTIONS
 from cnnhw.studies.study import Arm, Study
 from cnnhw.training.recipe import Recipe
 
@@ -39,6 +40,10 @@ def test_command_prints_json():
     keys = "id chapter role statement prediction finding verdict effect low high delta unit n study registered known"
     assert all(set(one) == set(keys.split()) for one in found)
     assert {one["role"] for one in found} == {"primary", "secondary", "exploratory"}
+    decided = [one for one in found if one["finding"] not in (None, "not run")]
+    assert {one["finding"] for one in decided} <= {*PREDICTIONS, "cannot tell"}
+    assert {one["verdict"] for one in decided} == {"supported", "refuted", "open"}
+    assert all(one["low"] <= one["effect"] <= one["high"] for one in decided)
     said = {one["id"]: one["known"] for one in found}
     assert (said["q2-depth"], said["speed-muon"], said["ii-smooth"]) == ("in part", "yes", "no")
     text = CliRunner().invoke(cli, ["claims"]).stdout

@@ -309,8 +309,6 @@ def test_figures_say_what_they_show():
     assert "a lowest at 1 with 0.2 and highest at 2 with 0.8" in (
         plots.against({"a": [[(1, 0.2), (2, 0.8), (3, 0.5)]]}, "size", "accuracy").get_label()
     )
-    points = {"dear": (4.0, [0.7]), "cheap": (1.0, [0.5]), "poor": (2.0, [0.4])}
-    assert plots.costs(points, "ms", "accuracy").get_label().endswith("Nothing cheaper is better than dear, cheap.")
     assert "m: x 25%, y 75%" in plots.shares({"m": {"x": 0.25, "y": 0.75}}).get_label()
     assert plots.forest({"a": (1.5, -0.5, 3.5)}, "points").get_label().endswith("a +1.5 (-0.5 to +3.5).")
     curves = {"a": [[(1.0, 0.3), (2.0, 0.5)], [(1.0, 0.2), (4.0, 0.7)]]}

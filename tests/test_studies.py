@@ -273,6 +273,13 @@ def test_damaged_record_is_named(tmp_path, damage):
             store.read("q1", tmp_path)
 
 
+def test_a_record_that_is_not_packed_is_no_silent_gap(tmp_path):
+    (tmp_path / "q1").mkdir()
+    (tmp_path / "q1" / "a-0-01234567.json").write_text("{}")
+    with pytest.raises(CnnhwError, match=r"a-0-01234567\.json is a record that is not packed: pack it"):
+        store.read(where=tmp_path)
+
+
 def test_a_record_whose_configuration_was_edited_is_refused(tiny_study, tmp_path):
     queue.run_job(tiny_study.jobs()[0], tmp_path / "records")
     (record,) = store.read(where=tmp_path / "records")
@@ -306,7 +313,7 @@ def test_committed_records_are_readable_and_belong_to_their_studies():
         assert {len(values) for values in record.history.values()} == {epochs}
         if study.every_epoch:
             assert len(record.content["test_predictions"]) == epochs
-    assert sum(file.stat().st_size for file in store.folder().rglob("*.json*")) < 10e6
+    assert sum(file.stat().st_size for file in store.folder().rglob("*.json.gz")) < 10e6
 
 
 def test_estimate_grows_with_the_epochs(tiny_study):

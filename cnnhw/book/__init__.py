@@ -1,1 +1,1 @@
-"""The book: its chapters, their studies, what it claims, and the original report."""
+"""The book: its chapters, their studies, what it asks, and the original report."""

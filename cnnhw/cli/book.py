@@ -141,17 +141,17 @@ def claims_command(as_json: bool, where: Path | None) -> None:
     from cnnhw.book import registry
 
     records = studies.records(where=where)
-    found = [answer.summary() for answer in registry.answers(records)]
+    found = {answer.question: answer.summary() for answer in registry.answers(records)}
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps([*found.values()], indent=1))
         return
-    for one in found:
+    for question, one in found.items():
         click.echo(f"{one['verdict'] or 'no verdict':12}  {one['id']}: {one['statement']}")
         if one["effect"] is not None:
             effect = f"{one['effect']:+z.2f} {one['unit']} ({one['low']:+z.2f} to {one['high']:+z.2f})"
             known = {"no": "", "in part": ", known in part", "yes": ", known beforehand"}[one["known"]]
             said = f"{one['finding']}: " if one["finding"] else ""
-            click.echo(f"{'':14}{said}{effect}, {one['n']} seeds{known}")
+            click.echo(f"{'':14}{said}{effect}, {one['n']} {question.counted}{known}")
 
 
 @cli.group()
@@ -207,8 +207,9 @@ def study_run(names: Sequence[str], processes: int | None, plan: bool, where: Pa
     elsewhere = queue.run(jobs, processes, where)
     for one in asked:
         elsewhere += plans.run(one, registry.QUESTIONS, processes, where)
+        counted = {question.id: question.counted for question in one.questions}
         for name, (count, half) in plans.widths(one, registry.QUESTIONS, store.read(one.name, where)).items():
-            click.echo(f"{name}: {count} seeds" + (f", half-width {half:.3g}" if half is not None else ""))
+            click.echo(f"{name}: {count} {counted[name]}" + (f", half-width {half:.3g}" if half is not None else ""))
     _elsewhere(elsewhere)
 
 

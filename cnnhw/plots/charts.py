@@ -26,7 +26,6 @@ __all__ = [
     "against",
     "bars",
     "confusion",
-    "costs",
     "curves",
     "forest",
     "lines",
@@ -435,46 +434,6 @@ def strip(groups: Mapping[str, Sequence[float]], axis_label: str, title: str = "
     axis.grid(alpha=0.25)
     told = [f"{name} {np.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})" for name, values in groups.items()]
     return _label(figure, title, f"{axis_label} of each run, means and ranges", ", ".join(told))
-
-
-@_own_settings
-def costs(points: Mapping[str, tuple[float, Sequence[float]]], across: str, axis_label: str, title: str = "") -> Figure:
-    """Draw a measure, lowest to highest run, against its cost on a logarithmic scale, with the Pareto front.
-
-    Parameters
-    ----------
-    points : mapping of str to (float, sequence of float)
-        For each name its cost, and one figure per run.
-    across, axis_label : str
-        Labels of the axes, with units.
-    """
-    figure = _figure(9, 4.6, title)
-    axis = figure.subplots()
-    front: list[tuple[float, float]] = []
-    smallest, largest = (pick(cost for cost, _ in points.values()) for pick in (min, max))
-    for name, (cost, values) in sorted(points.items(), key=lambda point: point[1][0]):
-        mean = float(np.mean(values))
-        axis.plot([cost, cost], [min(values), max(values)], color=COLOURS[0], alpha=0.5)
-        axis.plot(cost, mean, "o", color=COLOURS[0], markersize=5)
-        early = cost**2 < smallest * largest  # in the left half, on this scale
-        axis.annotate(
-            name, (cost, mean), xytext=(6 if early else -6, 4), textcoords="offset points", fontsize="small",
-            ha="left" if early else "right",
-        )  # fmt: skip
-        if not front or mean > front[-1][1]:
-            front.append((cost, mean))
-    axis.step(*zip(*front, strict=True), where="post", color=COLOURS[1], linewidth=1, label="nothing cheaper is better")
-    axis.set_xscale("log")
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(ticker.FormatStrFormatter("%g"))
-    axis.margins(x=0.2)
-    _finish(axis, across, axis_label)
-    _names_below(figure)
-    told = ", ".join(f"{name} {np.mean(values):.3g} at {cost:.3g}" for name, (cost, values) in points.items())
-    best = ", ".join(name for name, (cost, values) in points.items() if (cost, float(np.mean(values))) in front)
-    return _label(
-        figure, title, f"{axis_label} against {across}, means", told, f"Nothing cheaper is better than {best}"
-    )
 
 
 @_own_settings

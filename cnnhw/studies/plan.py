@@ -105,7 +105,7 @@ class Plan:
         out = []
         for one in self.outlooks:
             asked, unit = one.question, one.question.measure.unit
-            kind = "repeats" if asked.pooled else "seeds"
+            kind = asked.counted
             if one.half_width is None:
                 what = "not measured in pilots" if one.basis == "pilot" else "no pilot yet"
                 said = f"{what}, {one.seeds} {kind} or more"

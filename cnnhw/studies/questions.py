@@ -170,6 +170,11 @@ class Question:
         return f"{self.arms[0]} minus {self.against:g} {self.measure.unit}"
 
     @property
+    def counted(self) -> str:
+        """What its runs are counted in: ``"seeds"``, or ``"repeats"`` of cross-validation."""
+        return "repeats" if self.pooled else "seeds"
+
+    @property
     def refuted_by(self) -> str:
         """What would refute the prediction."""
         margin = f"{self.delta:g} {self.measure.unit}"

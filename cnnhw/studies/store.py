@@ -24,7 +24,7 @@ from cnnhw.training.run import Run
 __all__ = ["PLANS", "Record", "blind", "configuration_key", "folder", "from_runs", "read", "write", "write_canary"]
 
 _FORMAT = 1
-_SUFFIX = ".json.gz"  # a third of the size, of which others would be most of the repository
+_SUFFIX = ".json.gz"  # unpacked, records would be most of the repository
 _SIZE_LIMIT = 16 * 2**20  # bytes unpacked; a record has less than a hundred thousand
 _UNUSABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
 _ONE_DIGIT = 10  # classes
@@ -125,8 +125,10 @@ def folder() -> Path:
 
 def read(study: str | None = None, where: Path | None = None) -> list[Record]:
     """Return the records of all studies or of one, by study, arm and seed; CnnhwError names a file of no use."""
-    found = []
-    for path in sorted((where or folder()).glob(f"{study or '*'}/*{_SUFFIX}")):
+    found, place = [], where or folder()
+    if plain := [path for path in sorted(place.glob(f"{study or '*'}/*-*.json")) if path.parent.name != PLANS]:
+        raise CnnhwError(f"{plain[0]} is a record that is not packed: pack it, and all others, with gzip")
+    for path in sorted(place.glob(f"{study or '*'}/*{_SUFFIX}")):
         try:
             text = _unpacked(path)
             content = json.loads(text)
@@ -138,16 +140,7 @@ def read(study: str | None = None, where: Path | None = None) -> list[Record]:
                 raise ValueError("its content does not fit its checksum: it was changed after it was written")
             record = Record(content, path)
             order = str(record.study), str(record.arm), int(record.seed)
-        except (
-            OSError,
-            EOFError,
-            zlib.error,
-            ValueError,
-            KeyError,
-            TypeError,
-            ArithmeticError,
-            RecursionError,
-        ) as error:
+        except _UNUSABLE as error:
             raise CnnhwError(
                 f"{path} is not a usable record ({error}): restore it, or delete it and run it again"
             ) from error

@@ -95,7 +95,7 @@ def planned(made: list[plan.Plan]) -> nodes.table:
         for look in one.outlooks:
             asked = look.question
             half = "not known yet" if look.half_width is None else f"{look.half_width:.2g}"
-            count = f"with {look.seeds or asked.blocks.most} {'repeats' if asked.pooled else 'seeds'}"
+            count = f"with {look.seeds or asked.blocks.most} {asked.counted}"
             guess = ", assumed" if look.half_width is not None and look.basis != "pilot" else ""
             wanted = "" if asked.role == "exploratory" else f"{asked.delta / 2:g} {asked.measure.unit}"
             rows.append((one.study.name, asked.id, asked.role, wanted, f"{half} {count}{guess}", cost))

@@ -19,7 +19,8 @@ def current() -> str:
     package = DOCS.parent / "cnnhw"
     sources = [*package.rglob("*.py"), *package.glob("*.json"), *(DOCS / "cnnhw_docs").glob("*.py")]
     weights = package.glob("weights/*.safetensors")
-    for file in sorted([*sources, *weights, *(DOCS / "records").rglob("*.json*")]):
+    records = [file for end in ("json", "json.gz") for file in (DOCS / "records").rglob(f"*.{end}")]
+    for file in sorted([*sources, *weights, *records]):
         digest.update(f"{file.relative_to(DOCS.parent)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -110,7 +110,7 @@ def of_answer(answer: Answer, found: Sequence[Record] = ()) -> Said:
         effect=None if answer.effect is None else asked.measure.scale * answer.effect.effect,
         low=low, high=high,
         interval=level if answer.confidence <= 0.95 else f"simultaneous {level}",
-        runs=f"{answer.effect.seeds if answer.effect else 0} {'repeats' if asked.pooled else 'seeds'}",
+        runs=f"{answer.effect.seeds if answer.effect else 0} {asked.counted}",
         finding=answer.finding,
         verdict=answer.verdict or (EXPLORATORY if asked.role == "exploratory" else UNSOUND),
         prediction=asked.prediction,
