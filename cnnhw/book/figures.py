@@ -80,20 +80,20 @@ def effects(
     asked = [question for study in chapter for question in study.questions]
     own = [record for record in found if record.study in {study.name for study in chapter}]
     answers = {answer.question.id: answer for answer in questions.answers(asked, own)}
+    if any(isinstance(what, str) and answers[what].interval is None for what in rows.values()):
+        return not_run(title)
     drawn = {}
     for words, what in rows.items():
         if isinstance(what, str):
-            effect, interval = answers[what].effect, answers[what].interval
-            if effect is None or interval is None:
-                return not_run(title)
-            drawn[words] = (answers[what].question.measure.scale * effect.effect, *interval)
-    for words, what in rows.items():
-        if not isinstance(what, str):
+            scale, effect, interval = answers[what].question.measure.scale, answers[what].effect, answers[what].interval
+            assert effect is not None
+            assert interval is not None
+            drawn[words] = (scale * effect.effect, *interval)
+        else:
             study, first, second = what
             between = of_arms([record for record in found if record.study == study], first, second)
             low, high = between.interval()
             drawn[words] = (100 * between.effect, 100 * low, 100 * high)
-    drawn = {words: drawn[words] for words in rows}
     grey = [
         words
         for words, what in rows.items()

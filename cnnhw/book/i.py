@@ -92,7 +92,7 @@ _LENGTH = Study(
 _SPANS = {"span0": 0, "span2": 2}
 _RECIPE = dataclasses.replace(base.RECIPE, precision=base.FORMAT)
 _LEVELS = (58, 75)  # between those of single trials (45, 65, 85), whose accuracies all lay well above guessing
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _TUNED = {
     "span0": 0.005, "span2": 0.02,
     "58_span2": 0.04, "58_span6": 0.04, "75_span2": 0.02, "75_span6": 0.02,

@@ -60,7 +60,7 @@ _AT_TRANSITIONS = tuple(
 )
 MEASURES = (_CONSISTENCY, *_AT_TRANSITIONS)
 
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _TUNED = {"average": 0.02, "max": 0.04}
 _SMOOTH, _DENSE = (
     next(measure for measure in _AT_TRANSITIONS if measure.name == f"transition2 {what}")

@@ -149,7 +149,7 @@ _SEARCH = Study(
     test=False,
 )
 
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _RATES = {"shallow": 1e-3, "deep": 5e-4, "final": 5e-3}
 
 

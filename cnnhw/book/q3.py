@@ -55,7 +55,7 @@ MEASURES = (*_AFTER, *(_shared(f"{measure.name} at start") for measure in _AFTER
 # So long, and with such weight decay, that a filter keeps little of its start: after the run some exp(-2.6) of it, at
 # a peak rate of 0.004, if the loss has no use for it.
 _LONG = replace(base.RECIPE, epochs=60, optimizer="adamw", weight_decay=0.5)
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _TUNED = {"learnt_7": 4e-3, "bank_7": 8e-3, "random_7": 4e-3}
 _EDGES_AT_START = next(measure for measure in MEASURES if measure.name == "edge correlation at start")
 

@@ -50,7 +50,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "mixed": {"kernels": "3-5-7", "widths": "32-68-136"},
 }
 
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _TUNED = {
     "threes": 0.04, "channels": 0.02, "macs": 0.04,
     "narrow_on_wide": 0.16, "narrow_on_narrow": 0.08, "mixed_on_wide": 0.08, "mixed_on_narrow": 0.16,

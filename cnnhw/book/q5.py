@@ -70,7 +70,7 @@ def folded(name: str, recipe: tuple[Stage, ...], percent: int = 100, **change: A
     return Arm(name, recipe=recipe, seeds=folds.seeds(REPEATS), **settings)
 
 
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid; stages of one arm share theirs.
+# Rates that `cnnhw study tune` chose; stages of one arm share theirs.
 _RATES = {"at_once": 8e-3, "head_first": 4e-3, "end": 8e-3, "start": 1.6e-2, "together": 4e-3}
 _TUNING_EPOCHS = 40  # of a tenth of the photos, after the head's if it learns first
 _HEAD_EPOCHS = 60  # on features that are kept, which take next to no time
