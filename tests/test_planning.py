@@ -574,7 +574,7 @@ def test_a_study_is_tuned_planned_run_and_answered(photos, tmp_path, monkeypatch
     assert "t: 16 of 16 runs have records; the present code matches 16" in said
     assert f"t-tune: {count} of {count} runs" in said
     result = call("check", "t")
-    assert "varied as named   t-wide" in result.output
+    assert "varied as named t-wide" in result.output
     said = CliRunner().invoke(cli, ["claims", "--json", "--records", str(where)])
     answer = next(one for one in json.loads(said.stdout) if one["id"] == "t-wide")
     assert (answer["n"], answer["role"], answer["known"]) == (8, "primary", "no")

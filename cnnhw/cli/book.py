@@ -312,7 +312,7 @@ def study_check(name: str, where: Path | None) -> None:
     which = registry.get(name)
     for one in soundness.check(which, studies.records(where=where)):
         mark = "not known yet" if one.good is None else "yes" if one.good else "no"
-        click.echo(f"{one.what:18} {one.of:24} {mark if one.decides else f'({mark})':15} {one.said}")
+        click.echo(f"{one.what:15} {one.of:24} {mark if one.decides else f'({mark})':15} {one.said}")
     if why := soundness.unsound(which, studies.records(where=where)):
         click.echo(f"No verdicts: {why}.")
 
