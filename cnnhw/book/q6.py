@@ -49,9 +49,9 @@ def _map(model: Classifier, photos: PhotoSet, configuration: Mapping[str, Any]) 
 _TRANSFER_EPOCHS, _SOURCE_EPOCHS = 20, 19
 _FEW_EPOCHS = 60
 _FRESH: dict[str, Any] = {"fresh_from": "stage1"}
-# Rates that `cnnhw study tune` chose or, before it has run, from its grid.
+# Rates that `cnnhw study tune` chose.
 _TUNED = {
-    "transfer": 0.02, "scratch": 0.02, "imagenet_head": 2e-3, "imagenet_tuned": 2e-3, "transfer_10": 0.04,
+    "transfer": 0.04, "scratch": 0.01, "imagenet_head": 4e-3, "imagenet_tuned": 1e-3, "transfer_10": 0.04,
     "scratch_10": 0.005,
     "linear_10": 0.128, "hidden64_10": 8e-3, "hidden256_10": 4e-3, "dropout256_10": 0.016, "flatten256_10": 1e-3,
     "linear_25": 0.064, "hidden64_25": 0.016, "hidden256_25": 4e-3, "dropout256_25": 8e-3, "flatten256_25": 2e-3,
