@@ -72,7 +72,7 @@ plt.show()
 # **The search** begins with ``q1_shallow`` at 48 pixels and half of the training photos, to save time. A step changes one thing, for a reason written
 # down first; steps 6 and 7 change a whole network and a whole recipe, whose parts they cannot tell apart. Each is run with twelve seeds, that is, from
 # twelve random starts, and kept if it raises the mean accuracy on *validation photos*, even if the interval holds zero. No :term:`test photo
-# <test photos>` is used. (Terms: :term:`batch norm <batch normalisation>`, :term:`one cycle`, :term:`Muon`, :term:`whitening`.)
+# <test photos>` is used. (Terms: :term:`batch norm <batch normalisation>`, :term:`schedule`, :term:`one cycle`, :term:`Muon`, :term:`whitening`.)
 #
 # **The test.** The validation accuracy is too high, as epochs and steps are chosen by it. So the network that is left and the two of the report
 # are trained anew, on all training photos, with fresh seeds and a rate tuned for each, and tested once.

@@ -53,7 +53,7 @@ plt.show()
 #
 # **In numbers.** If each of nine blocks has :math:`F' = 0.5`, the plain product is :math:`0.5^9 \approx 0.002`, the residual one
 # :math:`1.5^9 \approx 38`; with :math:`F' = 0.1` they are :math:`10^{-9}` and :math:`1.1^9 \approx 2.4`. The identity cures small
-# gradients, not large ones: batch norm :cite:p:`ioffe2015batchnorm`, or branches that begin small, have to keep the sum in bounds.
+# gradients, not large ones: :term:`batch norm <batch normalisation>` :cite:p:`ioffe2015batchnorm`, or branches that begin small, have to keep the sum in bounds.
 #
 # **What stands in the way?** In the blocks of He et al., and in ours, a ReLU follows the addition. Where that ReLU outputs zero, the
 # gradient is blocked, so the identity path exists only where the sum is positive. (Where normalisation and ReLU come first
@@ -120,7 +120,7 @@ plt.show()
 # network faster by the epoch, and called that convergence. Projections and additions take time, too; exercise 1
 # counts the projections' weights, which do not say how much.
 # **Published:** He et al. :cite:p:`he2016deep`, ImageNet, with batch norm: plain and residual networks of 18 layers leave errors of
-# ``27.94`` and ``27.88`` in 100, and at 34 layers ``28.54`` and ``25.03``. There, too, the gain is one of depth.
+# ``27.94`` and ``27.88`` in 100, and at 34 layers ``28.54`` and ``25.03``. There, too, only the deeper one gains.
 #
 # .. trained:: q2_depth q2_deep
 #

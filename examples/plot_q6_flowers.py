@@ -14,7 +14,8 @@ less than {delta}: {effect}/may raise or lower the accuracy: {effect}`.
 
 * *By number of photos.* Compared with training from scratch, behind the same first layer, our transfer with a tenth of the photos, in as many steps,
   :finding:`q6-few gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or lose: {effect}`. With all photos, and with the computing of
-  its source given to the network from scratch, too: :effect:`q6-transfer`. Where it says *not run*, the runs are registered, and still to be made.
+  its source given to the network from scratch, too, it :finding:`q6-transfer gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or
+  lose: {effect}`.
 * *The source.* A linear head on frozen features from ImageNet, minus the transfer from our own network: :effect:`q6-imagenet-head`.
 * *Few photos, and the head.* With a tenth of the photos, what a hidden layer adds to a linear head: :effect:`q6-hidden-few`.
 """
@@ -27,12 +28,12 @@ from cnnhw import theory, transfer
 from cnnhw.book import q5, q6
 from cnnhw.data import scenes
 
-q6.heads()
+q6.rungs()
 plt.show()
 
 # %%
-# A line is the mean of repeats, in each of which every flower is tested once; a band is their range. Brackets behind an effect are 95 % intervals, wider
-# for the two secondary questions, so that both hold together. Exploratory differences are grey.
+# A dot is one repeat, in which every flower is tested once; a stroke is the mean. Brackets behind an effect are 95 % intervals, wider for the two
+# secondary questions, so that both hold together. Exploratory differences are grey.
 #
 # The idea and the argument
 # -------------------------
@@ -111,9 +112,9 @@ for name in ("linear", "hidden256", "flatten256"):
 #
 # .. _q6-heads:
 #
-# **How complex should the new head be?** See the figure above, and, for the ladder, the one below.
+# **How complex should the new head be?** On frozen features of our source; a line is the mean of repeats, a band their range:
 
-q6.rungs()
+q6.heads()
 plt.show()
 
 # %%

@@ -18,7 +18,7 @@ import cnnhw
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 from cnnhw.errors import OccupiedError
-from cnnhw_docs import exercises, notebooks
+from cnnhw_docs import exercises, notebooks, terms
 
 CHAPTERS = sorted(EXAMPLES.glob("plot_*.py"))
 PAGES = [DOCS / "getting_started.rst", *sorted((DOCS / "start").glob("*.rst"))]
@@ -109,9 +109,7 @@ def test_the_index_of_exercises_and_the_times_of_studies(tmp_path, monkeypatch):
 
 def glossary():
     """Return the entries of the glossary."""
-    text = (DOCS / "glossary.rst").read_text(encoding="utf-8").partition(":sorted:\n")[2]
-    entries = re.findall(r"^   (\S.*)\n((?:^      .*\n|^\n)+)", text + "\n", re.MULTILINE)
-    return {term: " ".join(body.split()) for term, body in entries}
+    return terms.entries((DOCS / "glossary.rst").read_text(encoding="utf-8"))
 
 
 def test_the_glossary_is_sorted_short_and_leads_to_the_chapters():
@@ -122,6 +120,17 @@ def test_the_glossary_is_sorted_short_and_leads_to_the_chapters():
         assert ":doc:" in body or ":func:" in body, term
         plain = re.sub(r":[\w:]+:`[^`]*`", "x", body)
         assert 1 <= len(re.findall(r"\.(?: |$)", plain)) <= 5, f"{term}: {plain}"  # one to three, and the links
+
+
+def test_an_entry_leads_to_pages_that_speak_of_it():
+    missed = []
+    for term, body in glossary().items():
+        for page in terms.pages(body):
+            path = EXAMPLES / f"{Path(page).name}.py" if page.startswith("auto_examples/") else DOCS / f"{page}.rst"
+            text = re.sub(r"\s+(?:# )?", " ", path.read_text(encoding="utf-8"))
+            if term.casefold() not in text.casefold():
+                missed.append((term, page))
+    assert missed == []
 
 
 def test_every_term_is_defined_and_every_entry_is_linked():

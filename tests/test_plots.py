@@ -74,6 +74,7 @@ def record(seed, seconds, predictions="001", epochs=3):
 def test_trained_shows_curves_mean_confusion_and_time():
     figure = figures.trained([record(0, 10.0), record(1, 40.0, "011"), record(0, 12.0)], title="small")
     loss, accuracy, matrix = figure.axes
+    assert figure.get_figwidth() <= figures.PHONE
     assert figure.get_suptitle() == "small: training took 12 s (median of 3 runs, 10 to 40 s)"
     for axis in (loss, accuracy):
         lines = {line.get_label(): line for line in axis.get_lines()}

@@ -274,8 +274,8 @@ def curves() -> list[Figure]:
             for run in studies.records("q1")
             if run.content["configuration"]["model"] == name
         ]
-        theirs = {name: original_report.get(name).history}
-        drawn.append(plots.curves({name: runs}, reported=theirs, title=f"{name}, and the report's run"))
+        theirs, title = {name: original_report.get(name).history}, f"{name}, and the report's run"
+        drawn.append(figures.narrow(plots.curves({name: runs}, reported=theirs, title=title, columns=1), 5.4))
     return drawn
 
 

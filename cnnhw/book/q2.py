@@ -144,7 +144,8 @@ def slices(photos: PhotoSet, recipe: Recipe) -> Figure:
         one, other = (fit(network(kind), photos, recipe, seed=order, progress=False).model for order in (0, 1))
         planes[kind] = loss_landscape.plane(one, other, network(kind), images, labels, steps=13)
     names = ("solution, order 0", "solution, order 1", "start")
-    figure = plots.plane(planes, "Training loss on the plane through two solutions and their start", names)
+    title = "Training loss on the plane through two solutions and their start"
+    figure = figures.narrow(plots.plane(planes, title, names, columns=1), 7.6)
     told = "; ".join(f"{kind} {plane.losses.min():.2f} to {plane.losses.max():.2f}" for kind, plane in planes.items())
     figure.set_label(
         "Contours of the training loss, in nats, on the plane through two solutions and the start they have in common, "

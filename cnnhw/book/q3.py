@@ -150,7 +150,7 @@ def filters(before: Classifier, after: Classifier) -> Figure:
     start, end = features.filters(before), features.filters(after)
     alike = torch.nn.functional.cosine_similarity(end.flatten(1), start.flatten(1))
     title = f"Filters before (0 to {len(start) - 1}) and after; cosines {alike.min():.2f} to {alike.max():.2f}"
-    figure = plots.filters(torch.cat([start, end]), title)
+    figure = figures.narrow(plots.filters(torch.cat([start, end]), title), 2.9)
     return figures.described(figure, title, "all on one scale, the cosines of each filter with itself before")
 
 

@@ -171,9 +171,10 @@ def mixtures() -> Figure:
 def branches(model: Classifier, image: Tensor) -> Figure:
     """Draw what the branches of the first module make of a photo, Tensor of shape (1, 3, S, S), uint8."""
     maps = features.maps(model, image, "features.module1")[0]
-    names = [f"{branch} ({number})" for branch in BRANCHES for number in range(1, len(maps) // 4 + 1)]
+    short = [branch.replace("maximum", "max") for branch in BRANCHES]
+    names = [f"{branch} ({number})" for branch in short for number in range(1, len(maps) // 4 + 1)]
     title = "Sixteen maps of the first module, on one scale"
-    figure = plots.feature_maps(maps, image[0], title, names=names)
+    figure = figures.narrow(plots.feature_maps(maps, image[0], title, names=names, columns=4), 4.6)
     brightest = BRANCHES[int(maps.flatten(1).max(1).values.argmax()) * 4 // len(maps)]
     figure.set_label(f"{title}, four a branch, beside the scene they come from. The largest value is of {brightest}.")
     return figure

@@ -178,9 +178,11 @@ _MAP = Study(
 )
 STUDIES = (_PAYS, _FEW, _FROZEN, _MAP)
 ANSWER = (
-    "Begin with a linear head, and compare with training from scratch. On frozen features, a hidden layer in the head "
-    ":finding:`q6-hidden raises the accuracy by {effect}/lowers the accuracy by {effect}/changes the accuracy by less "
-    "than {delta}: {effect}/may raise or lower the accuracy: {effect}`."
+    "Begin with a linear head, and compare with training from scratch. At equal computing in all, our transfer "
+    ":finding:`q6-transfer gains {effect}/loses {effect}/comes within {delta}: {effect}/may gain or lose: {effect}`. "
+    "On frozen features, a hidden layer in the head :finding:`q6-hidden raises the accuracy by {effect}/lowers the "
+    "accuracy by {effect}/changes the accuracy by less than {delta}: {effect}/may raise or lower the accuracy: "
+    "{effect}`."
 )
 """What the landing page says."""
 
@@ -243,5 +245,5 @@ def planes() -> Figure:
         said: (found[arm].content["measures"]["map across"], found[arm].content["measures"]["map up"])
         for arm, said in words.items()
     }
-    figure = plots.maps(panels, found["frozen"].labels, found["frozen"].classes)
-    return figures.described(figure, title, "coloured by flower", *words.values())
+    figure = plots.maps(panels, found["frozen"].labels, found["frozen"].classes, columns=1)
+    return figures.described(figures.narrow(figure, 7.4), title, "coloured by flower", *words.values())

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from cnnhw import evaluation, studies
 from cnnhw.book import benchmarks, original_report
+from cnnhw.book.figures import PHONE
 from cnnhw.book.rerun import TITLES, Runs, recall, spread
 from cnnhw.plots.figures import COLOURS, _figure, _own_settings
 from cnnhw.studies import measures
@@ -25,7 +26,6 @@ __all__ = ["accuracies", "curves", "second_stage", "shares_found"]
 
 _HERE, _THERE, _KERAS = COLOURS[:3]  # our runs, the report, and a run of its networks in Keras
 _BELOW: Final = "outside lower center"
-_PHONE = 3.25  # inches, which fit the width of a phone
 _BEFORE = 10  # epochs of the first stage that are shown before the second
 
 
@@ -42,7 +42,7 @@ def accuracies(runs: Runs) -> Figure:
                 lines.append((title, stage.test_accuracy, stage.confusion, here, keras.get(f"{name} {stage.name}")))
         here = [one.accuracy(epoch or len(one.history["loss"])) for one in found]
         lines.append((TITLES[name], experiment.test_accuracy, experiment.confusion, here, keras.get(name)))
-    figure = _figure(_PHONE, 0.65 * len(lines) + 1.5, "Test accuracy, reported and ours")
+    figure = _figure(PHONE, 0.65 * len(lines) + 1.5, "Test accuracy, reported and ours")
     axis = figure.subplots()
     told: list[str] = []
     for height, (title, there, confusion, here, in_keras) in enumerate(reversed(lines)):
@@ -68,7 +68,7 @@ def accuracies(runs: Runs) -> Figure:
 @_own_settings
 def curves(runs: Runs) -> Figure:
     """Draw loss and accuracy by epoch, a row an experiment: lines are our runs, marks are the report's."""
-    figure = _figure(6.4, 1.8 * len(runs) + 0.9, "Loss and accuracy by epoch, as reported and in our runs")
+    figure = _figure(PHONE, 1.8 * len(runs) + 1.2, "Loss and accuracy by epoch, as reported and in our runs")
     told = []
     rows = figure.subplots(len(runs), 2, squeeze=False)
     for axes, (name, (found, epoch)) in zip(rows, runs.items(), strict=True):
@@ -82,7 +82,7 @@ def curves(runs: Runs) -> Figure:
                 _line(axis, here[key], line, _HERE)
             for stage in experiment.stages[:-1]:
                 axis.axvline(stage.epochs + 0.5, color="0.5", linewidth=1)
-            axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+            axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=5))
             axis.grid(alpha=0.25)
         losses, shares = axes
         losses.set_yscale("log")
@@ -100,7 +100,7 @@ def curves(runs: Runs) -> Figure:
         axis.set_xlabel("epoch")
     reported = (("x", _THERE, "report, training"), (".", _THERE, "report, validation"))
     ours = (("--", _HERE, "ours, training"), ("-", _HERE, "ours, validation"))
-    _legend(figure, axis, 3, *reported, *ours, (":", "0.3", "guessing"))
+    _legend(figure, axis, 2, *reported, *ours, (":", "0.3", "guessing"))
     figure.set_label(f"Loss and accuracy by epoch, at the first and the last one. {'. '.join(told)}.")
     return figure
 
@@ -116,7 +116,7 @@ def second_stage(runs: Runs) -> Figure:
         "ours, with the fault": (found[0].history["loss"], "-", _HERE),
         "ours, without it": (whole[0].history["loss"], "o-", _KERAS),
     }
-    figure = _figure(_PHONE, 3.8, "Q6, transfer of Q4's network")
+    figure = _figure(PHONE, 3.8, "Q6, transfer of Q4's network")
     axis, told = figure.subplots(), []
     for name, (losses, style, colour) in lines.items():
         shown = losses[before - _BEFORE :]
@@ -136,10 +136,9 @@ def second_stage(runs: Runs) -> Figure:
 @_own_settings
 def shares_found(runs: Runs) -> Figure:
     """Draw the share found of each class, a panel an experiment: the report's, and ours a dot a run."""
-    high = math.ceil(len(runs) / 2)
-    figure = _figure(6.4, 2.2 * high + 0.8, "Share found of each class, as reported and in our runs")
+    figure = _figure(PHONE, 1.6 * len(runs) + 0.8, "Share found of each class, as reported and in our runs")
     told = []
-    for axis, (name, (found, epoch)) in zip(figure.subplots(high, 2).flat, runs.items(), strict=False):
+    for axis, (name, (found, epoch)) in zip(figure.subplots(len(runs), 1), runs.items(), strict=True):
         experiment = original_report.get(name)
         there = _recall(experiment.classes, experiment.confusion)
         here = [_recall(one.classes, one.confusion(epoch or len(one.history["loss"]))) for one in found]

@@ -52,6 +52,7 @@ def curves(
     reported: Mapping[str, History] | None = None,
     best_epoch: int | None = None,
     title: str = "",
+    columns: int = 2,
 ) -> Figure:
     """Draw loss and accuracy by epoch.
 
@@ -64,6 +65,8 @@ def curves(
         What the original report printed under the same names, drawn with dots.
     best_epoch : int, optional
         Marked by a vertical line.
+    columns : int
+        Panels per row: 2, or 1 for a narrow figure.
 
     Examples
     --------
@@ -73,8 +76,8 @@ def curves(
     >>> plots.curves({"one run": history}).get_label()[:34]
     'Loss and accuracy by epoch. one ru'
     """
-    figure = _figure(10, 4.2, title)
-    axes = figure.subplots(1, 2)
+    figure = _figure(5 * columns, 8.4 / columns, title)
+    axes = figure.subplots(2 // columns, columns).flat
     for axis, measure in zip(axes, ("loss", "accuracy"), strict=True):
         for (name, given), colour in zip(runs.items(), COLOURS, strict=False):
             histories = [given] if isinstance(given, Mapping) else list(given)
@@ -143,15 +146,15 @@ def trained(
         raise ValueError("one figure is for runs with the same epochs and classes, and at least one")
     runs = f"median of {len(seconds)} runs, {min(seconds):,.0f} to {max(seconds):,.0f} s"
     took = f"training took {np.median(seconds):,.0f} s ({'one run' if one else runs})"
-    figure = _figure(13, 4.2, f"{title}: {took}" if title else took.capitalize())
-    axes = figure.subplots(1, 3)
-    for axis, measure in zip(axes, ("loss", "accuracy"), strict=False):
-        _history(axis, histories, measure, COLOURS[0])
-        _epoch_axis(axis, measure, best_epoch)
+    figure = _figure(4.6, 7.2, f"{title}: {took}" if title else took.capitalize())
+    axes = figure.subplot_mosaic([["loss", "accuracy"], ["matrix", "matrix"]], height_ratios=(2, 3))
+    for measure in ("loss", "accuracy"):
+        _history(axes[measure], histories, measure, COLOURS[0])
+        _epoch_axis(axes[measure], measure, best_epoch)
     _names_below(figure)
     matrix = np.mean([matrix.numpy() for matrix in confusions], axis=0)
-    _matrix(axes[2], matrix, classes)
-    axes[2].set_title("test photos" if one else "test photos, mean of the runs", fontsize="medium")
+    _matrix(axes["matrix"], matrix, classes)
+    axes["matrix"].set_title("test photos" if one else "test photos, mean of the runs", fontsize="medium")
     return _label(
         figure, title, "loss and accuracy by epoch, and the confusion matrix", _told(histories), _found(matrix, classes)
     )
@@ -577,7 +580,9 @@ def scaling(
 
 
 @_own_settings
-def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C")) -> Figure:
+def plane(
+    planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = ("A", "B", "C"), columns: int | None = None
+) -> Figure:
     """Draw the loss on planes through three networks each.
 
     Parameters
@@ -586,13 +591,19 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
         One panel a name.
     names : sequence of str
         What the three networks of each plane are.
+    columns : int, optional
+        Panels per row; all, if not given.
     """
-    figure = _figure(4.6 * len(planes) + 1, 4.8, title)
-    axes = figure.subplots(1, len(planes), squeeze=False)[0]
+    columns = columns or len(planes)
+    rows = math.ceil(len(planes) / columns)
+    figure = _figure(4.6 * columns + 1, 4.8 * rows, title)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     highest = max(float(plane.losses.max()) for plane in planes.values())
     lowest = max(min(float(plane.losses.min()) for plane in planes.values()), 1e-6 * highest)
     levels = np.geomspace(lowest * (1 - 1e-9), max(highest, 1.001 * lowest), 17)
-    for axis, (name, plane) in zip(axes, planes.items(), strict=True):
+    for axis in axes[len(planes) :]:
+        axis.set_visible(False)
+    for axis, (name, plane) in zip(axes, planes.items(), strict=False):
         heights = np.clip(plane.losses, lowest, None)
         drawn = axis.contourf(plane.across, plane.up, heights, levels, norm=LogNorm(), cmap="viridis")
         axis.contour(plane.across, plane.up, heights, levels, norm=LogNorm(), colors="white", linewidths=0.4)
@@ -603,7 +614,7 @@ def plane(planes: Mapping[str, Plane], title: str = "", names: Sequence[str] = (
         axis.set_title(name, fontsize="medium")
         axis.set_xlabel("distance between weights")
     figure.colorbar(
-        drawn, ax=list(axes), label="loss (nats), logarithmic", format=ticker.FormatStrFormatter("%.2g"), shrink=0.8
+        drawn, ax=axes, label="loss (nats), logarithmic", format=ticker.FormatStrFormatter("%.2g"), shrink=0.8
     )
     _names_below(figure)
     return figure
@@ -692,7 +703,7 @@ def _epoch_axis(axis: Axes, measure: str, best_epoch: int | None) -> None:
         axis.axvline(best_epoch, color="0.6", linewidth=1, zorder=0, label="best by validation")
     axis.set_xlabel("epoch")
     axis.set_ylabel("cross-entropy (nats)" if measure == "loss" else "accuracy")
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1, nbins=6))
     axis.grid(alpha=0.25)
     if measure == "loss":
         axis.set_ylim(bottom=0)

@@ -24,7 +24,10 @@ _MOST = 1000  # pictures in a figure, which take some ten seconds
 
 @_own_settings
 def maps(
-    panels: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: Tensor, classes: Sequence[str]
+    panels: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    labels: Tensor,
+    classes: Sequence[str],
+    columns: int | None = None,
 ) -> Figure:
     """Draw embeddings of photos in a plane, coloured by class.
 
@@ -36,11 +39,16 @@ def maps(
         Their classes, an index into `classes`.
     classes : sequence of str
         The class names.
+    columns : int, optional
+        Panels per row; all, if not given.
     """
-    figure = _figure(10, 5, "")
-    for axis, (title, (across, up)) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    columns = columns or len(panels)
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(5 * columns, 5 * rows, "")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, (across, up)) in zip(axes, panels.items(), strict=False):
         for label, name in enumerate(_names(classes)):
             rows = (labels == label).nonzero().flatten().tolist()
             colour = COLOURS[label % len(COLOURS)]
@@ -87,7 +95,11 @@ def contact_sheet(images: Tensor, captions: Sequence[str], columns: int = 5, tit
 
 @_own_settings
 def feature_maps(
-    maps: Tensor, image: Tensor | None = None, title: str = "", names: Sequence[str] | None = None
+    maps: Tensor,
+    image: Tensor | None = None,
+    title: str = "",
+    names: Sequence[str] | None = None,
+    columns: int = 8,
 ) -> Figure:
     """Draw the feature maps of a layer, all on one colour scale; a channel that is constant is marked as dead.
 
@@ -99,6 +111,8 @@ def feature_maps(
         The photo, shown first.
     names : sequence of str, optional
         One per channel; its number, from 0, if not given.
+    columns : int
+        Maps per row.
 
     Examples
     --------
@@ -114,7 +128,7 @@ def feature_maps(
     tiles: list[tuple[Tensor, str]] = list(zip(maps, captions, strict=True))
     if image is not None:
         tiles.insert(0, (_rgb(image), "photo"))
-    figure, axis, drawn = _tiles(tiles, title, scale)
+    figure, axis, drawn = _tiles(tiles, title, scale, columns)
     figure.colorbar(drawn[-1], ax=axis, shrink=min(1.0, 3 / figure.get_figheight()), label="activation")
     dead = features.dead(maps[None]).tolist()
     for lifeless, one in zip(dead, drawn[image is not None :], strict=False):
@@ -135,13 +149,15 @@ def feature_maps(
 
 
 @_own_settings
-def filters(weight: Tensor, title: str = "") -> Figure:
+def filters(weight: Tensor, title: str = "", columns: int = 8) -> Figure:
     """Draw the filters of a first layer in colour, on one scale: grey is 0, the largest weight its end.
 
     Parameters
     ----------
     weight : Tensor of shape (K, 3, k, k)
         The filters.
+    columns : int
+        Filters per row.
 
     Raises
     ------
@@ -158,7 +174,7 @@ def filters(weight: Tensor, title: str = "") -> Figure:
         raise DataError(f"filters of shape {tuple(weight.shape)} have no colours: give those of shape (K, 3, k, k)")
     weight = weight.detach().cpu().float()
     shown = 0.5 + weight / (2 * weight.abs().max().clamp(min=1e-12))
-    figure = _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {})[0]
+    figure = _tiles([(_rgb(one), str(number)) for number, one in enumerate(shown)], title, {}, columns)[0]
     figure.set_label(
         f"{title or 'Filters'}: {len(weight)} of {weight.shape[-1]}x{weight.shape[-1]} pixels, on one scale."
     )

@@ -49,9 +49,10 @@ class ModelCards(SphinxDirective):
         section += table({what: cell(given) for what, given in rows(card).items()})
 
         file = _FIGURE.format(name)
-        plots.save(figures.trained([record], title=name), Path(self.env.srcdir) / file)
-        figure = nodes.image(uri=f"/{file}", alt=seen(name, record), classes=["sheet"])
-        section += nodes.container("", figure, classes=["sheet-frame"])
+        figure = figures.trained([record], title=name)
+        figure.suptitle("").set_in_layout(False)  # it stands above, and the time below, as text
+        plots.save(figure, Path(self.env.srcdir) / file)
+        section += nodes.image(uri=f"/{file}", alt=seen(name, record))
         model = models.create(card["model"], len(card["classes"]), size=card["size"], **card["options"])
         summary = f"The layers of {html.escape(name)}, with their outputs and parameters"
         diagram = plots.diagram(model)._repr_html_()

@@ -1,10 +1,14 @@
-"""Cards of terms: what the glossary says of a term, beside the link to it. ``site.js`` shows them."""
+"""What the glossary gives to other pages: cards of terms beside links to them, and ideas by which a search finds pages.
+
+``site.js`` shows the cards.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 from html import escape
+from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
@@ -15,6 +19,8 @@ from sphinx.writers.html5 import HTML5Translator
 
 GLOSSARY = "glossary"
 _LONGEST = 240
+_ENTRY = re.compile(r"^   (\S.*)\n((?:^      .*\n|^\n)+)", re.MULTILINE)
+_LEADS_TO = re.compile(r":doc:`(?:[^<`]*<)?([^>`]+)>?`")
 
 
 class Card(nodes.inline):
@@ -64,6 +70,30 @@ def add_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         link.parent.insert(link.parent.index(link) + 1, Card("", html=html))
 
 
+def entries(text: str) -> dict[str, str]:
+    """Return the entries of a glossary's text, in one line each, by their terms."""
+    _, _, listed = f"{text}\n".partition(":sorted:\n")
+    return {term: " ".join(body.split()) for term, body in _ENTRY.findall(listed)}
+
+
+def pages(body: str) -> list[str]:
+    """Return the pages to which an entry leads."""
+    return _LEADS_TO.findall(body)
+
+
+def add_ideas(app: Sphinx, doctree: nodes.document) -> None:
+    """Let a search for a term find the pages to which its entry leads."""
+    section = next(doctree.findall(nodes.section), None)
+    if section is None or GLOSSARY not in app.env.found_docs:
+        return
+    text = Path(app.env.doc2path(GLOSSARY)).read_text(encoding="utf-8")
+    ideas = [term for term, body in entries(text).items() if app.env.docname in pages(body)]
+    if ideas:
+        listed = [("single", term, section["ids"][0], "main", None) for term in ideas]
+        section.insert(1, addnodes.index(entries=listed))
+        app.env.note_dependency(app.env.doc2path(GLOSSARY))
+
+
 def depend(app: Sphinx, doctree: nodes.document) -> None:
     """Have a page with terms read again when the glossary changes."""
     if any(link.get("reftype") == "term" for link in doctree.findall(addnodes.pending_xref)):
@@ -77,9 +107,10 @@ def visit(self: HTML5Translator, node: Card) -> None:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Add cards when it is known where links lead."""
+    """Add ideas when pages are read, and cards when it is known where links lead."""
     app.add_node(Card, html=(visit, None))
     app.connect("builder-inited", lambda _: _definitions.cache_clear())
     app.connect("doctree-read", depend)
+    app.connect("doctree-read", add_ideas)
     app.connect("doctree-resolved", add_cards)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -78,6 +78,7 @@ class Trained(SphinxDirective):
         path = Path(self.env.srcdir) / _FOLDER / f"{study.name}-{arm.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         words = str(figure.get_label())
+        figure.suptitle("").set_in_layout(False)  # it stands above, as text
         plots.save(figure, path)
         shown = compact(path)
         path.unlink()
