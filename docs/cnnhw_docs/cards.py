@@ -50,7 +50,8 @@ class ModelCards(SphinxDirective):
 
         file = _FIGURE.format(name)
         figure = figures.trained([record], title=name)
-        figure.suptitle("").set_in_layout(False)  # it stands above, and the time below, as text
+        section += nodes.paragraph("", f"{figure.get_suptitle()}.")
+        figure.suptitle("").set_in_layout(False)
         plots.save(figure, Path(self.env.srcdir) / file)
         section += nodes.image(uri=f"/{file}", alt=seen(name, record))
         model = models.create(card["model"], len(card["classes"]), size=card["size"], **card["options"])
