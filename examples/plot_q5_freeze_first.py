@@ -109,7 +109,8 @@ plt.show()
 #   group learns at a time, and the head, random at first, learns throughout. Or *together:* the head alone for 40 epochs, then everything for 20.
 #   (The drawing differs: there the head learns first, and a group stays unlocked. Then the groups would not get equal steps.)
 # * **Held:** source, head, a tenth of the training photos (some 230 a fold), and the steps for which each layer of the extractor learns. What the head
-#   learns first comes on top, on features that are computed once. The difference in time, :effect:`q5-head-first-time`, includes our notes by epoch.
+#   learns first comes on top, on features that are computed once. At equal steps, the difference in time is :effect:`q5-head-first-time`, our notes
+#   by epoch included.
 # * **Tested:** by cross-validation. In each repeat five networks share the work, so that every flower is tested once, by a network that has
 #   not seen it. Each repeat has a source of its own, and other folds.
 # * **Tuned:** each way's learning rate, one for all its stages, from five or more, on another division of the same
@@ -139,8 +140,9 @@ plt.show()
 # :cite:p:`yosinski2014transferable` kept the first layers of a network, and trained the rest from random weights: the more layers were kept, the
 # less the late ones served other classes. We tried neither.
 #
-# .. trained:: q5_first q5_in_turn
+# .. trained:: source q5_first q5_in_turn
 #
+#    fast: the source, trained on tiny5
 #    at_once: all layers at once
 #    head_first: head first, then all layers
 #    end: group by group, from the end

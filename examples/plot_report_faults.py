@@ -13,7 +13,7 @@ the last layer only changed our accuracy by :paired:`faults/head_only trained`, 
 network.
 
 * In a short training one fault *raises* the accuracy: a dense layer that is nearly all of the network, :paired:`faults/sound averaged` in Q1's
-  (``q1_shallow``). Trained to convergence, the other way round, the average minus the dense layer is :effect:`faults-averaged`.
+  (``q1_shallow``). Trained to convergence, it changes the accuracy by :paired:`faults_averaged/flattened averaged`.
 * Others spoil what is concluded, whatever they do to the accuracy: no control, one seed, photos of one class to validate on.
 * Each leaves a trace in a curve or a printout, and a test of two lines finds it.
 """
