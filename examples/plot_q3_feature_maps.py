@@ -95,7 +95,7 @@ for name, weight in kinds.items():
 # The network of the study is small, and its first layer stands apart: 16 filters of 7x7 pixels, *learnt* with all others, left as drawn at *random*,
 # or set *by hand* to a bank:
 
-figures.narrow(plots.filters(bank(7), "The bank of 7x7 filters: edges, spots, opponent colours"), 1.6)
+figures.narrow(plots.filters(bank(7), "The bank: edges, spots, opponent colours"), 1.6)
 plt.show()
 
 # %%
@@ -151,7 +151,7 @@ for decay in (0.0, 1.5):
     run = cnnhw.fit(network, small, recipe, progress=False)
     shapes.append(features.filters(run.model))
 unit = [w / w.flatten(1).norm(dim=1)[:, None, None, None] for w in (start, *shapes)]
-figures.narrow(plots.filters(torch.cat(unit), "16 filters before, after, and with weight decay"), 4)
+figures.narrow(plots.filters(torch.cat(unit), "16 filters before, after, with decay"), 4)
 plt.show()
 
 # %%
@@ -165,7 +165,7 @@ plt.show()
 # each map had a contrast of its own; and of 16 maps of one photo, some will single out the subject. After a :term:`ReLU`, on one scale:
 
 maps = features.maps(trained, photos[:1], "conv1")[0].relu()
-figures.narrow(plots.feature_maps(maps, photos[0], "The first layer after ReLU", columns=6), 2.7)
+figures.narrow(plots.feature_maps(maps, photos[0], "Maps after ReLU", columns=6), 2.7)
 plt.show()
 
 # %%
