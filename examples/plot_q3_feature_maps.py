@@ -151,7 +151,7 @@ for decay in (0.0, 1.5):
     run = cnnhw.fit(network, small, recipe, progress=False)
     shapes.append(features.filters(run.model))
 unit = [w / w.flatten(1).norm(dim=1)[:, None, None, None] for w in (start, *shapes)]
-figures.narrow(plots.filters(torch.cat(unit), "16 filters before, after, with decay"), 4)
+figures.narrow(plots.filters(torch.cat(unit), "Filters before, after, with decay"), 4)
 plt.show()
 
 # %%
