@@ -43,9 +43,9 @@ def maps(
         Panels per row; all, if not given.
     """
     columns = columns or len(panels)
-    rows = math.ceil(len(panels) / columns)
-    figure = _figure(5 * columns, 5 * rows, "")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    down = math.ceil(len(panels) / columns)
+    figure = _figure(5 * columns, 5 * down, "")
+    axes = list(figure.subplots(down, columns, squeeze=False).flat)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis, (title, (across, up)) in zip(axes, panels.items(), strict=False):
