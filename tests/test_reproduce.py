@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from cnnhw import studies
 from cnnhw.book import original_report, registry, rerun, rerun_figures
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 from cnnhw.errors import UnknownNameError
-from cnnhw.studies import store
+from cnnhw.studies import queue, store
 from cnnhw.training.recipe import Recipe
 
 
@@ -153,6 +155,20 @@ def test_command_runs_offline_and_goes_on(few_scenes, tmp_path, monkeypatch):
     assert again.exit_code == 0
     assert "Measuring" not in again.output
     assert again.stdout.splitlines()[-20:] == first.stdout.splitlines()[-20:]
+
+
+def test_all_experiments_end_with_what_is_odd_about_the_report(tmp_path, monkeypatch):
+    runs = {name: rerun.ours(name)[0][0] for name in original_report.names()}
+    jobs = [SimpleNamespace(arm=SimpleNamespace(name=name), key=run.key) for name, run in runs.items()]
+    monkeypatch.setattr(rerun, "jobs", lambda *_: jobs)
+    monkeypatch.setattr(queue, "pending", lambda *_: [])
+    monkeypatch.setattr(studies, "records", lambda *_: list(runs.values()))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["reproduce"])
+    assert result.exit_code == 0, result.output
+    odd = result.output.partition("What is odd about the report's numbers")[2]
+    assert "points behind Q1's first network; odd above 10" in odd
+    assert odd.count(" yes") + odd.count(" no\n") >= 7
 
 
 def test_command_refuses_another_number_of_classes(tmp_path):

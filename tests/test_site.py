@@ -40,6 +40,15 @@ pytestmark = [
 
 # words that a reader would look for, and the page that has to be found
 SEARCHES = {
+    "augmentation": "auto_examples/plot_q1_cnn",
+    "one cycle": "auto_examples/plot_q1_cnn",
+    "saliency": "auto_examples/plot_q3_feature_maps",
+    "batch normalisation": "auto_examples/plot_q2_residual",
+    "growth rate": "auto_examples/plot_ii_transition_pooling",
+    "multiply-adds": "auto_examples/plot_iii_extractor_and_classifier",
+    "cross-entropy": "auto_examples/plot_q5_freeze_first",
+    "confusion matrix": "auto_examples/plot_q6_flowers",
+    "whitening": "auto_examples/plot_speed",
     "residual": "auto_examples/plot_q2_residual",
     "overfitting": "auto_examples/plot_q1_cnn",
     "aliasing": "auto_examples/plot_ii_transition_pooling",
@@ -443,6 +452,17 @@ def test_a_dark_page_is_printed_in_light_colours(page, server):
     page.evaluate("addEventListener('beforeprint', () => { window.printed = document.documentElement.dataset.theme })")
     page.pdf()
     assert page.evaluate("[window.printed, document.documentElement.dataset.theme]") == ["light", "dark"]
+
+
+def test_charts_turn_dark_with_the_page_and_photos_do_not(page, server):
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{server}auto_examples/plot_q3_feature_maps.html")
+    shown = ".bd-article .sheet-frame"
+    charts, photos = page.locator(f"{shown}.chart img"), page.locator(f"{shown}:not(.chart) img")
+    for images, turned in ((charts, True), (photos, False)):
+        assert images.count() >= 1
+        filters = images.evaluate_all("all => all.map(image => getComputedStyle(image).filter)")
+        assert {"invert" in one for one in filters} == {turned}
 
 
 def test_screenshots_are_kept(visits, figures):

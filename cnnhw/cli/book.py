@@ -122,6 +122,9 @@ def reproduce(
     yours = {name: ([r for r in records if r.key == key], None) for name, key in keys.items()}
     book = {name: again.ours(name) for name in original_report.names() if name in keys}
     click.echo(again.table({"The book": book, "Here": yours}))
+    if experiment == "all" and not quick:
+        click.echo("\nWhat is odd about the report's numbers")
+        click.echo(again.traces(yours))
     if quick:
         click.echo("\nA quick run shows that everything works; its numbers mean nothing.")
     click.echo(f"Records: {folder}")

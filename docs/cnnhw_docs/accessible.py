@@ -15,11 +15,15 @@ _NARROW = 520  # pixels: what can be read on a phone when it is scaled down to i
 
 
 def frame_figures(app: Sphinx, doctree: nodes.document) -> None:
-    """Put figures of chapters into frames, in which wide ones scroll where they would be too small to read."""
+    """Put figures of chapters into frames, in which wide ones scroll where they would be too small to read.
+
+    Frames tell narrow figures, and charts without photos, which turn dark with the page.
+    """
     for figure in list(doctree.findall(imgsgnode)):
         with Image.open(Path(app.srcdir) / figure["uri"].lstrip("/")) as picture:
             narrow = ["narrow"] if picture.width <= _NARROW else []
-        figure.replace_self(nodes.container("", figure.deepcopy(), classes=["sheet-frame", *narrow]))
+        chart = ["chart"] if "chart" in (figure["class"] or ()) else []
+        figure.replace_self(nodes.container("", figure.deepcopy(), classes=["sheet-frame", *narrow, *chart]))
 
 
 def list_citations(

@@ -53,7 +53,7 @@ class ModelCards(SphinxDirective):
         section += nodes.paragraph("", f"{figure.get_suptitle()}.")
         figure.suptitle("").set_in_layout(False)
         plots.save(figure, Path(self.env.srcdir) / file)
-        section += nodes.image(uri=f"/{file}", alt=seen(name, record))
+        section += nodes.image(uri=f"/{file}", alt=seen(name, record), classes=["chart"])
         model = models.create(card["model"], len(card["classes"]), size=card["size"], **card["options"])
         summary = f"The layers of {html.escape(name)}, with their outputs and parameters"
         diagram = plots.diagram(model)._repr_html_()

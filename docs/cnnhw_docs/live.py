@@ -23,6 +23,7 @@ from cnnhw.data import scenes
 from cnnhw_docs import stamp
 
 _SHEET = "_static/generated/scenes-{}.png"
+_SINGLE = ":class: sphx-glr-single-img"
 _LARGE = 100_000  # bytes
 _ESCAPED = r"\\\g<0>"
 _MARKUP = re.compile(r"[\\*`|_:]")
@@ -45,7 +46,10 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
                 figure.savefig(path, dpi=110, facecolor="white")  # the gallery makes its thumbnail from it
             except UserWarning as warning:
                 raise ValueError(f"{block_vars['src_file']}: {figure.get_label()!r}: {warning}") from warning
-        pictures.append(figure_rst([str(compact(Path(path)))], gallery_conf["src_dir"], str(figure.get_label())))
+        shown = figure_rst([str(compact(Path(path)))], gallery_conf["src_dir"], str(figure.get_label()))
+        if not any(axis.images for axis in figure.axes):  # no photo, and no map: dark pages may turn it dark
+            shown = shown.replace(_SINGLE, f"{_SINGLE} chart")
+        pictures.append(shown)
     plt.close("all")
     return "\n".join(pictures)
 

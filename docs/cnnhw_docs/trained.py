@@ -82,7 +82,7 @@ class Trained(SphinxDirective):
         plots.save(figure, path)
         shown = compact(path)
         path.unlink()
-        return nodes.image(uri=f"/{_FOLDER}/{shown.name}", alt=words)
+        return nodes.image(uri=f"/{_FOLDER}/{shown.name}", alt=words, classes=["chart"])
 
 
 def _words(lines: Iterable[str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ class TransferTimes(SphinxDirective):
         plots.save(figure, path)
         shown = compact(path).relative_to(self.env.srcdir)
         path.unlink()
-        image = nodes.image(uri=f"/{shown.as_posix()}", alt=str(figure.get_label()), classes=["sheet"])
+        image = nodes.image(uri=f"/{shown.as_posix()}", alt=str(figure.get_label()), classes=["sheet", "chart"])
         return [table(_HEAD, rows(found, benchmarks.FLOWERS)), nodes.container("", image, classes=["sheet-frame"])]
 
 
