@@ -17,8 +17,8 @@ save some.*
 * In eight passes, a whitened first layer brings :effect:`speed-whitening`, Muon in place of AdamW :effect:`speed-muon`. Rising
   resolution changes the time by :effect:`speed-resolutions-time`, and bfloat16, numbers of 16 bits and not 32, by
   :effect:`speed-bfloat16-time` (six seeds).
-* A larger network, with :meth:`cnnhw.Recipe.best`, reaches :record:`minutes/two_minutes accuracy` in
-  :record:`minutes/two_minutes minutes` minutes, and :record:`minutes/ten_minutes accuracy` in :record:`minutes/ten_minutes minutes`.
+* Several such networks whose mean answers, ``cnnhw train ensemble``, reach :bench:`goal ensemble tiny5 2` in two minutes, and
+  :bench:`goal ensemble tiny5 10` in ten.
 """
 
 import torch
@@ -180,11 +180,8 @@ speed.beside_table(benchmarks.peers())
 # **Remember three things.** Count operations first: they bound what any code can do. Measure where the time goes before you change
 # anything. Then compute less, and check with several seeds what that does to the accuracy.
 #
-# .. trained:: fast dash minutes
+# .. trained:: fast
 #
-#    fast_2: two passes of the fast recipe, at 48 pixels
-#    two_minutes: the larger network, in two minutes
-#    ten_minutes: the larger network, in ten minutes
 #    fast: the fast recipe, eight passes
 #    no_whitening: first layer learnt, not whitened
 #    adamw: AdamW in place of Muon
@@ -247,4 +244,4 @@ assert largest["whitened"] < 0.5 < largest["random"]
 #
 # .. end-solution::
 #
-# .. provenance:: dash fast minutes bench peers live
+# .. provenance:: fast bench goals peers live

@@ -132,6 +132,26 @@ def test_record_that_is_not_there(monkeypatch, tmp_path):
         benchmarks.record()
 
 
+def test_goals_are_told_with_what_was_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks.studies.store, "folder", lambda: tmp_path)
+    first, second = benchmarks.GOALS[:2]
+    reached = [(first, first.accuracy + 0.01), (first, first.accuracy - 0.02), (first, first.accuracy), (second, 0.5)]
+    runs = [
+        {"model": goal.model, "data": goal.data, "minutes": goal.minutes, "accuracy": accuracy, "seconds": 1.0}
+        for goal, accuracy in reached
+    ]
+    text = {"processor": "X", "threads": 2, "date": "2026-11-30T12:00:00+00:00", "runs": runs}
+    (tmp_path / "goals.json").write_text(json.dumps(text))
+    told = benchmarks.table({"machine": made_up()["machine"]}).splitlines()[-2:]
+    assert told == [
+        "  ensemble on tiny5, 20 s: 0.800 (median of 3 runs, 0.780 to 0.810); target 0.8: met",
+        "  ensemble on tiny5, 120 s: 0.500 (one run); target 0.85: missed",
+    ]
+    assert benchmarks.stated("goal ensemble tiny5 2", {}) == "0.500 (one run)"
+    with pytest.raises(ValueError, match="holds no"):
+        benchmarks.stated("goal ensemble tiny5 3", {})
+
+
 def peer(name, minutes, accuracy, **changes):
     """Return a training as ``peers.py`` writes it."""
     run = {

@@ -1,7 +1,7 @@
 """The benchmarks that the book shows, read from their files: curves, levels, a table, figures for sentences, peers.
 
-They are measured by ``tests/benchmarks/bench.py`` and ``peers.py`` in a checkout; ``cnnhw bench`` says how fast a
-machine trains.
+They are measured by ``bench.py``, ``peers.py`` and ``goals.py`` of ``tests/benchmarks`` in a checkout; ``cnnhw bench``
+says how fast a machine trains.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,11 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cnnhw import models, studies
 from cnnhw.book import original_report
 from cnnhw.errors import CnnhwError
-from cnnhw.studies.measures import ACCURACY, SECONDS
 
 __all__ = [
     "FLOWERS",
+    "GOALS",
     "LEVELS",
+    "Goal",
     "flops",
     "keras_curve",
     "leaders",
@@ -39,9 +40,26 @@ __all__ = [
 
 LEVELS = tuple(original_report.get(name).test_accuracy for name in ("q1_shallow", "q1_deep"))
 FLOWERS = original_report.get("q6_from_deep").test_accuracy  # the report's best after its transfer
-# study and arm, seconds, and the test accuracy on tiny5 that was to be reached in them (medians)
-_GOALS = (("dash", "fast_2", 20, 0.679), ("minutes", "two_minutes", 120, 0.76), ("minutes", "ten_minutes", 600, 0.84))
 _SHORTEST = "fast, 2 epochs, 48 px"  # as short as the report's accuracy allows
+
+
+class Goal(NamedTuple):
+    """A test accuracy that ``cnnhw train`` is to reach in a given time: the median of runs, a seed each."""
+
+    model: str
+    data: str
+    minutes: float
+    accuracy: float
+    seeds: int
+
+
+GOALS = (
+    Goal("ensemble", "tiny5", 1 / 3, 0.80, 6),
+    Goal("ensemble", "tiny5", 2.0, 0.85, 6),
+    Goal("best", "flowers", 2.0, 0.93, 2),
+    Goal("best", "flowers", 5.0, 0.95, 2),
+    Goal("ensemble", "tiny5", 10.0, 0.87, 1),
+)
 
 
 def flops(name: str, side: int) -> float:
@@ -53,7 +71,7 @@ def flops(name: str, side: int) -> float:
 
 
 def record(name: str = "bench") -> dict[str, Any]:
-    """Return the content of ``bench.json`` or ``peers.json`` beside the records; a CnnhwError if it cannot be read."""
+    """Return the content of a file of figures beside the records; a CnnhwError if it cannot be read."""
     path = _path(name)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -140,11 +158,16 @@ def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
     line of code, ``peak q1_deep cnnhw`` the share of the processor's peak, ``rate q1_deep cnnhw`` photos a second.
     ``seconds tiny5 SETTING`` is the time to the last of :func:`levels`, ``ratio tiny5 SETTING`` how many times as long
     Keras took, ``together fast`` how many times as many photos a second one-thread processes train as one process.
+    ``goal ensemble tiny5 2`` is what ``cnnhw train ensemble --minutes 2`` reached on tiny5.
     """
     result = record() if result is None else result
     kind, _, rest = what.partition(" ")
     of, _, name = rest.partition(" ")
     try:
+        if kind == "goal":
+            data, minutes = name.split()
+            runs = _reached_in(of, data, float(minutes))
+            return f"{statistics.median(runs):.3f} ({_spread(runs)})"
         if kind in ("share", "place"):
             row = next(row for row in result["profile"] if row["model"] == of)
             return f"{100 * row[f'{kind}s'][name]:.0f} %"
@@ -294,19 +317,30 @@ def _of_peak(result: Mapping[str, Any], row: Mapping[str, Any]) -> float:
     return float(statistics.median(row["gflops"]) / result["machine"]["peak_gflops"][row["precision"]])
 
 
+def _reached_in(model: str, data: str, minutes: float) -> list[float]:
+    """Return the test accuracies of the trainings of a goal, from the lowest."""
+    goal = f"{minutes:g}"
+    return sorted(
+        run["accuracy"]
+        for run in record("goals")["runs"]
+        if (run["model"], run["data"], f"{run['minutes']:g}") == (model, data, goal)
+    )
+
+
+def _spread(runs: Sequence[float]) -> str:
+    """Say how many runs there are, and between what they lie."""
+    return "one run" if len(runs) == 1 else f"median of {len(runs)} runs, {runs[0]:.3f} to {runs[-1]:.3f}"
+
+
 def _goal_lines() -> list[str]:
-    """Say what the book's own runs reached in a given time, by their records."""
-    lines = ["", "within a given time on tiny5, with two threads, as recorded on the book's machine"]
-    for study, arm, goal_seconds, goal in _GOALS:
-        runs = [run for run in studies.records(study) if run.arm == arm]
-        if not runs:
-            continue
-        accuracies = sorted(map(ACCURACY, runs))
-        seconds = sorted(map(SECONDS, runs))
-        middle, spent = statistics.median(accuracies), statistics.median(seconds)
-        lines.append(
-            f"  {arm}: {middle:.3f} ({accuracies[0]:.3f} to {accuracies[-1]:.3f}, {len(runs)} runs) in {spent:.0f} s "
-            f"({seconds[0]:.0f} to {seconds[-1]:.0f}); target {goal} in {goal_seconds} s: "
-            + _met(middle >= goal and spent <= goal_seconds)
-        )
+    """Say what ``cnnhw train --minutes`` reached in a given time, and what the goal was."""
+    found = record("goals")
+    lines = ["", f"test accuracy of cnnhw train in a given time; {found['processor']}, {found['threads']} threads"]
+    for goal in GOALS:
+        if runs := _reached_in(goal.model, goal.data, goal.minutes):
+            middle = statistics.median(runs)
+            lines.append(
+                f"  {goal.model} on {goal.data}, {60 * goal.minutes:.0f} s: {middle:.3f} ({_spread(runs)}); "
+                f"target {goal.accuracy:g}: {_met(middle >= goal.accuracy)}"
+            )
     return lines

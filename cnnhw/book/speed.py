@@ -74,30 +74,7 @@ FAST = Study(
     questions=_QUESTIONS,
 )
 
-# The targets in time, measured with two threads: least time to the report's best accuracy, two minutes, ten minutes.
-_DASH = Study(
-    name="dash",
-    observation="it measures times, and compares nothing",
-    question="How soon does the fast recipe reach what the report's best network reached?",
-    data="tiny5",
-    size=48,
-    arms=(Arm("fast_2", "fast", Recipe.fast(2), seeds=SIX),),
-    every_epoch=True,
-    threads=2,
-)
-_MINUTES = Study(
-    name="minutes",
-    observation="fewer than six runs",
-    question="How accurate does a network get in two and in ten minutes?",
-    data="tiny5",
-    size=64,
-    arms=(
-        Arm("two_minutes", "best", Recipe.best(12), seeds=(0, 1, 2)),
-        Arm("ten_minutes", "best", Recipe.best(40), seeds=(0, 1)),
-    ),
-    threads=2,
-)
-STUDIES = (FAST, _DASH, _MINUTES)
+STUDIES = (FAST,)
 
 _GREY, _PALE = "#767676", "#bbbbbb"
 _KERAS = "the report's recipe in Keras"

@@ -23,7 +23,8 @@ class Provenance(SphinxDirective):
     """``.. provenance:: STUDY ...``: the boxes that say what a page's figures come from.
 
     ``live`` is the box of what a page computes while the site is built, ``bench`` that of the benchmark, ``audit`` that
-    of the audit of the flowers, ``peers`` that of trainings with other libraries.
+    of the audit of the flowers, ``peers`` that of trainings with other libraries, ``goals`` that of trainings by the
+    clock.
     """
 
     required_arguments = 1
@@ -43,6 +44,8 @@ class Provenance(SphinxDirective):
             title, lines = "Where the benchmark comes from", bench_provenance(benchmarks.record())
         elif name == "audit":
             title, lines = "Where the audit comes from", audit_provenance(label_audit.record())
+        elif name == "goals":
+            title, lines = "Where the figures of trainings by the clock come from", goals_provenance()
         elif name == "peers":
             title, lines = "Where the figures of other libraries come from", peers_provenance(benchmarks.peers())
         else:
@@ -166,6 +169,19 @@ def peers_provenance(found: dict[str, Any]) -> dict[str, str]:
         "Versions": ", ".join(versions),
         "When": found["date"][:10],
         "Measure again": "python tests/benchmarks/peers.py --json peers.json",
+    }
+
+
+def goals_provenance() -> dict[str, str]:
+    """Return the lines of the provenance box of what ``cnnhw train`` reached in a given time."""
+    found = benchmarks.record("goals")
+    sets = dict.fromkeys(f"{run['model']} on {run['data']}, {60 * run['minutes']:.0f} s" for run in found["runs"])
+    return {
+        "Data": "; ".join(sets),
+        "Runs": f"{len(found['runs'])}, one after the other",
+        "Machine": f"{found['processor']}, {found['threads']} threads",
+        "When": found["date"][:10],
+        "Measure again": "python tests/benchmarks/goals.py --json goals.json",
     }
 
 
