@@ -145,7 +145,7 @@ print(f"distance       {100 * abs(ours - p):.1f} points")
 #    q6_from_inception_trained: Q6, transfer of Q4's network, without the fault
 #    q6_from_deep: Q6, transfer of Q1's network
 #
-# The networks of Q1 are in :doc:`its chapter <plot_q1_cnn>`. For your own column, with Linnaeus 5 or without any files:
+# The networks of Q1, with their numbers under other protocols, are in :doc:`its chapter <plot_q1_cnn>`. For your own column, with or without Linnaeus 5:
 #
 # .. code-block:: sh
 #

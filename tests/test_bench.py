@@ -137,15 +137,15 @@ def test_goals_are_told_with_what_was_reached(tmp_path, monkeypatch):
     first, second = benchmarks.GOALS[:2]
     reached = [(first, first.accuracy + 0.01), (first, first.accuracy - 0.02), (first, first.accuracy), (second, 0.5)]
     runs = [
-        {"model": goal.model, "data": goal.data, "minutes": goal.minutes, "accuracy": accuracy, "seconds": 1.0}
+        {"model": goal.model, "data": goal.data, "minutes": goal.minutes, "accuracy": accuracy, "seconds": 20.6}
         for goal, accuracy in reached
     ]
     text = {"processor": "X", "threads": 2, "date": "2026-11-30T12:00:00+00:00", "runs": runs}
     (tmp_path / "goals.json").write_text(json.dumps(text))
     told = benchmarks.table({"machine": made_up()["machine"]}).splitlines()[-2:]
     assert told == [
-        "  ensemble on tiny5, 20 s: 0.800 (median of 3 runs, 0.780 to 0.810); target 0.8: met",
-        "  ensemble on tiny5, 120 s: 0.500 (one run); target 0.85: missed",
+        "  ensemble on tiny5: 0.800 (median of 3 runs, 0.780 to 0.810) in 21 s; target 0.8 in 20 s: met",
+        "  ensemble on tiny5: 0.500 (one run) in 21 s; target 0.85 in 120 s: missed",
     ]
     assert benchmarks.stated("goal ensemble tiny5 2", {}) == "0.500 (one run)"
     with pytest.raises(ValueError, match="holds no"):

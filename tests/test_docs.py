@@ -623,7 +623,7 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
         "Predicted: higher. Less than 2.5 points does not matter (shaded).",
         "What would refute it: an accuracy that is lower, or differs by less than 2.5 points.",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
-        "1 question: 1 supported.",
+        "1 question: 1 supported. Decided: 1 of 1 that are primary or secondary.",
         "Q2. What do residual connections change?",
         "No records yet; defined in cnnhw/book/s.py",
     ):

@@ -164,7 +164,10 @@ class _Index(SphinxDirective):
         counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in _VERDICTS}
         listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
         number = f"{len(found)} question{'' if len(found) == 1 else 's'}"
-        out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.")] if found else []
+        deciding = [one for one in found if one.decides]
+        told = sum(one.finding not in (NOT_RUN, "cannot tell") for one in deciding)
+        decided = f" Decided: {told} of {len(deciding)} that are primary or secondary." if deciding else ""
+        out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.{decided}")] if found else []
         return [*out, *guess.board(found), *self.by_chapter(found)]
 
     def by_chapter(self, found: Sequence[Said]) -> list[nodes.Node]:
