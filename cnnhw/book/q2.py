@@ -145,7 +145,7 @@ def slices(photos: PhotoSet, recipe: Recipe) -> Figure:
         planes[kind] = loss_landscape.plane(one, other, network(kind), images, labels, steps=13)
     names = ("solution, order 0", "solution, order 1", "start")
     title = "Training loss on the plane through two solutions and their start"
-    figure = figures.narrow(plots.plane(planes, title, names, columns=1), 7.6)
+    figure = figures.narrow(plots.plane(planes, title, names, columns=1), 5.4)
     told = "; ".join(f"{kind} {plane.losses.min():.2f} to {plane.losses.max():.2f}" for kind, plane in planes.items())
     figure.set_label(
         "Contours of the training loss, in nats, on the plane through two solutions and the start they have in common, "
