@@ -95,6 +95,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "cnnhw"
 html_static_path = ["_static", "../cnnhw/web/cnn.js", "../cnnhw/web/photos.js"]
+html_search_scorer = "scorer.js"
 html_css_files = ["custom.css", "guess.css"]
 # guesses at once, so that no finding is seen before it is covered
 html_js_files = [("site.js", {"defer": "defer"}), "guess.js"]
