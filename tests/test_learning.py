@@ -18,7 +18,7 @@ import cnnhw
 from cnnhw.cli.command import cli
 from cnnhw.data import scenes
 from cnnhw.errors import OccupiedError
-from cnnhw_docs import exercises, notebooks, terms
+from cnnhw_docs import exercises, notebooks, order, terms
 
 CHAPTERS = sorted(EXAMPLES.glob("plot_*.py"))
 PAGES = [DOCS / "getting_started.rst", *sorted((DOCS / "start").glob("*.rst"))]
@@ -105,6 +105,14 @@ def test_the_index_of_exercises_and_the_times_of_studies(tmp_path, monkeypatch):
     assert links == ["auto_examples/plot_x.html#exercises"] * 3
     studies = {record.study for record in cnnhw.studies.records()}
     assert len(list(times.findall(nodes.row))) == len(studies) + 1
+
+
+def test_the_landing_page_leads_to_the_chapters_in_the_order_of_reading():
+    text = (DOCS / "index.rst").read_text(encoding="utf-8")
+    assert (
+        list(dict.fromkeys(re.findall(r"auto_examples/(plot_\w+)", text.partition("The questions\n")[2])))
+        == order.chapters()
+    )
 
 
 def glossary():
