@@ -97,7 +97,7 @@ for name in ("linear", "hidden256", "flatten256"):
 # -----------------
 #
 # .. question:: q6-transfer
-#    :verdict: not run
+#    :verdict: supported
 #
 # .. question:: q6-few
 #    :verdict: refuted

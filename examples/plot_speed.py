@@ -17,8 +17,7 @@ save some.*
 * In eight passes, a whitened first layer brings :effect:`speed-whitening`, Muon in place of AdamW :effect:`speed-muon`. Rising
   resolution changes the time by :effect:`speed-resolutions-time`, and bfloat16, numbers of 16 bits and not 32, by
   :effect:`speed-bfloat16-time` (six seeds).
-* Several such networks whose mean answers, ``cnnhw train ensemble``, reach :bench:`goal ensemble tiny5 2` in two minutes, and
-  :bench:`goal ensemble tiny5 10` in ten.
+* The mean of several such networks, ``cnnhw train ensemble``, reaches :bench:`goal ensemble tiny5 20` in 20 seconds.
 """
 
 import torch

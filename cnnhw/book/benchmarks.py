@@ -159,15 +159,15 @@ def stated(what: str, result: Mapping[str, Any] | None = None) -> str:
     line of code, ``peak q1_deep cnnhw`` the share of the processor's peak, ``rate q1_deep cnnhw`` photos a second.
     ``seconds tiny5 SETTING`` is the time to the last of :func:`levels`, ``ratio tiny5 SETTING`` how many times as long
     Keras took, ``together fast`` how many times as many photos a second one-thread processes train as one process.
-    ``goal ensemble tiny5 2`` is what ``cnnhw train ensemble --minutes 2`` reached on tiny5.
+    ``goal ensemble tiny5 120`` is what ``cnnhw train ensemble --minutes 2`` reached on tiny5.
     """
     result = record() if result is None else result
     kind, _, rest = what.partition(" ")
     of, _, name = rest.partition(" ")
     try:
         if kind == "goal":
-            data, minutes = name.split()
-            runs = _trained(of, data, float(minutes))
+            data, seconds = name.split()
+            runs = _trained(of, data, int(seconds))
             return f"{statistics.median(run['accuracy'] for run in runs):.3f} ({_spread(runs)})"
         if kind in ("share", "place"):
             row = next(row for row in result["profile"] if row["model"] == of)
@@ -318,10 +318,10 @@ def _of_peak(result: Mapping[str, Any], row: Mapping[str, Any]) -> float:
     return float(statistics.median(row["gflops"]) / result["machine"]["peak_gflops"][row["precision"]])
 
 
-def _trained(model: str, data: str, minutes: float) -> list[dict[str, Any]]:
+def _trained(model: str, data: str, seconds: int) -> list[dict[str, Any]]:
     """Return the trainings of a goal, the least accurate first."""
-    goal = (model, data, f"{minutes:g}")
-    found = [run for run in record("goals")["runs"] if (run["model"], run["data"], f"{run['minutes']:g}") == goal]
+    goal = (model, data, seconds)
+    found = [run for run in record("goals")["runs"] if (run["model"], run["data"], round(60 * run["minutes"])) == goal]
     return sorted(found, key=lambda run: float(run["accuracy"]))
 
 
@@ -337,7 +337,7 @@ def _goal_lines() -> list[str]:
     found = record("goals")
     lines = ["", f"test accuracy of cnnhw train in a given time; {found['processor']}, {found['threads']} threads"]
     for goal in GOALS:
-        if runs := _trained(goal.model, goal.data, goal.minutes):
+        if runs := _trained(goal.model, goal.data, round(60 * goal.minutes)):
             middle, spent = (statistics.median(run[what] for run in runs) for what in ("accuracy", "seconds"))
             met = middle >= goal.accuracy and spent <= _LATE * 60 * goal.minutes
             lines.append(
