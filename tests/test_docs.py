@@ -610,6 +610,14 @@ def test_a_question_says_what_is_compared_in_words_where_it_has_them(words, expe
     assert verdicts.of_answer(answered(4.9, asked=words)).rule[0].startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [([3, 1, 2, 7], "1 to 3, 7"), ([20, 21], "20, 21"), ([5], "5"), ([9, 1, 2, 4, 5, 6], "1, 2, 4 to 6, 9")],
+)
+def test_seeds_that_follow_one_another_are_told_by_their_ends(numbers, expected):
+    assert provenance.spans(numbers) == expected
+
+
 @pytest.mark.usefixtures("no_stamp")
 def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
     asked(answered(4.9, known="in part"))
@@ -621,9 +629,9 @@ def test_a_question_shows_all_that_belongs_to_it(tmp_path, asked):
         "Finding: higher, +4.9 points (3.4 to 6.4), 95 % interval, 12 seeds.",
         "Compared: residual minus plain, in accuracy. The same in all: all else.",
         "Predicted: higher. Less than 2.5 points does not matter (shaded).",
-        "What would refute it: an accuracy that is lower, or differs by less than 2.5 points.",
+        "What would refute it: an accuracy that is lower, or surely differs by less than 2.5 points.",
         "Registered 2027-01-01, before the runs that decide it; the outcome was known in part",
-        "1 question: 1 supported. Decided: 1 of 1 that are primary or secondary.",
+        "1 question: 1 supported. With a finding: 1 of the 1 that are primary or secondary.",
         "Q2. What do residual connections change?",
         "No records yet; defined in cnnhw/book/s.py",
     ):

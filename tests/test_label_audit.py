@@ -159,7 +159,7 @@ def test_photos_with_credits_copies_and_times_on_a_page(tmp_path):
     for picture in pictures:
         with Image.open(picture) as photo:
             assert photo.size == (label_audit.SIDE, label_audit.SIDE)
-    assert re.search(r'alt="Accuracy on flowers against seconds[^"]*" class="sheet"', page)
+    assert re.search(r'alt="Accuracy on flowers against seconds[^"]*" class="sheet chart"', page)
     assert f"{benchmarks.FLOWERS:.3f}" in page  # the level that is drawn
     assert "Where the audit comes from" in page
     assert provenance.audit_provenance(label_audit.record())["Audit again"] in re.sub("<[^>]+>", "", page)

@@ -294,10 +294,10 @@ def test_a_study_is_given_its_own_questions():
 
 
 def test_what_would_refute_it_follows():
-    assert question().refuted_by == "an accuracy that is lower, or differs by less than 2.5 points"
+    assert question().refuted_by == "an accuracy that is lower, or surely differs by less than 2.5 points"
     assert question(prediction=NONE).refuted_by == "a difference in accuracy that is surely larger than 2.5 points"
     four = question(arms=tuple("abcd"), prediction="lower").refuted_by
-    assert four == "a gain in accuracy that is higher, or differs by less than 2.5 points"
+    assert four == "a gain in accuracy that is higher, or surely differs by less than 2.5 points"
     assert isinstance(question(arms=("a",), against=ACCURACY).against, Measure)
 
 

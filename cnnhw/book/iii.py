@@ -108,11 +108,11 @@ _TOGETHER = Study(
 STUDIES = (_DESIGN, _TOGETHER)
 ANSWER = (
     "Count the parameters and multiply-adds of both parts: what the head takes, the extractor goes without. At the "
-    "same number of parameters, the effect of kernels that widen with depth on the accuracy :finding:`iii-together is "
-    "higher by {effect} with a head that flattens the last map than with one that averages it/is lower by {effect} "
-    "with a head that flattens the last map than with one that averages it/differs by less than {delta} between a head "
-    "that flattens the last map and one that averages it: {effect}/may differ between a head that flattens the last "
-    "map and one that averages it: {effect}`."
+    "same number of parameters, what kernels that widen with depth change in accuracy :finding:`iii-together is higher "
+    "by {effect} before a head that flattens the last map than before one that averages it/is lower by {effect} before "
+    "a head that flattens the last map than before one that averages it/is alike, within {delta}, before a head that "
+    "flattens the last map and one that averages it: {effect}/may differ between a head that flattens the last map and "
+    "one that averages it: {effect}`."
 )
 """What the landing page says."""
 

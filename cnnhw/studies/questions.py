@@ -107,7 +107,7 @@ class Question:
     ...     delta=2.5, held="recipe, photos and depth", registered="2027-01-01", role="primary",
     ... )
     >>> asked.refuted_by
-    'an accuracy that is lower, or differs by less than 2.5 points'
+    'an accuracy that is lower, or surely differs by less than 2.5 points'
     """
 
     id: str
@@ -182,9 +182,9 @@ class Question:
             return f"a difference in {self.measure.name} that is surely larger than {margin}"
         other = "lower" if self.prediction == "higher" else "higher"
         if len(self.arms) == 4:
-            return f"a gain in {self.measure.name} that is {other}, or differs by less than {margin}"
+            return f"a gain in {self.measure.name} that is {other}, or surely differs by less than {margin}"
         article = "an" if self.measure.name[0] in "aeiou" else "a"
-        return f"{article} {self.measure.name} that is {other}, or differs by less than {margin}"
+        return f"{article} {self.measure.name} that is {other}, or surely differs by less than {margin}"
 
     @property
     def hash(self) -> str:

@@ -48,8 +48,8 @@ def offer(places: Sequence[Said], more: str, kind: str = "guess-offer") -> nodes
     html = (
         f'<div class="{kind}" id="guess-first" role="group" aria-label="Guess first" hidden>'
         '<button type="button" role="switch" aria-checked="false">Guess first</button>'
-        "<p>Say what you expect before you see what was found: here and on other pages, answers stay covered until you "
-        "have, or ask to be shown.</p>"
+        "<p>Switch this on, and answers here and on other pages stay covered until you say what you expect, or ask to "
+        "be shown.</p>"
         f'{"".join(map(_place, places))}<div class="guess-more">{more}</div></div>'
     )
     return nodes.raw("", html, format="html")

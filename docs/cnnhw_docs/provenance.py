@@ -73,6 +73,18 @@ def _not_run(name: str) -> dict[str, str]:
     return {"Study": f"{name}. {registry.get(name).question}", "Runs": "Not run yet."}
 
 
+def spans(numbers: Sequence[int]) -> str:
+    """Return numbers in words; what follows one another is told by its ends."""
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    told = [f"{one[0]} to {one[-1]}" if len(one) > 2 else ", ".join(map(str, one)) for one in groups]
+    return ", ".join(told)
+
+
 def provenance(found: Sequence[Record]) -> dict[str, str]:
     """Return the lines of the provenance box for the records of one study."""
     study = registry.get(found[0].study)
@@ -87,7 +99,7 @@ def provenance(found: Sequence[Record]) -> dict[str, str]:
     arms = []
     for arm in study.arms:
         done = [record.seed for record in found if record.arm == arm.name]
-        seeds = f", seed{'s' if len(done) > 1 else ''} {', '.join(map(str, done))}" if done else ""
+        seeds = f", seed{'s' if len(done) > 1 else ''} {spans(done)}" if done else ""
         planned = len(done) + sum(job.arm == arm for job in missing)
         arms.append(f"{arm.name}: {len(done)} of {planned} planned{seeds}")
     earlier = study.earlier(found)

@@ -166,7 +166,7 @@ class _Index(SphinxDirective):
         number = f"{len(found)} question{'' if len(found) == 1 else 's'}"
         deciding = [one for one in found if one.decides]
         told = sum(one.finding not in (NOT_RUN, "cannot tell") for one in deciding)
-        decided = f" Decided: {told} of {len(deciding)} that are primary or secondary." if deciding else ""
+        decided = f" With a finding: {told} of the {len(deciding)} that are primary or secondary." if deciding else ""
         out: list[nodes.Node] = [nodes.paragraph("", f"{number}: {listed}.{decided}")] if found else []
         return [*out, *guess.board(found), *self.by_chapter(found)]
 

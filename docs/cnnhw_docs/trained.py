@@ -101,9 +101,10 @@ def summary(runs: Sequence[Record]) -> str:
     seconds = [one.content["seconds"] for one in runs]
     count = f"{len(runs)} runs" if len(runs) > 1 else "one run"
     spread = f" ({min(shares):.3f} to {max(shares):.3f})" if len(runs) > 1 else ""
+    took = f"{statistics.median(seconds):,.0f} s of training{' (median)' if len(runs) > 1 else ''}"
     return (
         f"Test accuracy {statistics.fmean(shares):.3f}{spread}, {count}; {runs[0].content['parameters']:,} parameters; "
-        f"{statistics.median(seconds):,.0f} s of training with {per_run(runs[0])}."
+        f"{took} with {per_run(runs[0])}."
     )
 
 
