@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytest.importorskip("sphinx", reason="needs the docs extra")
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("the documentation is not here", allow_module_level=True)
